@@ -1,0 +1,309 @@
+"""The contracts between the server and its plugins; each docstring is the plugin author's manual.
+
+A *drop-in* (a module in the package `oxidecast.plugins`, the server's own or a third party's) holds `IPlugin` objects:
+a name, the kind, the settings type of its section, and a factory. At start-up the factory is called once with the
+validated settings and the `IServices` of the server, and gives the running plugin, which provides the kind's interface.
+Nothing built in is special: RTMP, the test pattern and HLS come through this same door.
+
+What a running plugin may rely on: every call is made in the reactor's thread; what it raises is logged with its name
+and contained; a call that keeps the reactor longer than `registry.CALLBACK_BOUND` is counted, and a plugin that goes on
+so is detached. A running plugin that also provides `twisted.application.service.IService` is started and stopped with
+the server. One that provides `IReloadable` is asked at SIGHUP.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from zope.interface import Attribute, Interface
+
+from oxidecast.media import Packet, Track
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+API_VERSION = 1
+"""What `IPlugin.api_version` must be. It rises when a change here could break a plugin."""
+
+
+class Refused(Exception):
+    """The server, or an `IAuthenticator`, says no to who wants to publish or play.
+
+    `code` is a machine's word (`bad_key`, `stream_busy`, `database_away`, ...); `sentence` is shown to the person and
+    never holds a key.
+    """
+
+    def __init__(self, code: str, sentence: str) -> None:
+        super().__init__(sentence)
+        self.code = code
+        self.sentence = sentence
+
+
+class PublishRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """Who wants to publish, as its ingest heard it."""
+
+    protocol: str
+    """The ingest plugin's name."""
+    address: str
+    """The peer's IP address."""
+    key: str
+    """The stream key. A secret: never log it, never put it in an error."""
+    encoder: str = ""
+    """What the encoder calls itself, for people."""
+
+    def __repr__(self) -> str:
+        return f"<PublishRequest {self.protocol} from {self.address}>"
+
+
+class PlayRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """Who wants to play, as an output heard it."""
+
+    protocol: str
+    """The output plugin's name."""
+    address: str
+    token: str = ""
+    """A playback token or access token, where one was given. A secret."""
+
+    def __repr__(self) -> str:
+        return f"<PlayRequest {self.protocol} from {self.address}>"
+
+
+class IPlugin(Interface):
+    """What a drop-in module offers, at module level. It holds no state; `start` makes what does.
+
+    `oxidecast.registry.Plugin` provides it, so that a drop-in is a few lines:
+
+        from oxidecast.interfaces import IOutput
+        from oxidecast.registry import Plugin
+        from my_output import MyOutput, MySettings
+
+        mine = Plugin("mine", IOutput, MyOutput, MySettings)
+    """
+
+    name: str = Attribute("Unique in its kind, `[a-z][a-z0-9_]*`; also the name of its settings section.")
+    kind: Any = Attribute("IOutput, IIngest, ITranscoderBackend, IEventListener or IAuthenticator.")
+    api_version: int = Attribute("The API_VERSION that it was written for. Another one stops the start.")
+    settings: type[msgspec.Struct] = Attribute(
+        "The type of its section: a frozen msgspec Struct with forbid_unknown_fields, a default for every key."
+    )
+
+    def start(settings: Any, services: "IServices") -> Any:
+        """Make the running plugin, which provides `kind`. What is raised marks the plugin failed; the server goes on."""
+
+
+class IServices(Interface):
+    """What the server lends to a plugin."""
+
+    reactor: Any = Attribute("The reactor, also the only clock (`seconds`, `callLater`).")
+    hub: "IHub" = Attribute("The live streams, and the way in for publishers.")
+    data_directory: "Path" = Attribute("The folder for what a plugin keeps.")
+    ports: Mapping[str, Any] = Attribute(
+        "Ports that several plugins share, by name: `rtmp` is an `oxidecast.rtmp.server.RTMPPort`."
+    )
+    public_url: str = Attribute("`http://HOST:8080`, without a slash at the end, or empty when it is not known.")
+
+    def secret(purpose: str) -> bytes:
+        """32 bytes that are the same at every start of this server, and of no use for another purpose."""
+
+
+class IReloadable(Interface):
+    """A running plugin that can take new settings while it runs.
+
+    The type of its section names the keys that can change so, in the class attribute `reloadable`; a change of any
+    other key is logged as waiting for a restart, and not handed over.
+    """
+
+    def reload(settings: Any) -> None:
+        """The section as it is now; only keys in `reloadable` differ from before."""
+
+
+# -- Streams, as plugins see them ------------------------------------------------------------------------------------
+
+
+class ISubscriber(Interface):
+    """What reads a rendition. The calls come in the order of the stream, each while a packet is being handed on: be
+    quick, and never wait."""
+
+    def packet(packet: Packet) -> None:
+        """The next packet. The first one, and the first after `restarted`, is a keyframe when there is a video track."""
+
+    def restarted(reason: str) -> None:
+        """What follows does not continue what came before: the publisher came back, was taken over, or changed its
+        tracks. `rendition.tracks` are the new ones already. Time stamps go on rising over the gap."""
+
+    def ended(reason: str) -> None:
+        """No packet will follow."""
+
+
+class ISubscription(Interface):
+    """The tie between a subscriber and a rendition."""
+
+    def cancel() -> None:
+        """No further call is made. May be called at any time, more than once."""
+
+
+class IRendition(Interface):
+    """One quality of a stream: a feed of packets."""
+
+    name: str = Attribute("`source`, or a ladder profile's name.")
+    tracks: tuple[Track, ...] = Attribute("The tracks as they are now; video first.")
+
+    def subscribe(subscriber: ISubscriber, owner: Any = None) -> ISubscription:
+        """Read from the last keyframe on: the GOP cache comes at once, inside this call.
+
+        `owner` is the `IOutputStream` on whose behalf: a subscriber that raises is dropped, and its owner is then
+        marked failed for this stream.
+        """
+
+
+class IStream(Interface):
+    """A named live stream."""
+
+    id: str = Attribute("UUID text; never changes.")
+    name: str = Attribute("The public name (a slug). Safe in addresses and file names.")
+    info: Any = Attribute("`oxidecast.streams.info.StreamInfo`: title, owner, is_private and so on.")
+    state: str = Attribute("`starting`, `live`, `waiting` (publisher gone, may come back) or `ended`.")
+    started_at: float = Attribute("UTC seconds of the first keyframe.")
+    renditions: Mapping[str, IRendition] = Attribute("By name, `source` first.")
+    viewer_count: int = Attribute("How many watch now, over all outputs.")
+
+    def utc(ticks: int) -> float:
+        """Seconds since 1970 at which the media time `ticks` (90 kHz) was live: for PROGRAM-DATE-TIME, RTCP and
+        recordings."""
+
+    def viewer(output: str, address: str) -> "IViewer":
+        """Count one more viewer, until its `leave`."""
+
+    def notice(key: str, sentence: str | None) -> None:
+        """Say something about the stream that people should know (`not_carried:hls:audio`, ...), or take it back with
+        None. It is logged once, and shown by the API and the page."""
+
+
+class IViewer(Interface):
+    """One watching session."""
+
+    id: str = Attribute("Random, unguessable.")
+
+    def leave() -> None:
+        """The session is over. May be called more than once."""
+
+
+class IPublisher(Interface):
+    """The ingest session that feeds a stream, as the hub sees it."""
+
+    def stop(code: str, sentence: str) -> None:
+        """Tell the encoder why (taken over, stopped by its owner, shutting down), then close. The publication is
+        already closed when this is called."""
+
+
+class IPublication(Interface):
+    """The way of one publisher into its stream. Calls after the end do nothing."""
+
+    stream: IStream = Attribute("The stream that the key belongs to.")
+
+    def expect(video: bool, audio: bool) -> None:
+        """Which kinds of track the publisher announced, so that the stream starts without waiting for others."""
+
+    def track(track: Track) -> None:
+        """A track's configuration, before its first packet and whenever it changes."""
+
+    def packet(track_id: int, dts: int, pts: int, duration: int, keyframe: bool, payload: bytes) -> None:
+        """One access unit, in the publisher's own time (ticks; jumps allowed). `duration` 0 is "not known"."""
+
+    def close(reason: str) -> None:
+        """The publisher left. The stream waits for it for `streams.publisher_grace` seconds."""
+
+
+class IHub(Interface):
+    """All live streams of this process."""
+
+    streams: Mapping[str, IStream] = Attribute("By id.")
+
+    def find(name_or_id: str) -> IStream | None:
+        """The live or waiting stream of that public name or id."""
+
+    async def publish(request: PublishRequest, publisher: IPublisher) -> IPublication:
+        """Open the way for a publisher whose key is good; raise `Refused` otherwise. Nothing exists before that."""
+
+    async def authorise(stream: Any, request: PlayRequest) -> None:
+        """Raise `Refused` unless this stream (its `StreamInfo`) may be played so."""
+
+
+# -- The kinds of plugin ---------------------------------------------------------------------------------------------
+
+
+class IOutput(Interface):
+    """Turns the renditions of streams into something that can be watched (or kept)."""
+
+    def open(stream: IStream) -> "IOutputStream | None":
+        """A stream has started. None when this output has nothing to do with it."""
+
+    def routes() -> Mapping[str, Any]:
+        """HTTP resources (`twisted.web.resource.IResource`) by their path below `/api/v1/`, without slashes.
+
+        A resource that also provides `oxidecast.delivery.hot.IHotResource` is asked first for every GET and HEAD below
+        its path, before any twisted.web request is made.
+        """
+
+
+class IOutputStream(Interface):
+    """One stream of one output, from its start to its end."""
+
+    def rendition_added(rendition: IRendition) -> None:
+        """A rendition is there: subscribe to it, or leave it."""
+
+    def rendition_removed(name: str) -> None:
+        """A rendition has gone; its subscribers were told `ended`."""
+
+    def closed(reason: str) -> None:
+        """The stream has ended. The object may go on answering late viewers by itself."""
+
+    def urls(rendition: str | None) -> Mapping[str, str]:
+        """Addresses by connection type (`{"hls": "/api/v1/hls/NAME/playlist.m3u8"}`); a path is completed with the
+        server's address. `rendition` None means the best way to watch the whole stream."""
+
+    def stats() -> Mapping[str, Any]:
+        """Figures for the API: JSON values."""
+
+
+class IIngest(Interface):
+    """A way for publishers in. Usually also an `IService`: it listens, and calls `IHub.publish`."""
+
+    def addresses() -> Iterable[str]:
+        """Where to publish, for people: `rtmp://HOST:1935/live`. `HOST` is put in by who shows it."""
+
+
+class ITranscoderBackend(Interface):
+    """A family of encoders: software, nvenc, vaapi, qsv, videotoolbox."""
+
+    async def probe() -> str:
+        """Encode a frame for real, off the reactor, and return what was found, for people; raise an exception whose
+        text is the exact reason when it does not work on this machine."""
+
+
+class IEventListener(Interface):
+    """Hears what happens. Calls are made when the thing is done; nothing can be refused here."""
+
+    def stream_started(stream: IStream) -> None:
+        """Its tracks are known and its first keyframe is there."""
+
+    def stream_stopped(stream: IStream, reason: str) -> None:
+        """The grace time is over, or the stream was ended."""
+
+    def viewer_joined(stream: IStream, viewer: IViewer) -> None: ...
+
+    def viewer_left(stream: IStream, viewer: IViewer) -> None: ...
+
+    def recording_closed(stream: IStream, path: str) -> None: ...
+
+
+class IAuthenticator(Interface):
+    """Decides who may publish and play. Several are asked one after another."""
+
+    async def may_publish(request: PublishRequest) -> Any:
+        """The `StreamInfo` that this key publishes to; None for "I do not know this key, ask the next one"; raise
+        `Refused` for "no". When nobody knows the key the publisher is refused."""
+
+    async def may_play(stream: Any, request: PlayRequest) -> bool | None:
+        """True: yes. None: no opinion, ask the next one. Raise `Refused`: no. Public streams play when nobody
+        objects, private ones when somebody says True."""

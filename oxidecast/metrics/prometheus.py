@@ -1,0 +1,78 @@
+"""What Prometheus reads at `/metrics`.
+
+The one idea: figures live where they arise; a scrape asks for them. Only what has no other home (HTTP requests) is
+counted here. Names of the first releases are kept exactly, which `prometheus_client.Counter` cannot do (it adds
+`_total`), so those come from a collector.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+
+from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
+from prometheus_client.exposition import generate_latest
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from oxidecast.registry import Registry
+from oxidecast.streams.hub import Hub
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+
+class Metrics(Collector):
+    """The server's own figures. Labels are bounded: routes and outputs are names from the code, streams at most
+    `max_streams`."""
+
+    def __init__(self, hub: Hub, plugins: Registry, max_streams: int) -> None:
+        self.max_streams = max_streams
+        self._hub = hub
+        self._plugins = plugins
+        self._requests: Counter[tuple[str, str, int]] = Counter()
+        self._registry = CollectorRegistry()
+        self._registry.register(self)
+        ProcessCollector(registry=self._registry)
+        PlatformCollector(registry=self._registry)
+        GCCollector(registry=self._registry)
+
+    def request(self, route: str, method: str, status: int) -> None:
+        """Count an HTTP request; `route` and `method` are words from the code, never a client's."""
+        self._requests[route, method, status] += 1
+
+    def render(self) -> bytes:
+        """The text format, version 0.0.4."""
+        return generate_latest(self._registry)
+
+    def collect(self) -> Iterable[Metric]:
+        streams = [stream for stream in self._hub.streams.values() if stream.renditions]
+        yield GaugeMetricFamily(
+            "streaming_active_streams",
+            "Streams that are live",
+            value=sum(1 for stream in streams if stream.state == "live"),
+        )
+        yield GaugeMetricFamily(
+            "streaming_total_viewers", "Viewers now, over all outputs", value=sum(s.viewer_count for s in streams)
+        )
+        requests = Metric("streaming_http_requests_total", "HTTP requests answered", "counter")
+        for (route, method, status), count in sorted(self._requests.items()):
+            requests.add_sample(
+                "streaming_http_requests_total",
+                {"route": route, "method": method, "status": str(status)},
+                count,
+            )
+        yield requests
+        yield from self._streams()
+        faults = CounterMetricFamily("oxidecast_plugin_faults", "Exceptions that plugins raised", labels=["plugin"])
+        for running in self._plugins.running:
+            faults.add_metric([running.name], running.faults)
+        yield faults
+
+    def _streams(self) -> Iterator[Metric]:
+        received = CounterMetricFamily("oxidecast_stream_received_bytes", "Media received", labels=["stream"])
+        bitrate = GaugeMetricFamily("oxidecast_stream_bitrate_bps", "Media received, bits a second", labels=["stream"])
+        viewers = GaugeMetricFamily("oxidecast_stream_viewers", "Viewers now", labels=["stream"])
+        live = [stream for stream in self._hub.streams.values() if stream.renditions]
+        for stream in live[: self.max_streams]:
+            received.add_metric([stream.name], stream.source.bytes)
+            bitrate.add_metric([stream.name], stream.source.bitrate)
+            viewers.add_metric([stream.name], stream.viewer_count)
+        yield from (received, bitrate, viewers)

@@ -1,0 +1,219 @@
+"""HLS as an output plugin: streams by name, and the answers to what players ask.
+
+Addresses (below `/api/v1/hls/`): `{stream}/playlist.m3u8` is made for each viewer and names a session;
+`{stream}/~{session}/{rendition}/…` are shared, immutable answers that the HTTP port sends without further work.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+from twisted.web.resource import NoResource, Resource
+from zope.interface import implementer
+
+from oxidecast.delivery.hot import HotAnswer, HotRequest, IHotResource
+from oxidecast.formats import m3u8
+from oxidecast.interfaces import (
+    IOutput,
+    IOutputStream,
+    IReloadable,
+    IRendition,
+    IServices,
+    IStream,
+    PlayRequest,
+    Refused,
+)
+from oxidecast.outputs.hls.rendition import CORS, PLAYLIST_TYPE, HLSRendition
+from oxidecast.outputs.hls.sessions import Sessions
+from oxidecast.outputs.hls.settings import HlsSettings
+
+LINGER = 60.0
+"""Seconds for which an ended stream's playlist (with EXT-X-ENDLIST) and segments can still be read: the slowest viewer is
+a few target durations behind."""
+
+FIRST_SEGMENT = 8.0
+"""Seconds for which a request for the playlist of a stream that just started waits for its first segment: players give
+up on an answer after 10 s, and on a 404 at once."""
+
+SWEEP = 5.0
+"""Seconds between two looks for viewers that have left."""
+
+
+@implementer(IOutputStream)
+class HLSStream:
+    """One stream's playlists."""
+
+    def __init__(
+        self,
+        stream: IStream,
+        settings: HlsSettings,
+        services: IServices,
+        on_closed: Callable[["HLSStream"], None],
+    ) -> None:
+        self.stream = stream
+        self.renditions: dict[str, HLSRendition] = {}
+        self.sessions = Sessions(stream, services.secret("hls session"), services.reactor.seconds)
+        self._settings = settings
+        self._reactor = services.reactor
+        self._on_closed = on_closed
+        self._waiting: list[Deferred[None]] = []
+
+    def rendition_added(self, rendition: IRendition) -> None:
+        self.renditions[rendition.name] = HLSRendition(self.stream, rendition, self._settings, self, self._updated)
+
+    def rendition_removed(self, name: str) -> None:
+        self.renditions.pop(name).close()
+
+    def closed(self, reason: str) -> None:
+        for rendition in self.renditions.values():
+            rendition.close()
+        self.sessions.close()
+        self._wake()
+        self._on_closed(self)
+
+    def urls(self, rendition: str | None) -> Mapping[str, str]:
+        return {"hls": f"/api/v1/hls/{self.stream.name}/playlist.m3u8"}
+
+    def stats(self) -> Mapping[str, Any]:
+        return {name: rendition.stats() for name, rendition in self.renditions.items()}
+
+    async def multivariant(self) -> HotAnswer | None:
+        """The playlist that a new viewer starts from; None when there is nothing to list even after a wait."""
+        if not any(rendition.playlist for rendition in self.renditions.values()):
+            waiter: Deferred[None] = Deferred()
+            self._waiting.append(waiter)
+            waiter.addTimeout(FIRST_SEGMENT, self._reactor, onTimeoutCancel=lambda result, after: None)
+            await waiter
+        session = self.sessions.new()
+        variants = [
+            m3u8.Variant(
+                uri=f"~{session}/{name}/playlist.m3u8",
+                bandwidth=rendition.peak,
+                average_bandwidth=rendition.average,
+                codecs=tuple(track.codec_string for track in rendition.tracks),
+                resolution=next(((t.width, t.height) for t in rendition.tracks if t.width), None),
+                frame_rate=next((t.frame_rate for t in rendition.tracks if t.frame_rate), None),
+            )
+            for name, rendition in self.renditions.items()
+            if rendition.playlist
+        ]
+        if not variants:
+            return None
+        independent = all(rendition.independent for rendition in self.renditions.values())
+        text = m3u8.multivariant(variants, independent_segments=independent)
+        return HotAnswer(200, PLAYLIST_TYPE, text.encode(), etag=None, cache_control="no-store", headers=CORS)
+
+    def _updated(self) -> None:
+        if self._waiting:
+            self._wake()
+
+    def _wake(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for waiter in waiting:
+            if not waiter.called:
+                waiter.callback(None)
+
+
+@implementer(IHotResource)
+class HLSResource(Resource):
+    """What players ask, by name. Everything is a hot answer; below it nothing else exists."""
+
+    isLeaf = True
+
+    def __init__(self, output: "HLSOutput") -> None:
+        super().__init__()
+        self._output = output
+
+    def hot(self, request: HotRequest) -> HotAnswer | Deferred[HotAnswer] | None:
+        parts = request.path.split("/")
+        stream = self._output.streams.get(parts[0])
+        if stream is None:
+            return _missing("no_stream", "This stream is not live.", retry=True)
+        if len(parts) == 4 and parts[1][:1] == "~":
+            rendition = stream.renditions.get(parts[2])
+            session = parts[1][1:]
+            if rendition is None or not stream.sessions.valid(session):
+                return _missing("no_session", "This playback session does not exist: start from playlist.m3u8.")
+            if parts[3] == "playlist.m3u8":
+                if rendition.playlist is not None:
+                    stream.sessions.seen(session, request.address)
+                    return rendition.playlist
+            elif (answer := rendition.files.get(parts[3])) is not None:
+                return answer
+        elif len(parts) == 2 and parts[1] == "playlist.m3u8":
+            return Deferred.fromCoroutine(self._start(stream, request))
+        return _missing("not_found", "There is nothing at this address any more.")
+
+    async def _start(self, stream: HLSStream, request: HotRequest) -> HotAnswer:
+        try:
+            await self._output.services.hub.authorise(
+                stream.stream.info, PlayRequest(protocol="hls", address=request.address, token=request.token)
+            )
+        except Refused as refused:
+            return _json(401, refused.code, refused.sentence, (("WWW-Authenticate", "Bearer"), *CORS))
+        answer = await stream.multivariant()
+        return answer or _missing("no_segment", "The stream has just started: try again in a moment.", retry=True)
+
+    def getChild(self, path: bytes, request: Any) -> Resource:
+        return NoResource()
+
+
+def _missing(code: str, sentence: str, retry: bool = False) -> HotAnswer:
+    return _json(404, code, sentence, (("Retry-After", "2"), *CORS) if retry else CORS)
+
+
+def _json(status: int, code: str, sentence: str, headers: tuple[tuple[str, str], ...]) -> HotAnswer:
+    body = json.dumps({"success": False, "data": None, "error": sentence, "code": code}).encode()
+    return HotAnswer(status, "application/json", body, etag=None, cache_control="no-store", headers=headers)
+
+
+@implementer(IOutput, IReloadable)
+class HLSOutput(Service):
+    """The plugin while it runs."""
+
+    log = Logger()
+
+    def __init__(self, settings: HlsSettings, services: IServices) -> None:
+        self.services = services
+        self.streams: dict[str, HLSStream] = {}
+        """By public name and by id, streams that ended a moment ago included."""
+        self._settings = settings
+        self._sweep = LoopingCall(self._sweep_sessions)
+        self._sweep.clock = services.reactor
+
+    def startService(self) -> None:
+        super().startService()
+        self._sweep.start(SWEEP, now=False)
+
+    def stopService(self) -> None:
+        super().stopService()
+        if self._sweep.running:
+            self._sweep.stop()
+
+    def open(self, stream: IStream) -> HLSStream:
+        output = HLSStream(stream, self._settings, self.services, self._closed)
+        self.streams[stream.name] = self.streams[stream.id] = output
+        return output
+
+    def routes(self) -> Mapping[str, Any]:
+        return {"hls": HLSResource(self)}
+
+    def reload(self, settings: HlsSettings) -> None:
+        """Streams that start from now on follow the new settings."""
+        self._settings = settings
+
+    def _closed(self, output: HLSStream) -> None:
+        self.services.reactor.callLater(LINGER, self._forget, output)
+
+    def _forget(self, output: HLSStream) -> None:
+        for key in (output.stream.name, output.stream.id):
+            if self.streams.get(key) is output:
+                del self.streams[key]
+
+    def _sweep_sessions(self) -> None:
+        for output in set(self.streams.values()):
+            output.sessions.sweep()

@@ -1,0 +1,231 @@
+"""One rendition as HLS: its segments, and the playlist that lists them.
+
+The one idea: everything a viewer can ask for is made once, when a segment ends, and kept as an immutable answer. A
+request finds bytes in a dictionary; it never makes any.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from zope.interface import implementer
+
+from oxidecast.delivery.hot import HotAnswer
+from oxidecast.formats import m3u8
+from oxidecast.interfaces import IRendition, IStream, ISubscriber
+from oxidecast.media import TICKS, Codec, Packet, Track
+from oxidecast.outputs.hls.containers import Container, carried
+from oxidecast.outputs.hls.segmenter import Run, Segmenter
+from oxidecast.outputs.hls.settings import HlsSettings
+
+KEPT = 2
+"""Segments are kept for so many playlist lengths: a player may ask for one it read of a moment ago (RFC 8216, 6.2.2)."""
+
+BANDWIDTH_WINDOW = 30
+"""Segments over which AVERAGE-BANDWIDTH is measured."""
+
+PLAYLIST_TYPE = "application/vnd.apple.mpegurl"
+CORS = (("Access-Control-Allow-Origin", "*"),)
+
+
+class Segment:
+    """One segment, ready to be sent."""
+
+    __slots__ = ("answer", "bitrate", "duration", "entry", "independent", "init", "name", "size")
+
+    def __init__(self, name: str, init: str | None, run: Run, answer: HotAnswer, entry: m3u8.Segment, size: int) -> None:
+        self.name = name
+        self.init = init
+        self.duration = run.duration
+        self.independent = run.independent
+        self.answer = answer
+        self.entry = entry
+        self.size = size
+        self.bitrate = size * 8 * TICKS // max(run.duration, 1)
+
+
+@implementer(ISubscriber)
+class HLSRendition:
+    """A subscriber that makes segments. `on_update` is called after each change of the playlist."""
+
+    def __init__(
+        self, stream: IStream, rendition: IRendition, settings: HlsSettings, owner: Any, on_update: Callable[[], None]
+    ) -> None:
+        self.name = rendition.name
+        self.files: dict[str, HotAnswer] = {}
+        """What can be asked for beside the playlist: segments and initialisation sections, by name."""
+        self.playlist: HotAnswer | None = None
+        self.tracks: tuple[Track, ...] = ()
+        """The tracks that are carried."""
+        self.peak = 0
+        self.average = 0
+        """Bits a second, measured."""
+        self._stream = stream
+        self._rendition = rendition
+        self._settings = settings
+        self._on_update = on_update
+        self._prefix = f"{int(stream.started_at):x}"
+        self._sequence = 0
+        self._first_discontinuity = 0
+        self._discontinuous = False
+        self._generation = 0
+        self._segments: deque[Segment] = deque()
+        self._rates: deque[tuple[int, int]] = deque(maxlen=BANDWIDTH_WINDOW)
+        self._bytes = 0
+        self._target = 0
+        self._begin()
+        self._subscription = rendition.subscribe(self, owner)
+
+    # -- ISubscriber
+
+    def packet(self, packet: Packet) -> None:
+        if packet.track not in self.tracks:
+            return
+        run = self._segmenter.push(packet)
+        if run is not None:
+            self._add(run)
+            self._publish()
+
+    def restarted(self, reason: str) -> None:
+        run = self._segmenter.flush()
+        if run is not None:
+            self._add(run)
+        self._begin()
+        self._discontinuous = self._sequence > 0
+        if run is not None:
+            self._publish()
+
+    def ended(self, reason: str) -> None:
+        run = self._segmenter.flush()
+        if run is not None:
+            self._add(run)
+        if self._segments:
+            self._publish(ended=True)
+
+    def close(self) -> None:
+        self._subscription.cancel()
+
+    def stats(self) -> dict[str, Any]:
+        return {
+            "segments": len(self._segments),
+            "media_sequence": self._sequence - len(self._listed()),
+            "target_duration": self._target,
+            "peak_bandwidth": self.peak,
+            "average_bandwidth": self.average,
+            "bytes": self._bytes,
+        }
+
+    @property
+    def independent(self) -> bool:
+        """Whether every segment that is listed begins with a keyframe."""
+        return all(segment.independent for segment in self._listed())
+
+    # -- inside
+
+    def _begin(self) -> None:
+        """A new generation: what is carried, its container, and its initialisation section."""
+        kind = self._settings.segment_type
+        self.tracks = carried(kind, self._rendition.tracks)
+        for track in self._rendition.tracks:
+            left_out = track not in self.tracks
+            self._stream.notice(
+                f"hls:{self.name}:{track.id}",
+                f"HLS ({kind}) cannot carry {Codec(track.codec).value}; it is left out" if left_out else None,
+            )
+        self._container: Container | None = None
+        self._segmenter = Segmenter(
+            self._settings.segment_duration, any(track.is_video for track in self.tracks), self._target
+        )
+
+    def _add(self, run: Run) -> None:
+        if not self._target:
+            self._target = self._segmenter.target
+        self._warn_of_long_groups()
+        if self._container is None:
+            self._container = Container(self._settings.segment_type, self.tracks)
+            self._generation += 1
+        discontinuous = (self._discontinuous or run.after_gap) and self._sequence > 0
+        self._discontinuous = False
+        init = None
+        if self._container.init is not None:
+            init = f"init-{self._prefix}-{self._generation}.mp4"
+            if init not in self.files:
+                self.files[init] = self._immutable(init, self._container.init, self._container.content_type)
+        body = self._container.segment(run.packets, run.start + run.duration)
+        name = f"{self._prefix}-{self._sequence}.{self._container.suffix}"
+        answer = self._immutable(name, body, self._container.content_type)
+        entry = m3u8.Segment(
+            uri=name,
+            duration=run.duration,
+            map_uri=init,
+            discontinuity=discontinuous,
+            program_date_time=datetime.fromtimestamp(self._stream.utc(run.start), UTC),
+        )
+        segment = Segment(name, init, run, answer, entry, len(body))
+        self.files[name] = answer
+        self._segments.append(segment)
+        self._bytes += segment.size
+        self._sequence += 1
+        self._rates.append((segment.size, segment.duration))
+        self.peak = max(size * 8 * TICKS // max(duration, 1) for size, duration in self._rates)
+        self.average = sum(s for s, _ in self._rates) * 8 * TICKS // max(1, sum(d for _, d in self._rates))
+        self._forget_old()
+
+    def _warn_of_long_groups(self) -> None:
+        longest = self._segmenter.longest_gop / TICKS
+        self._stream.notice(
+            f"hls:{self.name}:keyframes",
+            f"the encoder sends a keyframe only every {longest:.1f} s: set its keyframe interval to "
+            f"{self._settings.segment_duration:g} s, or viewers wait and lag"
+            if longest > self._target + 0.5
+            else None,
+        )
+
+    def _immutable(self, name: str, body: bytes, content_type: str) -> HotAnswer:
+        scope = "private" if self._stream.info.is_private else "public"
+        return HotAnswer(
+            200,
+            content_type,
+            body,
+            etag=f'"{name}"',
+            cache_control=f"{scope}, max-age=3600, immutable",
+            headers=CORS,
+        )
+
+    def _listed(self) -> list[Segment]:
+        return list(self._segments)[-self._settings.playlist_length :]
+
+    def _forget_old(self) -> None:
+        limit = self._settings.playlist_length * KEPT
+        while len(self._segments) > limit or (
+            self._bytes > self._settings.max_buffer and len(self._segments) > self._settings.playlist_length
+        ):
+            old = self._segments.popleft()
+            self._bytes -= old.size
+            self._first_discontinuity += old.entry.discontinuity
+            del self.files[old.name]
+            if old.init is not None and not any(kept.init == old.init for kept in self._segments):
+                del self.files[old.init]
+
+    def _publish(self, ended: bool = False) -> None:
+        listed = self._listed()
+        hidden = len(self._segments) - len(listed)
+        passed = sum(1 for segment in list(self._segments)[:hidden] if segment.entry.discontinuity)
+        text = m3u8.media_playlist(
+            [segment.entry for segment in listed],
+            target_duration=self._target,
+            media_sequence=self._sequence - len(listed),
+            discontinuity_sequence=self._first_discontinuity + passed,
+            independent_segments=self.independent,
+            ended=ended,
+        )
+        self.playlist = HotAnswer(
+            200,
+            PLAYLIST_TYPE,
+            text.encode(),
+            etag=f'"{self._prefix}-{self._sequence}{"e" if ended else ""}"',
+            cache_control="no-cache" if self._stream.info.is_private else "public, max-age=1",
+            headers=CORS,
+        )
+        self._on_update()

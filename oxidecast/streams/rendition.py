@@ -1,0 +1,164 @@
+"""One quality of a stream: a feed of packets that many read.
+
+The one idea: the feed is synchronous and every subscriber sees the same order of `packet`, `restarted` and `ended`, so
+nobody needs a clock or a lock to know where a discontinuity lies. Who cannot keep up puts a `PacketQueue` between.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from oxidecast.interfaces import IRendition, ISubscriber, ISubscription
+from oxidecast.media import TICKS, Packet, Track
+from oxidecast.registry import CALLBACK_BOUND
+from oxidecast.streams.gop import GOPCache
+from oxidecast.streams.settings import StreamsSettings
+
+RATE_WINDOW = 5 * TICKS
+"""Over how much media the bitrate is measured: long enough to hold a keyframe or two, short enough to follow."""
+
+
+@implementer(ISubscription)
+class Subscription:
+    """One subscriber's place in the feed."""
+
+    __slots__ = ("_rendition", "awaiting_keyframe", "owner", "subscriber")
+
+    def __init__(self, rendition: "Rendition", subscriber: ISubscriber, owner: Any) -> None:
+        self._rendition: Rendition | None = rendition
+        self.subscriber = subscriber
+        self.owner = owner
+        self.awaiting_keyframe = False
+
+    @property
+    def active(self) -> bool:
+        return self._rendition is not None
+
+    def cancel(self) -> None:
+        rendition, self._rendition = self._rendition, None
+        if rendition is not None:
+            rendition.forget(self)
+
+
+@implementer(IRendition)
+class Rendition:
+    """See `IRendition`.
+
+    `on_fault(owner, error)` hears of subscribers that raised (they are dropped already), `on_slow(owner, seconds)` of
+    those that kept the reactor longer than a plugin may.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self,
+        name: str,
+        tracks: tuple[Track, ...],
+        settings: StreamsSettings,
+        seconds: Callable[[], float],
+        on_fault: Callable[[Any, BaseException], None],
+        on_slow: Callable[[Any, float], None],
+    ) -> None:
+        self.name = name
+        self.tracks = tracks
+        self.packets = 0
+        self.bytes = 0
+        self.keyframes = 0
+        self.bitrate = 0
+        """Bits a second over the last `RATE_WINDOW`."""
+        self._settings = settings
+        self._seconds = seconds
+        self._on_fault = on_fault
+        self._on_slow = on_slow
+        self._subscriptions: tuple[Subscription, ...] = ()
+        self._gop = self._new_cache()
+        self._window_start: int | None = None
+        self._window_bytes = 0
+
+    def _new_cache(self) -> GOPCache:
+        return GOPCache(
+            self.has_video, max_bytes=self._settings.gop_cache_bytes, max_seconds=self._settings.gop_cache_seconds
+        )
+
+    @property
+    def has_video(self) -> bool:
+        return any(track.is_video for track in self.tracks)
+
+    def subscribe(self, subscriber: ISubscriber, owner: Any = None) -> Subscription:
+        subscription = Subscription(self, subscriber, owner)
+        self._subscriptions += (subscription,)
+        subscription.awaiting_keyframe = not self._gop.whole
+        for packet in self._gop.packets():
+            if not subscription.active:
+                break
+            self._call(subscription, subscriber.packet, packet)
+        return subscription
+
+    def forget(self, subscription: Subscription) -> None:
+        self._subscriptions = tuple(one for one in self._subscriptions if one is not subscription)
+
+    def push(self, packet: Packet) -> None:
+        """Hand a packet to everybody."""
+        self._gop.push(packet)
+        self._measure(packet)
+        starts = packet.keyframe and packet.track.is_video
+        began = self._seconds()
+        for subscription in self._subscriptions:
+            if not subscription.active:
+                continue
+            if subscription.awaiting_keyframe:
+                if not starts and self.has_video:
+                    continue
+                subscription.awaiting_keyframe = False
+            try:
+                subscription.subscriber.packet(packet)
+            except Exception as error:
+                self._fault(subscription, error)
+            now = self._seconds()
+            if now - began > CALLBACK_BOUND:
+                self._on_slow(subscription.owner, now - began)
+            began = now
+
+    def restart(self, tracks: tuple[Track, ...], reason: str) -> None:
+        """What follows is a new beginning, at a keyframe."""
+        self.tracks = tracks
+        self._gop = self._new_cache()
+        self._window_start = None
+        for subscription in self._subscriptions:
+            if subscription.active:
+                subscription.awaiting_keyframe = self.has_video
+                self._call(subscription, subscription.subscriber.restarted, reason)
+
+    def end(self, reason: str) -> None:
+        """The feed is over: everybody is told, and let go."""
+        self._gop.clear()
+        subscriptions, self._subscriptions = self._subscriptions, ()
+        for subscription in subscriptions:
+            if subscription.active:
+                self._call(subscription, subscription.subscriber.ended, reason)
+                subscription.cancel()
+
+    def _call(self, subscription: Subscription, method: Callable[..., None], *args: Any) -> None:
+        try:
+            method(*args)
+        except Exception as error:
+            self._fault(subscription, error)
+
+    def _fault(self, subscription: Subscription, error: BaseException) -> None:
+        subscription.cancel()
+        self._on_fault(subscription.owner, error)
+
+    def _measure(self, packet: Packet) -> None:
+        size = len(packet.payload)
+        self.packets += 1
+        self.bytes += size
+        if packet.keyframe and packet.track.is_video:
+            self.keyframes += 1
+        if self._window_start is None:
+            self._window_start, self._window_bytes = packet.dts, 0
+        elif packet.dts - self._window_start >= RATE_WINDOW:
+            self.bitrate = self._window_bytes * 8 * TICKS // (packet.dts - self._window_start)
+            self._window_start, self._window_bytes = packet.dts, 0
+        self._window_bytes += size

@@ -1,0 +1,233 @@
+"""A named live stream: who publishes it, its renditions, its outputs, and who watches.
+
+Its life: `starting` until the first publication has tracks and a keyframe, `live`, `waiting` when the publisher has
+gone and may come back, `ended`. The stream, not the publisher, is what viewers are tied to: publishers come back
+(a discontinuity) or take over from each other without anybody else being asked.
+"""
+
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.interfaces import IDelayedCall
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from oxidecast.interfaces import IPublisher, IStream, PublishRequest, Refused
+from oxidecast.media import TICKS
+from oxidecast.media.timestamps import Rebaser
+from oxidecast.streams.info import StreamInfo
+from oxidecast.streams.outputs import OutputSlot
+from oxidecast.streams.publication import Publication
+from oxidecast.streams.rendition import Rendition
+from oxidecast.streams.timeline import Timeline
+from oxidecast.streams.viewer import Viewer
+
+if TYPE_CHECKING:
+    from oxidecast.streams.hub import Hub
+
+TAKEOVERS = 3
+TAKEOVER_WINDOW = 60.0
+"""At most so many takeovers in so many seconds: an encoder that reconnects needs one, two encoders that fight with one
+key would otherwise cut the picture every two seconds for ever."""
+
+SILENCE = 2.0
+"""Seconds without a packet after which an incumbent counts as gone, whatever its connection looks like."""
+
+SOURCE = "source"
+
+
+@implementer(IStream)
+class Stream:
+    """See `IStream`."""
+
+    log = Logger()
+
+    def __init__(self, info: StreamInfo, hub: "Hub") -> None:
+        self.info = info
+        self.id = info.id
+        self.name = info.name
+        self.state = "starting"
+        self.started_at = 0.0
+        """UTC seconds of the first keyframe."""
+        self.publication: Publication | None = None
+        """The one that feeds the stream."""
+        self.renditions: dict[str, Rendition] = {}
+        self.outputs: list[OutputSlot] = []
+        self.viewers: dict[str, Viewer] = {}
+        self.max_viewers = 0
+        self.notices: dict[str, str] = {}
+        self.rebaser = Rebaser()
+        self.timeline = Timeline(0.0)
+        self._hub = hub
+        self._newcomer: Publication | None = None
+        self._takeovers: deque[float] = deque(maxlen=TAKEOVERS)
+        self._grace: IDelayedCall | None = None
+
+    @property
+    def source(self) -> Rendition:
+        """What the publisher sends, as it sends it."""
+        return self.renditions[SOURCE]
+
+    @property
+    def viewer_count(self) -> int:
+        return len(self.viewers)
+
+    def seconds(self) -> float:
+        return self._hub.seconds()
+
+    def utc(self, ticks: int) -> float:
+        return self.timeline.utc(ticks)
+
+    def viewer(self, output: str, address: str) -> Viewer:
+        viewer = Viewer(output, address, self.seconds(), self._viewer_left)
+        self.viewers[viewer.id] = viewer
+        self.max_viewers = max(self.max_viewers, len(self.viewers))
+        self._hub.tell("viewer_joined", self, viewer)
+        return viewer
+
+    def _viewer_left(self, viewer: Viewer) -> None:
+        if self.viewers.pop(viewer.id, None) is not None:
+            self._hub.tell("viewer_left", self, viewer)
+
+    def notice(self, key: str, sentence: str | None) -> None:
+        if sentence is None:
+            self.notices.pop(key, None)
+        elif self.notices.get(key) != sentence:
+            self.notices[key] = sentence
+            self.log.warn("{stream}: {sentence}", stream=self.name, sentence=sentence)
+
+    # -- publishers
+
+    def publish(self, request: PublishRequest, publisher: IPublisher) -> Publication:
+        """Let a publisher with a good key come in. It feeds the stream from its first keyframe on. Raises Refused."""
+        incumbent = self.publication
+        if incumbent is not None:
+            now = self.seconds()
+            recent = sum(1 for then in self._takeovers if now - then < TAKEOVER_WINDOW)
+            if recent >= TAKEOVERS and now - incumbent.last_packet_at < SILENCE:
+                raise Refused(
+                    "stream_busy",
+                    "Another encoder is publishing with this key, and the two have replaced each other too often: "
+                    "stop one of them.",
+                )
+        if self._newcomer is not None:
+            self._newcomer.dismiss("replaced", "Another connection with the same key has come.")
+        self._newcomer = Publication(self, request, publisher)
+        return self._newcomer
+
+    def begin(self, publication: Publication, lasted: int) -> None:
+        """A publication has its tracks and a keyframe: from now on it feeds the stream.
+
+        `lasted` is how many ticks of media it held back until now.
+        """
+        if self._newcomer is publication:
+            self._newcomer = None
+        incumbent, self.publication = self.publication, publication
+        if self._grace is not None:
+            self._grace.cancel()
+            self._grace = None
+        now = self.seconds()
+        if self.state == "starting":
+            self.timeline = Timeline(now - lasted / TICKS)
+            self.started_at = self.timeline.epoch
+            self.rebaser.start(0)
+            self._start(publication)
+            return
+        self.rebaser.start(max(self.rebaser.end, self.timeline.ticks(now) - lasted))
+        if incumbent is not None:
+            self._takeovers.append(now)
+            self.log.info("{stream}: taken over by {address}", stream=self.name, address=publication.address)
+            incumbent.dismiss("taken_over", "Another connection with the same key has taken over.")
+        else:
+            self.log.info("{stream}: the publisher is back from {address}", stream=self.name, address=publication.address)
+        self.state = "live"
+        self.source.restart(publication.tracks, "taken over" if incumbent is not None else "the publisher came back")
+
+    def _start(self, publication: Publication) -> None:
+        self.state = "live"
+        source = Rendition(
+            SOURCE,
+            publication.tracks,
+            self._hub.settings,
+            seconds=self.seconds,
+            on_fault=self._subscriber_fault,
+            on_slow=self._subscriber_slow,
+        )
+        self.renditions[SOURCE] = source
+        self.log.info(
+            "{stream} is live: {tracks} by {protocol} from {address}",
+            stream=self.name,
+            tracks=", ".join(track.codec_string for track in publication.tracks),
+            protocol=publication.protocol,
+            address=publication.address,
+        )
+        for running in self._hub.outputs():
+            slot = OutputSlot(running, self)
+            self.outputs.append(slot)
+            slot.rendition_added(source)
+        self._hub.tell("stream_started", self)
+
+    def publication_closed(self, publication: Publication, reason: str) -> None:
+        """The publisher left by itself."""
+        if publication is self._newcomer:
+            self._newcomer = None
+        elif publication is self.publication:
+            self.publication = None
+            if self.state == "live":
+                self.state = "waiting"
+                grace = self._hub.settings.publisher_grace
+                self.log.info(
+                    "{stream}: the publisher left ({reason}); waiting {grace} s for it",
+                    stream=self.name,
+                    reason=reason,
+                    grace=grace,
+                )
+                self._grace = self._hub.call_later(grace, self._grace_over)
+        if self.state == "starting" and self._newcomer is None:
+            self._hub.forget(self)
+
+    def _grace_over(self) -> None:
+        self._grace = None
+        self.end("the publisher did not come back")
+
+    def end(self, reason: str, code: str = "ended", sentence: str = "The stream was ended.") -> None:
+        """End the stream for everybody, a publisher included."""
+        if self.state == "ended":
+            return
+        started = self.state != "starting"
+        self.state = "ended"
+        if self._grace is not None:
+            self._grace.cancel()
+            self._grace = None
+        for publication in (self._newcomer, self.publication):
+            if publication is not None:
+                publication.dismiss(code, sentence)
+        self._newcomer = self.publication = None
+        for rendition in self.renditions.values():
+            rendition.end(reason)
+        for slot in self.outputs:
+            slot.closed(reason)
+        for viewer in list(self.viewers.values()):
+            viewer.leave()
+        self._hub.forget(self)
+        if started:
+            self.log.info("{stream} ended: {reason}", stream=self.name, reason=reason)
+            self._hub.tell("stream_stopped", self, reason)
+
+    # -- faults of those who read
+
+    def _slot_of(self, owner: Any) -> OutputSlot | None:
+        return next((slot for slot in self.outputs if owner is not None and slot.output is owner), None)
+
+    def _subscriber_fault(self, owner: Any, error: BaseException) -> None:
+        slot = self._slot_of(owner)
+        if slot is not None:
+            slot.running.fault(error)
+            slot.fail(error)
+        else:
+            self.log.error("a subscriber of {stream} raised {error!r}", stream=self.name, error=error)
+
+    def _subscriber_slow(self, owner: Any, seconds: float) -> None:
+        slot = self._slot_of(owner)
+        if slot is not None:
+            slot.running.slow(seconds)

@@ -1,0 +1,247 @@
+"""The HTTP API's frame: routes, the envelope, and what goes wrong said in one way.
+
+The one idea: a handler is an `async` function from a `Call` to data. It raises `ApiError` for everything it will not do;
+whatever else it raises becomes a 500 that tells the client nothing. Every answer has the envelope of the contract:
+`{"success", "data", "error", "code", "timestamp"}`.
+"""
+
+import re
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+from urllib.parse import unquote
+
+import msgspec
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.logger import Logger
+from twisted.web.http import Request
+from twisted.web.resource import Resource
+from twisted.web.server import NOT_DONE_YET
+
+from oxidecast.accounts.roles import Permission
+from oxidecast.web.identity import Identities, Identity
+
+T = TypeVar("T")
+
+MOST_PER_PAGE = 100
+"""Items in one answer: what a page of a dashboard shows at most, and what a query reads in a few milliseconds."""
+
+
+class ApiError(Exception):
+    """What the client did wrong, or what cannot be done now."""
+
+    def __init__(
+        self, status: int, code: str, sentence: str, headers: Sequence[tuple[str, str]] = (), fields: Any = None
+    ) -> None:
+        super().__init__(sentence)
+        self.status = status
+        self.code = code
+        self.sentence = sentence
+        self.headers = headers
+        self.fields = fields
+        """For a 422: what is wrong, by field."""
+
+
+def not_found(sentence: str = "There is nothing at this address.") -> ApiError:
+    return ApiError(404, "not_found", sentence)
+
+
+def unauthorised(sentence: str) -> ApiError:
+    return ApiError(401, "unauthorised", sentence, [("WWW-Authenticate", 'Bearer realm="oxidecast"')])
+
+
+@dataclass(frozen=True)
+class Reply:
+    """An answer that is not simply 200."""
+
+    data: Any
+    status: int = 200
+    headers: Sequence[tuple[str, str]] = ()
+
+
+class Page(msgspec.Struct, frozen=True):
+    """A part of a list, as lists are answered."""
+
+    items: list[Any]
+    total: int
+    page: int
+    limit: int
+    total_pages: int
+
+
+@dataclass
+class Call:
+    """One request to the API, as its handler sees it."""
+
+    request: Request
+    arguments: dict[str, str]
+    """What the path's `{...}` matched."""
+    address: str
+    identity: Identity | None
+    """Who calls, if a valid access token said so."""
+
+    def require(self, permission: Permission) -> Identity:
+        """The caller, who must have this permission."""
+        if self.identity is None:
+            raise unauthorised("Log in first: this needs an access token.")
+        if not self.identity.may(permission):
+            raise ApiError(403, "forbidden", f"The role {self.identity.role} may not do this.")
+        return self.identity
+
+    def query(self, name: str) -> str | None:
+        """The last value of a query parameter."""
+        values = (self.request.args or {}).get(name.encode())
+        return values[-1].decode("utf-8", "replace") if values else None
+
+    def flag(self, name: str) -> bool | None:
+        """A query parameter that is `true` or `false`."""
+        value = self.query(name)
+        if value is None:
+            return None
+        if value not in ("true", "false"):
+            raise ApiError(422, "invalid", f"{name} must be true or false.", fields={name: "expected true or false"})
+        return value == "true"
+
+    def paging(self) -> tuple[int, int]:
+        """`page` and `limit`."""
+        numbers = []
+        for name, default, most in (("page", 1, 1_000_000), ("limit", 20, MOST_PER_PAGE)):
+            text = self.query(name) or str(default)
+            if not re.fullmatch("[0-9]{1,7}", text) or not 1 <= int(text) <= most:
+                sentence = f"expected a whole number from 1 to {most}"
+                raise ApiError(422, "invalid", f"{name}: {sentence}.", fields={name: sentence})
+            numbers.append(int(text))
+        return numbers[0], numbers[1]
+
+    def body(self, type: type[T]) -> T:
+        """The request's JSON body."""
+        content_type = (self.request.getHeader("content-type") or "").partition(";")[0].strip().lower()
+        if content_type != "application/json":
+            raise ApiError(415, "unsupported_media_type", "The body must be application/json.")
+        assert self.request.content is not None
+        try:
+            return msgspec.json.decode(self.request.content.read(), type=type)
+        except msgspec.ValidationError as error:
+            sentence, _, where = str(error).partition(" - at `$")
+            field = where.strip("`.") or "body"
+            raise ApiError(422, "invalid", f"{field}: {sentence}.", fields={field: sentence})
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            raise ApiError(400, "malformed", "The body is not valid JSON.")
+
+
+Handler = Callable[[Call], Awaitable[Any]]
+
+
+@dataclass(frozen=True)
+class Route:
+    """A method and a path below `/api/v1`, such as `/streams/{stream}/url`."""
+
+    method: str
+    path: str
+    handler: Handler
+
+
+class _Compiled:
+    def __init__(self, path: str) -> None:
+        self.names = re.findall(r"{(\w+)}", path)
+        self.pattern = re.compile(re.sub(r"{\w+}", "([^/]+)", path))
+        self.methods: dict[str, Handler] = {}
+
+
+class Api(Resource):
+    """Everything below `/api/v1` that is not an output's own."""
+
+    isLeaf = True
+    log = Logger()
+
+    def __init__(self, routes: Sequence[Route], identities: Identities, origins: Callable[[], Sequence[str]]) -> None:
+        super().__init__()
+        self._identities = identities
+        self._origins = origins
+        paths: dict[str, _Compiled] = {}
+        for route in routes:
+            paths.setdefault(route.path, _Compiled(route.path)).methods[route.method] = route.handler
+        # Fixed paths are looked at before those with a variable in them.
+        self._paths = sorted(paths.values(), key=lambda compiled: len(compiled.names))
+
+    def render(self, request: Request) -> int:
+        call = Deferred.fromCoroutine(self._answer(request))
+        request.notifyFinish().addErrback(lambda _: call.cancel())
+        return NOT_DONE_YET
+
+    async def _answer(self, request: Request) -> None:
+        try:
+            self._allow_origin(request)
+            reply = await self._call(request)
+        except ApiError as error:
+            self._send(request, error.status, error.headers, None, error)
+        except CancelledError:
+            return
+        except Exception:
+            self.log.failure("an API call failed: {method} {path}", method=request.method, path=request.path)
+            self._send(request, 500, (), None, ApiError(500, "internal", "Something went wrong on the server."))
+        else:
+            self._send(request, reply.status, reply.headers, reply.data, None)
+
+    async def _call(self, request: Request) -> Reply:
+        # What is left of the path below /api/v1; the router decodes once, so that %2F stays inside a name.
+        path = "/" + "/".join(unquote(part.decode("latin-1")) for part in request.postpath or ())
+        method = request.method.decode("latin-1")
+        for compiled in self._paths:
+            match = compiled.pattern.fullmatch(path)
+            if match is None:
+                continue
+            methods = set(compiled.methods) | ({"HEAD"} if "GET" in compiled.methods else set())
+            allow = [("Allow", ", ".join(sorted(methods | {"OPTIONS"})))]
+            if method == "OPTIONS":
+                request.setHeader("Access-Control-Allow-Methods", ", ".join(sorted(methods)))
+                return Reply(None, 200, allow)
+            handler = compiled.methods.get("GET" if method == "HEAD" else method)
+            if handler is None:
+                raise ApiError(405, "method_not_allowed", f"{method} is not possible here.", allow)
+            call = Call(
+                request,
+                dict(zip(compiled.names, match.groups(), strict=True)),
+                getattr(request.getClientAddress(), "host", ""),
+                await self._identities.of(request),
+            )
+            result = await handler(call)
+            return result if isinstance(result, Reply) else Reply(result)
+        raise not_found()
+
+    def _allow_origin(self, request: Request) -> None:
+        """Answer the origins that the settings name, and nobody else (the server's own pages need no header)."""
+        origin = request.getHeader("origin")
+        request.setHeader("Vary", "Origin")
+        if origin is not None and origin in self._origins():
+            request.setHeader("Access-Control-Allow-Origin", origin)
+            request.setHeader("Access-Control-Allow-Headers", "Authorization, Content-Type, If-Match")
+            request.setHeader("Access-Control-Max-Age", "600")
+
+    def _send(
+        self,
+        request: Request,
+        status: int,
+        headers: Sequence[tuple[str, str]],
+        data: Any,
+        error: ApiError | None,
+    ) -> None:
+        envelope = {
+            "success": error is None,
+            "data": data if error is None else ({"fields": error.fields} if error.fields else None),
+            "error": error.sentence if error is not None else None,
+            "code": error.code if error is not None else None,
+            "timestamp": datetime.now(UTC),
+        }
+        body = msgspec.json.encode(envelope)
+        request.setResponseCode(status)
+        request.setHeader("Content-Type", "application/json")
+        request.setHeader("Cache-Control", "no-store")
+        request.setHeader("X-Content-Type-Options", "nosniff")
+        for name, value in headers:
+            request.setHeader(name, value)
+        request.setHeader("Content-Length", str(len(body)))
+        if request.method != b"HEAD":
+            request.write(body)
+        request.finish()
