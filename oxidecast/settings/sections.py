@@ -1,0 +1,233 @@
+"""The sections that belong to the server as a whole, and those whose rooms are still to be built.
+
+[tls], [transcoding], [webrtc] and [multicast] describe features of later versions. They are accepted and
+validated already, because a file that an operator wrote for one version must start the next; `WITHOUT_EFFECT`
+lets the start say so aloud when one of them is set.
+"""
+
+from ipaddress import ip_address, ip_network
+from typing import Annotated, ClassVar, Literal
+from urllib.parse import urlsplit
+
+import msgspec
+from msgspec import Meta
+
+from oxidecast.settings.section import (
+    Bitrate,
+    Count,
+    Invalid,
+    Port,
+    Seconds,
+    Section,
+    Size,
+    require_long_secret,
+)
+
+WITHOUT_EFFECT = ("tls", "transcoding", "webrtc", "multicast")
+
+
+class ServerSettings(Section, frozen=True, kw_only=True):
+    """[server]: the HTTP port, which pages, API and HLS share."""
+
+    secrets: ClassVar[frozenset[str]] = frozenset({"secret_key"})
+    reloadable: ClassVar[frozenset[str]] = frozenset({"max_connections"})
+
+    host: str = "0.0.0.0"
+    port: Port = 8080
+    secret_key: str | None = None
+    workers: Count = 1
+    max_connections: Count = 10_000
+
+    def __post_init__(self) -> None:
+        if self.workers > 1:
+            raise Invalid("workers", "must be 1, because this version serves from a single process")
+        require_long_secret("secret_key", self.secret_key)
+
+
+class LoggingSettings(Section, frozen=True, kw_only=True):
+    """[logging]"""
+
+    reloadable: ClassVar[frozenset[str]] = frozenset({"level"})
+
+    level: Literal["debug", "info", "warn", "error", "critical"] = "info"
+
+
+class PluginsSettings(Section, frozen=True, kw_only=True):
+    """[plugins]: which plugins run, and where else they are looked for."""
+
+    disabled: tuple[str, ...] = ()
+    path: tuple[str, ...] = ()
+
+
+class MetricsSettings(Section, frozen=True, kw_only=True):
+    """[metrics]: who may read /metrics, and how many streams get labels of their own."""
+
+    reloadable: ClassVar[frozenset[str]] = frozenset({"allow", "max_streams"})
+
+    allow: tuple[str, ...] = (
+        "127.0.0.0/8",
+        "::1/128",
+        "10.0.0.0/8",
+        "172.16.0.0/12",
+        "192.168.0.0/16",
+        "fc00::/7",
+        "fe80::/10",
+    )
+    max_streams: Annotated[int, Meta(ge=0)] = 100
+
+    def __post_init__(self) -> None:
+        for network in self.allow:
+            try:
+                ip_network(network)
+            except ValueError:
+                raise Invalid("allow", 'must hold networks such as "10.0.0.0/8"')
+
+
+class CorsSettings(Section, frozen=True, kw_only=True):
+    """[cors]: the origins, besides the server's own, that the API answers."""
+
+    reloadable: ClassVar[frozenset[str]] = frozenset({"origins"})
+
+    origins: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for origin in self.origins:
+            if not _is_origin(origin):
+                raise Invalid("origins", 'must hold exact origins such as "https://example.com"')
+
+
+class RateLimitSettings(Section, frozen=True, kw_only=True):
+    """[rate_limit]"""
+
+    reloadable: ClassVar[frozenset[str]] = frozenset({"login_attempts", "login_refill"})
+
+    login_attempts: Count = 10
+    login_refill: Seconds = 10.0
+
+
+class TlsSettings(Section, frozen=True, kw_only=True):
+    """[tls]"""
+
+    certificate_directory: str | None = None
+
+
+class StorageSettings(Section, frozen=True, kw_only=True):
+    """[storage]: where files go. Relative paths lie below `base_path`, by default the data directory."""
+
+    base_path: str | None = None
+    recordings_path: str = "recordings"
+    thumbnails_path: str = "thumbnails"
+    max_storage_size: Annotated[int, Meta(ge=0)] = 0
+
+
+class HardwareAcceleration(Section, frozen=True, kw_only=True):
+    """[transcoding.hardware_acceleration]"""
+
+    enabled: bool = False
+    device: Literal["cuda", "vaapi", "qsv", "videotoolbox"] = "cuda"
+
+
+class Profile(Section, frozen=True, kw_only=True):
+    """One [[transcoding.profiles]]: a quality of the ladder."""
+
+    name: Annotated[str, Meta(min_length=1)]
+    width: Annotated[int, Meta(ge=16, le=8192, multiple_of=2)]
+    height: Annotated[int, Meta(ge=16, le=8192, multiple_of=2)]
+    bitrate: Bitrate
+    framerate: Annotated[float, Meta(gt=0, le=240)] = 30.0
+    keyframe_interval: Seconds = 2.0
+    audio_bitrate: Bitrate = 128_000
+
+    def __post_init__(self) -> None:
+        if self.name == "source" or not all(
+            char.isascii() and (char.isalnum() or char in "-_") for char in self.name
+        ):
+            raise Invalid("name", 'must be letters, digits, "-" and "_", and not "source"')
+
+
+class TranscodingSettings(Section, frozen=True, kw_only=True):
+    """[transcoding]"""
+
+    ffmpeg_path: str = "ffmpeg"
+    max_concurrent: Count = 4
+    hardware_acceleration: HardwareAcceleration = HardwareAcceleration()
+    profiles: tuple[Profile, ...] = (
+        Profile(name="1080p", width=1920, height=1080, bitrate=5_000_000, audio_bitrate=192_000),
+        Profile(name="720p", width=1280, height=720, bitrate=2_500_000, audio_bitrate=128_000),
+        Profile(name="480p", width=854, height=480, bitrate=1_000_000, audio_bitrate=96_000),
+        Profile(name="360p", width=640, height=360, bitrate=500_000, audio_bitrate=64_000),
+    )
+
+    def __post_init__(self) -> None:
+        if len({profile.name for profile in self.profiles}) < len(self.profiles):
+            raise Invalid("profiles", "must have names that differ")
+
+
+class TurnServer(Section, frozen=True, kw_only=True):
+    """One [[webrtc.turn_servers]]."""
+
+    secrets: ClassVar[frozenset[str]] = frozenset({"credential"})
+
+    url: str
+    username: str = ""
+    credential: str = ""
+
+
+class WebrtcSettings(Section, frozen=True, kw_only=True):
+    """[webrtc]"""
+
+    port: Port = 8189
+    addresses: tuple[str, ...] = ()
+    stun_servers: tuple[str, ...] = ()
+    turn_servers: tuple[TurnServer, ...] = ()
+
+
+class MulticastSettings(Section, frozen=True, kw_only=True):
+    """[multicast]"""
+
+    interface: str | None = None
+    base_address: str = "239.255.0.1"
+    port_range: tuple[Port, Port] = (30_000, 30_999)
+    ttl: Annotated[int, Meta(ge=0, le=255)] = 1
+    buffer_size: Size = 1_048_576
+    packet_size: Annotated[int, Meta(ge=188, le=9212, multiple_of=188)] = 1316
+    sap: bool = False
+
+    def __post_init__(self) -> None:
+        try:
+            multicast = ip_address(self.base_address).is_multicast
+        except ValueError:
+            multicast = False
+        if not multicast:
+            raise Invalid("base_address", 'must be a multicast address such as "239.255.0.1"')
+        if self.port_range[0] > self.port_range[1]:
+            raise Invalid("port_range", "must be the first port and the last")
+
+
+SECTIONS: dict[str, type[msgspec.Struct]] = {
+    "server": ServerSettings,
+    "logging": LoggingSettings,
+    "plugins": PluginsSettings,
+    "metrics": MetricsSettings,
+    "cors": CorsSettings,
+    "rate_limit": RateLimitSettings,
+    "tls": TlsSettings,
+    "storage": StorageSettings,
+    "transcoding": TranscodingSettings,
+    "webrtc": WebrtcSettings,
+    "multicast": MulticastSettings,
+}
+"""Name and type of each section in this file."""
+
+
+def _is_origin(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError:
+        return False
+    host = parts.hostname or ""
+    whole = f"{parts.scheme}://{f'[{host}]' if ':' in host else host}" + (
+        f":{port}" if port is not None else ""
+    )
+    return parts.scheme in {"http", "https"} and bool(host) and whole == text
