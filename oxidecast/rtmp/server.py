@@ -1,0 +1,334 @@
+"""The RTMP port: sockets, time and limits around the sans-IO session, and two gates to the rooms above.
+
+The one idea: publishing and playing share a port but not a room. Whoever takes publishers sets `publish_gate`, and gets a
+connection that already shook hands, said `connect` and named a key; the port never knows what becomes of it.
+"""
+
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, cast
+
+from twisted.application.service import Service
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import (
+    IAddress,
+    IDelayedCall,
+    IListeningPort,
+    IReactorTCP,
+    IReactorTime,
+    ITCPTransport,
+)
+from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import Interface
+
+from oxidecast.interfaces import Refused
+from oxidecast.media import RemoteProtocolError
+from oxidecast.rtmp.events import (
+    AudioReceived,
+    ConnectRequested,
+    MetadataReceived,
+    PlayRequested,
+    PublishRequested,
+    PublishStopped,
+    ServerEvent,
+    VideoReceived,
+)
+from oxidecast.rtmp.session import ServerSession
+from oxidecast.rtmp.settings import RtmpSettings
+
+FAREWELL = 5.0
+"""Seconds that a refused peer has to read why, before its connection is aborted."""
+
+
+class IMediaSink(Interface):
+    """What a gate gives for a publisher it lets in: the messages of its stream, as they come."""
+
+    def video(timestamp: int, body: bytes) -> None:
+        """A video message: its 32-bit timestamp in milliseconds, and an FLV video tag's body."""
+
+    def audio(timestamp: int, body: bytes) -> None:
+        """The same for sound."""
+
+    def metadata(values: Mapping[str, Any]) -> None:
+        """What `onMetaData` said."""
+
+    def stopped(reason: str) -> None:
+        """Nothing more will come. Called once, whatever the cause."""
+
+
+PublishGate = Callable[["RTMPConnection", PublishRequested], Awaitable[IMediaSink]]
+"""Decides about a publisher. Raises `Refused`; its sentence is shown to the person at the encoder."""
+
+PlayGate = Callable[["RTMPConnection", PlayRequested], Awaitable[Any]]
+
+
+class RTMPConnection(Protocol):
+    """One peer."""
+
+    log = Logger()
+    transport: ITCPTransport
+
+    def __init__(self, port: "RTMPPort", address: str) -> None:
+        self.address = address
+        self.encoder = ""
+        """What the peer calls itself."""
+        self.bytes_received = 0
+        self._port = port
+        self._settings = port.settings
+        self._clock = port.clock
+        self._session = ServerSession(chunk_size=port.settings.chunk_size)
+        self._sink: IMediaSink | None = None
+        self._stream_id = 0
+        self._deciding: Deferred[None] | None = None
+        self._timer: IDelayedCall | None = None
+        self._last_media = 0.0
+        self._over = False
+
+    # -- Protocol
+
+    def connectionMade(self) -> None:
+        self.transport.setTcpNoDelay(True)
+        self.transport.setTcpKeepAlive(True)
+        self._limit(self._settings.handshake_timeout, "the handshake and connect")
+
+    def dataReceived(self, data: bytes) -> None:
+        self.bytes_received += len(data)
+        self._receive(data)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self._over = True
+        self._unlimit()
+        self._port.lost(self)
+        if self._deciding is not None:
+            self._deciding.cancel()
+        self._stop_sink("the connection was lost")
+
+    # -- for the gates
+
+    def stop_publishing(self, code: str, sentence: str) -> None:
+        """Tell the publisher why it has to go, and close. Nothing comes from it any more."""
+        self._sink = None
+        if not self._over:
+            self._session.end_publish(self._stream_id, code, sentence)
+            self._farewell(sentence)
+
+    # -- inside
+
+    def _receive(self, data: bytes) -> None:
+        if self._over:
+            return
+        try:
+            for event in self._session.receive(data):
+                self._handle(event)
+                if self._over:
+                    return
+        except RemoteProtocolError as error:
+            self._stop_sink("its connection broke the protocol")
+            self._farewell(str(error))
+        except Exception:
+            self.log.failure("an RTMP connection from {address} failed", address=self.address)
+            self._stop_sink("its connection failed")
+            self._over = True
+            self.transport.abortConnection()
+        else:
+            self._flush()
+
+    def _handle(self, event: ServerEvent) -> None:
+        sink = self._sink
+        if isinstance(event, VideoReceived):
+            if sink is not None:
+                self._last_media = self._clock.seconds()
+                sink.video(event.timestamp, event.payload)
+        elif isinstance(event, AudioReceived):
+            if sink is not None:
+                self._last_media = self._clock.seconds()
+                sink.audio(event.timestamp, event.payload)
+        elif isinstance(event, MetadataReceived):
+            if sink is not None:
+                sink.metadata(event.values)
+        elif isinstance(event, ConnectRequested):
+            self.encoder = event.flash_ver
+            self._session.accept_connect()
+            self._limit(self._settings.publish_timeout, "publishing")
+        elif isinstance(event, PublishRequested):
+            self._decide(self._publish(event))
+        elif isinstance(event, PlayRequested):
+            self._decide(self._play(event))
+        elif isinstance(event, PublishStopped):
+            self._stop_sink("it stopped publishing")
+            self._limit(self._settings.publish_timeout, "publishing again")
+
+    def _decide(self, decision: Any) -> None:
+        """Ask a gate. Reading rests until it has answered, so nothing is lost and nothing runs ahead."""
+        self._deciding = Deferred.fromCoroutine(decision)
+        self._deciding.addErrback(self._decision_failed)
+        if self._session.waiting and not self._over:
+            self.transport.pauseProducing()
+
+    def _decision_failed(self, failure: Failure) -> None:
+        if not failure.check(CancelledError):
+            self.log.failure("a gate of the RTMP port failed", failure=failure)
+            self._over = True
+            self.transport.abortConnection()
+
+    async def _publish(self, event: PublishRequested) -> None:
+        gate = self._port.publish_gate
+        try:
+            if gate is None:
+                raise Refused("no_publishing", "This server does not take RTMP publishers.")
+            if self._sink is not None:
+                raise Refused("already_publishing", "This connection already publishes a stream.")
+            sink = await gate(self, event)
+        except Refused as refused:
+            self._deciding = None
+            if not self._over:
+                self._session.reject_publish(event.stream_id, refused.sentence)
+                self._farewell(refused.sentence)
+            return
+        self._deciding = None
+        if self._over:
+            sink.stopped("the connection was lost")
+            return
+        self._sink, self._stream_id = sink, event.stream_id
+        self._session.accept_publish(event.stream_id)
+        self._last_media = self._clock.seconds()
+        self._limit(self._settings.stream_timeout, "media", self._check_media)
+        self._go_on()
+
+    async def _play(self, event: PlayRequested) -> None:
+        gate = self._port.play_gate
+        try:
+            if gate is None:
+                raise Refused("no_playing", "This server does not play by RTMP; use HLS.")
+            await gate(self, event)
+        except Refused as refused:
+            self._deciding = None
+            if not self._over:
+                self._session.reject_play(event.stream_id, refused.sentence)
+                self._farewell(refused.sentence)
+            return
+        self._deciding = None
+        self._go_on()
+
+    def _go_on(self) -> None:
+        self._flush()
+        self.transport.resumeProducing()
+        # What came with the request waits inside the session.
+        self._receive(b"")
+
+    def _flush(self) -> None:
+        output = self._session.take_output()
+        if output:
+            self.transport.write(output)
+
+    def _stop_sink(self, reason: str) -> None:
+        sink, self._sink = self._sink, None
+        if sink is not None:
+            sink.stopped(reason)
+
+    def _farewell(self, sentence: str) -> None:
+        """Send what says why, then close; abort when the peer does not read it."""
+        self._over = True
+        self.log.info("RTMP connection from {address} closed: {sentence}", address=self.address, sentence=sentence)
+        self._unlimit()
+        self._flush()
+        self.transport.resumeProducing()
+        self.transport.loseConnection()
+        self._timer = self._clock.callLater(FAREWELL, self.transport.abortConnection)
+
+    # -- time
+
+    def _limit(self, seconds: float, what: str, check: Callable[[], None] | None = None) -> None:
+        """Each state lasts only so long; `check` may find that it goes on."""
+        self._unlimit()
+        self._timer = self._clock.callLater(seconds, check or (lambda: self._timed_out(what, seconds)))
+
+    def _unlimit(self) -> None:
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        self._timer = None
+
+    def _check_media(self) -> None:
+        # One timer for the life of a publisher, instead of one a message.
+        timeout = self._settings.stream_timeout
+        silent = self._clock.seconds() - self._last_media
+        if silent >= timeout:
+            self._timed_out("media", timeout)
+        else:
+            self._timer = self._clock.callLater(timeout - silent, self._check_media)
+
+    def _timed_out(self, what: str, seconds: float) -> None:
+        self._stop_sink(f"no {what} within {seconds:g} s")
+        self._farewell(f"no {what} within {seconds:g} s")
+
+
+class RTMPPort(Service, Factory):
+    """The port, which listens once somebody has set a gate."""
+
+    log = Logger()
+    noisy = False
+
+    def __init__(self, settings: RtmpSettings, reactor: Any) -> None:
+        self.settings = settings
+        self.clock: IReactorTime = reactor
+        self.publish_gate: PublishGate | None = None
+        self.play_gate: PlayGate | None = None
+        self.refused = 0
+        """Connections over a limit."""
+        self._reactor: IReactorTCP = reactor
+        self._listening: IListeningPort | None = None
+        self._connections: set[RTMPConnection] = set()
+        self._by_address: Counter[str] = Counter()
+
+    @property
+    def connections(self) -> int:
+        return len(self._connections)
+
+    @property
+    def number(self) -> int:
+        """The TCP port that is listened on; 0 while none is."""
+        return int(cast(Any, self._listening.getHost()).port) if self._listening is not None else 0
+
+    def startService(self) -> None:
+        if self.publish_gate is not None or self.play_gate is not None:
+            host, number = self.settings.address()
+            try:
+                self._listening = self._reactor.listenTCP(number, self, interface=host)
+            except CannotListenError as error:
+                reason = getattr(error.socketError, "strerror", None) or error.socketError
+                raise Refused(
+                    "port_taken",
+                    f"RTMP cannot listen on {self.settings.bind_address}: {reason}. "
+                    "Free the port, or set rtmp.bind_address.",
+                )
+        Service.startService(self)
+
+    def stopService(self) -> Deferred[None] | None:
+        Service.stopService(self)
+        for connection in list(self._connections):
+            connection.transport.loseConnection()
+        listening, self._listening = self._listening, None
+        return cast("Deferred[None] | None", listening.stopListening()) if listening is not None else None
+
+    def buildProtocol(self, addr: IAddress) -> RTMPConnection | None:
+        address = str(getattr(addr, "host", ""))
+        if (
+            len(self._connections) >= self.settings.max_connections
+            or self._by_address[address] >= self.settings.max_connections_per_address
+        ):
+            self.refused += 1
+            return None
+        connection = RTMPConnection(self, address)
+        self._connections.add(connection)
+        self._by_address[address] += 1
+        return connection
+
+    def lost(self, connection: RTMPConnection) -> None:
+        """Called by a connection that is gone."""
+        self._connections.discard(connection)
+        self._by_address[connection.address] -= 1
+        if self._by_address[connection.address] <= 0:
+            del self._by_address[connection.address]
