@@ -102,7 +102,11 @@ class ServerSession:
         """Take bytes in and give the events they complete, each made when it is asked for: iterate to the
         end. Raises RemoteProtocolError, from the iterator too."""
         if not self._closed:
-            self._link.feed(data)
+            try:
+                self._link.feed(data)
+            except RemoteProtocolError:
+                self._closed = True
+                raise
             if self._waiting and self._link.reader.buffered > MAX_HELD:
                 raise RemoteProtocolError(
                     f"the peer sent more than {MAX_HELD} bytes without waiting for an answer"
@@ -233,8 +237,16 @@ class ServerSession:
     # Reading
 
     def _events(self) -> Iterator[ServerEvent]:
-        if self._closed or self._waiting:
-            return
+        try:
+            yield from self._read() if self._reads() else ()
+        except RemoteProtocolError:
+            self._closed = True
+            raise
+
+    def _reads(self) -> bool:
+        return not self._closed and not self._waiting
+
+    def _read(self) -> Iterator[ServerEvent]:
         for message in self._link.messages():
             kind = message.type_id
             if kind == messages.VIDEO or kind == messages.AUDIO:
@@ -251,7 +263,7 @@ class ServerSession:
                     yield event
             elif kind == messages.USER_CONTROL:
                 yield PingAnswered(messages.user_control(message)[1])
-            if self._closed or self._waiting:
+            if not self._reads():
                 return
 
     def _is_published(self, stream_id: int) -> bool:
@@ -294,15 +306,13 @@ class ServerSession:
             case "play":
                 return self._receive_play(message.stream_id, arguments)
             case "deleteStream":
-                # a number compares equal to our key whether it came as a double or not
-                stream = self._streams.get(argument) if isinstance(argument, float) else None
-                if stream is not None:
-                    del self._streams[stream.id]
-                    return self._stopped(stream)
+                for stream in self._streams.values():
+                    if stream.id == argument:
+                        del self._streams[stream.id]
+                        return self._stopped(stream)
             case "closeStream":
-                stream = self._streams.get(message.stream_id)
-                if stream is not None:
-                    return self._stopped(stream)
+                if message.stream_id in self._streams:
+                    return self._stopped(self._streams[message.stream_id])
             case "FCUnpublish":
                 self._command(0, "onFCUnpublish", 0, None, _info("status", "NetStream.Unpublish.Success", ""))
                 for stream in self._streams.values():
