@@ -1,7 +1,7 @@
 """Files that only the server's own user may read: the data directory and what is generated into it.
 
-A private file appears whole or not at all, and is written once: of two servers that start at the same time, one
-writes and both read the same content.
+A private file appears whole or not at all, and is written once: of two servers that start at the same time,
+one writes and both read the same content.
 """
 
 import errno
@@ -26,8 +26,8 @@ _INDIFFERENT = frozenset({"lost+found"})
 def open_data_directory(path: Path) -> Path:
     """Make sure that `path` is a directory that we can write, and answer it as an absolute path.
 
-    It is created with mode 0700. An existing one is narrowed to 0700 when it is empty or already ours, and left
-    as it is when it holds other files. Raises SettingsError with what to do.
+    It is created with mode 0700. An existing one is narrowed to 0700 when it is empty or already ours, and
+    left as it is when it holds other files. Raises SettingsError with what to do.
     """
     path = path.absolute()
     try:
@@ -40,7 +40,7 @@ def open_data_directory(path: Path) -> Path:
                 path.chmod(0o700)
         elif status.st_mode & stat.S_IWOTH:
             raise SettingsError(
-                f"The data directory {path} can be written by every user of this machine: give OxideCast one of its own."
+                f"The data directory {path} can be written by every user: give OxideCast one of its own."
             )
         probe = path / f".probe-{secrets.token_hex(8)}"
         os.close(os.open(probe, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
@@ -51,8 +51,8 @@ def open_data_directory(path: Path) -> Path:
 
 
 def read_private(file: Path) -> str | None:
-    """The content of a private file, or None when there is none. Raises SettingsError when others could read it,
-    or we cannot."""
+    """The content of a private file, or None when there is none. Raises SettingsError when others could read
+    it, or we cannot."""
     try:
         descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""The server's own secrets: from the settings, else generated on first start and kept in the data directory."""
+"""The server's own secrets: from the settings, else generated once and kept in the data directory."""
 
 import secrets
 import tomllib
@@ -33,8 +33,8 @@ class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 def open_secrets(
     data_directory: Path, *, server_secret: str | None = None, jwt_secret: str | None = None
 ) -> Secrets:
-    """The secrets that the settings give; those that they do not are read from `secrets.toml`, which is made when
-    it does not exist. Raises SettingsError when it cannot be read, or does not hold what it should."""
+    """The secrets that the settings give, and from `secrets.toml` those that they do not. The file is made
+    when it does not exist. Raises SettingsError when it cannot be read, or does not hold what it should."""
     if server_secret is None or jwt_secret is None:
         kept = _kept(data_directory / FILE)
         server_secret = server_secret if server_secret is not None else kept.server_secret
@@ -58,6 +58,6 @@ def _kept(file: Path) -> _File:
         kept = None
     if kept is None or min(len(kept.server_secret.encode()), len(kept.jwt_secret.encode())) < MINIMUM_SECRET:
         raise SettingsError(
-            f"{file} is damaged: restore it from a backup, or remove it to have new secrets and new stream keys."
+            f"{file} is damaged: restore it from a backup, or remove it and make new stream keys."
         )
     return kept

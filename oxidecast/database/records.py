@@ -1,0 +1,61 @@
+"""From rows to Structs, times, and pages: what every repository needs."""
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any, Generic, TypeVar
+from uuid import uuid4
+
+import msgspec
+from twisted.internet.interfaces import IReactorTime
+
+from oxidecast.database.interface import Row
+
+S = TypeVar("S", bound=msgspec.Struct)
+T = TypeVar("T")
+
+LARGEST_PAGE = 100
+LAST_ROW = 1 << 62
+"""No list is this long; a page beyond it is empty, and its offset still fits the database's integers."""
+
+
+class Page(msgspec.Struct, Generic[T], frozen=True):
+    """A part of a list, with the true number of items in all of it. Pages count from 1."""
+
+    items: list[T]
+    total: int
+    page: int
+    limit: int
+
+    @property
+    def total_pages(self) -> int:
+        return -(-self.total // self.limit)
+
+
+def window(page: int, limit: int) -> tuple[int, int]:
+    """LIMIT and OFFSET of a page; numbers out of range are brought into it."""
+    limit = min(max(limit, 1), LARGEST_PAGE)
+    return limit, min((max(page, 1) - 1) * limit, LAST_ROW)
+
+
+def record(row: Row, struct: type[S], json: Iterable[str] = ()) -> S:
+    """A row as a Struct. `json` names the columns that hold JSON, which some engines return as text."""
+    values: dict[str, Any] = dict(row)
+    for column in json:
+        if isinstance(values[column], str):
+            values[column] = msgspec.json.decode(values[column])
+    return msgspec.convert(values, struct, strict=False)
+
+
+def contains(text: str) -> str:
+    """A LIKE pattern (with ESCAPE '\\') for what contains `text`, in lower case."""
+    escaped = text.lower().replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+    return f"%{escaped}%"
+
+
+def utc(clock: IReactorTime) -> datetime:
+    """The reactor's time, which is Unix time, as a datetime."""
+    return datetime.fromtimestamp(clock.seconds(), UTC)
+
+
+def new_id() -> str:
+    return str(uuid4())

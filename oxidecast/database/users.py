@@ -1,0 +1,118 @@
+"""Who may do what: the accounts."""
+
+from datetime import datetime
+from typing import Literal
+
+import msgspec
+from twisted.internet.interfaces import IReactorTime
+
+from oxidecast.database.interface import Body, IDatabase
+from oxidecast.database.records import Page, contains, new_id, record, utc, window
+
+Role = Literal["admin", "streamer", "viewer"]
+
+_COLUMNS = "id, username, email, role, password_hash, disabled, created_at, updated_at, last_login_at"
+
+
+class User(msgspec.Struct, frozen=True, kw_only=True):
+    """An account. `password_hash` leaves this Struct for nothing but verification."""
+
+    id: str
+    username: str
+    email: str | None
+    role: Role
+    password_hash: str
+    disabled: bool
+    created_at: datetime
+    updated_at: datetime
+    last_login_at: datetime | None
+
+    def __repr__(self) -> str:
+        return f"User({self.username!r}, {self.role!r})"
+
+
+class Users:
+    """The users table. Usernames and e-mail addresses are unique without regard to case."""
+
+    def __init__(self, database: IDatabase, clock: IReactorTime) -> None:
+        self._database = database
+        self._clock = clock
+
+    async def create(
+        self, username: str, password_hash: str, role: Role, *, email: str | None = None
+    ) -> User:
+        """Raises Conflict when the username or the address is taken."""
+        return await self._database.transaction(
+            insert_user, username, password_hash, role, email, utc(self._clock)
+        )
+
+    async def by_id(self, user_id: str) -> User | None:
+        return await self._one("id = :value", user_id)
+
+    async def by_username(self, username: str) -> User | None:
+        return await self._one("lower(username) = lower(:value)", username)
+
+    async def page(
+        self, page: int = 1, limit: int = 20, *, role: Role | None = None, q: str | None = None
+    ) -> Page[User]:
+        """Oldest first. `q` finds parts of usernames."""
+        conditions, params = ["true"], {}
+        if role is not None:
+            conditions.append("role = :role")
+            params["role"] = role
+        if q:
+            conditions.append("lower(username) LIKE :q ESCAPE '\\'")
+            params["q"] = contains(q)
+        where = " AND ".join(conditions)
+        rows = await self._database.query(f"SELECT count(*) AS total FROM users WHERE {where}", params)
+        count, offset = window(page, limit)
+        found = await self._database.query(
+            f"SELECT {_COLUMNS} FROM users WHERE {where} ORDER BY created_at, id LIMIT :limit OFFSET :offset",
+            {**params, "limit": count, "offset": offset},
+        )
+        return Page([record(row, User) for row in found], rows[0]["total"], max(page, 1), count)
+
+    async def set_password(self, user_id: str, password_hash: str) -> bool:
+        return await self._update(user_id, "password_hash = :value", password_hash)
+
+    async def set_role(self, user_id: str, role: Role) -> bool:
+        return await self._update(user_id, "role = :value", role)
+
+    async def set_disabled(self, user_id: str, disabled: bool) -> bool:
+        return await self._update(user_id, "disabled = :value", disabled)
+
+    async def logged_in(self, user_id: str) -> None:
+        await self._database.execute(
+            "UPDATE users SET last_login_at = :now WHERE id = :id", {"id": user_id, "now": utc(self._clock)}
+        )
+
+    async def _update(self, user_id: str, change: str, value: str | bool) -> bool:
+        changed = await self._database.execute(
+            f"UPDATE users SET {change}, updated_at = :now WHERE id = :id",
+            {"id": user_id, "value": value, "now": utc(self._clock)},
+        )
+        return changed == 1
+
+    async def _one(self, condition: str, value: str) -> User | None:
+        rows = await self._database.query(f"SELECT {_COLUMNS} FROM users WHERE {condition}", {"value": value})
+        return record(rows[0], User) if rows else None
+
+
+def insert_user(
+    username: str, password_hash: str, role: Role, email: str | None, now: datetime
+) -> Body[User]:
+    """A step of a transaction: `user = yield from insert_user(...)`."""
+    rows = yield (
+        "INSERT INTO users (id, username, email, role, password_hash, disabled, created_at, updated_at)"
+        " VALUES (:id, :username, :email, :role, :password_hash, false, :now, :now)"
+        f" RETURNING {_COLUMNS}",
+        {
+            "id": new_id(),
+            "username": username,
+            "email": email,
+            "role": role,
+            "password_hash": password_hash,
+            "now": now,
+        },
+    )
+    return record(rows[0], User)
