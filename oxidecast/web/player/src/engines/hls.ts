@@ -1,0 +1,165 @@
+// hls.js as the engine: its own retries first, then ours on top of what it calls fatal.
+
+import Hls, { ErrorTypes, Events, type ErrorData } from "hls.js/light";
+import { serverNow } from "../api";
+import type { Engine, EngineListener, Level } from "../engine";
+
+/** Media errors further apart than this have nothing to do with each other. */
+const MEDIA_ERROR_MEMORY = 20_000;
+const GENTLE_MEDIA_TRIES = 3;
+const NETWORK_TRIES = 3;
+
+export class HlsEngine implements Engine {
+  static supported(): boolean {
+    return Hls.isSupported();
+  }
+
+  levels: Level[] = [];
+  private hls: Hls;
+  private finished = false;
+  private played = false;
+  private networkTries = 0;
+  private mediaErrors: number[] = [];
+  private lastNews = performance.now();
+  private lastSegment = -1;
+  private timer: number | undefined;
+  private retryTimer: number | undefined;
+
+  constructor(
+    private readonly video: HTMLVideoElement,
+    private readonly listener: EngineListener,
+  ) {
+    this.hls = new Hls({
+      // fMP4 needs no transmuxing, and a worker would need a looser Content-Security-Policy.
+      enableWorker: false,
+      // Two segments behind the edge, and a second more after each stall: a playlist's own HOLD-BACK goes before this.
+      liveSyncDurationCount: 2,
+      liveSyncOnStallIncrease: 1,
+      startFragPrefetch: true,
+      abrEwmaDefaultEstimate: 3_000_000,
+      capLevelToPlayerSize: true,
+      backBufferLength: 30,
+      maxBufferLength: 20,
+      enableDateRangeMetadataCues: false,
+      enableEmsgMetadataCues: false,
+      enableID3MetadataCues: false,
+    });
+    this.hls.on(Events.MANIFEST_PARSED, () => this.readLevels());
+    this.hls.on(Events.LEVELS_UPDATED, () => this.readLevels());
+    this.hls.on(Events.LEVEL_SWITCHED, () => this.listener.levelsKnown());
+    this.hls.on(Events.LEVEL_UPDATED, (_, { details }) => {
+      if (details.endSN !== this.lastSegment) this.lastNews = performance.now();
+      this.lastSegment = details.endSN;
+      this.finished = !details.live;
+      // A playlist that was over before anything was watched is yesterday's broadcast, not a live one.
+      if (this.finished && !this.played) this.end();
+    });
+    this.hls.on(Events.FRAG_BUFFERED, () => {
+      this.played = true;
+      this.networkTries = 0;
+    });
+    this.hls.on(Events.ERROR, (_, data) => this.failed(data));
+    video.addEventListener("ended", this.end);
+    this.timer = window.setInterval(() => this.watchEnd(), 500);
+  }
+
+  load(address: string): void {
+    this.hls.attachMedia(this.video);
+    this.hls.loadSource(address);
+  }
+
+  destroy(): void {
+    clearInterval(this.timer);
+    clearTimeout(this.retryTimer);
+    this.video.removeEventListener("ended", this.end);
+    this.hls.destroy();
+  }
+
+  get chosen(): number {
+    return this.hls.autoLevelEnabled ? -1 : this.hls.manualLevel;
+  }
+
+  set chosen(id: number) {
+    this.hls.nextLevel = id;
+  }
+
+  get current(): number {
+    return this.hls.currentLevel;
+  }
+
+  latency(): number | null {
+    const playing = this.hls.playingDate;
+    if (playing !== null) return Math.max(0, (serverNow() - playing.getTime()) / 1000);
+    return this.hls.latency > 0 ? this.hls.latency : null;
+  }
+
+  behind(): number {
+    const edge = this.hls.liveSyncPosition;
+    return edge === null || this.finished ? 0 : Math.max(0, edge - this.video.currentTime);
+  }
+
+  toLive(): void {
+    const edge = this.hls.liveSyncPosition;
+    if (edge !== null && edge > this.video.currentTime) this.video.currentTime = edge;
+  }
+
+  get silent(): boolean {
+    const promised = this.hls.latestLevelDetails?.targetduration ?? 2;
+    return performance.now() - this.lastNews > (promised * 2 + 1) * 1000;
+  }
+
+  private readLevels(): void {
+    this.levels = this.hls.levels
+      .map((level, id) => ({
+        id,
+        width: level.width,
+        height: level.height,
+        bitrate: level.averageBitrate || level.bitrate,
+        frameRate: level.frameRate,
+      }))
+      .sort((a, b) => b.height - a.height || b.bitrate - a.bitrate);
+    this.listener.levelsKnown();
+  }
+
+  private failed(data: ErrorData): void {
+    if (!data.fatal) return;
+    if (data.type === ErrorTypes.NETWORK_ERROR) this.retryNetwork(data);
+    else if (data.details === "manifestIncompatibleCodecsError" || data.details === "bufferAddCodecError") {
+      this.listener.trouble("codec", data.error.message);
+    } else this.recoverMedia(data);
+  }
+
+  private retryNetwork(data: ErrorData): void {
+    const status = data.response?.code ?? 0;
+    this.networkTries += 1;
+    // "Not found" and "not allowed" are answers: this session is over, and only the API knows what comes next.
+    if ((status >= 400 && status < 500) || this.networkTries > NETWORK_TRIES || !this.played) {
+      this.listener.trouble("network", `${data.details} ${status || ""}`.trim());
+      return;
+    }
+    this.retryTimer = window.setTimeout(() => this.hls.startLoad(), 500 * 2 ** this.networkTries);
+  }
+
+  private recoverMedia(data: ErrorData): void {
+    const now = performance.now();
+    this.mediaErrors = this.mediaErrors.filter((then) => now - then < MEDIA_ERROR_MEMORY);
+    this.mediaErrors.push(now);
+    if (data.type === ErrorTypes.MEDIA_ERROR && this.mediaErrors.length <= GENTLE_MEDIA_TRIES) {
+      this.hls.recoverMediaError();
+      void this.video.play().catch(() => undefined);
+    } else this.listener.trouble("media", data.details);
+  }
+
+  private watchEnd(): void {
+    if (!this.finished || this.video.paused) return;
+    // A last frame that falls short of the duration by a rounding would leave the element waiting for ever.
+    const { buffered, currentTime } = this.video;
+    const last = buffered.length > 0 ? buffered.end(buffered.length - 1) : 0;
+    if (last - currentTime < 0.1 && this.video.readyState < HTMLMediaElement.HAVE_FUTURE_DATA) this.end();
+  }
+
+  private end = (): void => {
+    clearInterval(this.timer);
+    this.listener.ended();
+  };
+}

@@ -1,0 +1,48 @@
+// "/player/{stream}": the theatre, what is on, and what else is.
+
+import "../../styles/watch.css";
+import { liveStreams, playlistAddress, serverNow } from "../api";
+import { Cards } from "../cards";
+import { find, repeat, setText } from "../dom";
+import type { Player } from "../player";
+import { openTheatre } from "../theatre";
+import { pictureSize, since, viewers } from "../words";
+
+const ALSO = 4;
+
+function describe({ stream, name, token, state, video }: Player): void {
+  const title = stream?.title || name;
+  setText(find("title"), title);
+  document.title = `${title} · OxideCast`;
+  if (stream === null) return;
+  const size = video.videoHeight > 0 ? `${Math.min(video.videoWidth, video.videoHeight)}p` : pictureSize(stream.tracks);
+  const live = stream.is_live && state !== "ended";
+  const facts = live
+    ? [viewers(stream.viewer_count), stream.started_at && `Live ${since(stream.started_at, serverNow())}`, stream.category, size]
+    : ["Not live", stream.category];
+  setText(find("facts"), facts.filter(Boolean).join(" · "));
+  setText(find("description"), stream.description ?? "");
+  find("description").hidden = !stream.description;
+  fill("share-link", location.href);
+  const embed = new URL(`/embed/${encodeURIComponent(stream.name)}${location.search}`, location.origin).href;
+  fill("share-embed", `<iframe src="${embed}" width="960" height="540" allow="autoplay; fullscreen; picture-in-picture"></iframe>`);
+  fill("share-hls", playlistAddress(stream, token));
+}
+
+function fill(id: string, value: string): void {
+  const field = find<HTMLInputElement>(id);
+  if (field.value !== value) field.value = value;
+}
+
+const player = openTheatre(describe);
+const cards = new Cards(find("cards"));
+repeat(async () => {
+  try {
+    const { items } = await liveStreams(1, ALSO + 1);
+    const others = items.filter((item) => item.name !== player.name && item.id !== player.name).slice(0, ALSO);
+    cards.show(others);
+    find("more").hidden = others.length === 0;
+  } catch {
+    // The list is a courtesy: the player says what is wrong with the server.
+  }
+}, 15);
