@@ -207,8 +207,12 @@ class IPublication(Interface):
     def track(track: Track) -> None:
         """A track's configuration, before its first packet and whenever it changes."""
 
-    def packet(track_id: int, dts: int, pts: int, duration: int, keyframe: bool, payload: bytes) -> None:
-        """One access unit, in the publisher's own time (ticks; jumps allowed). `duration` 0 is "not known"."""
+    def packet(track_id: int, dts: int, pts: int, keyframe: bool, payload: bytes, samples: int = 0) -> None:
+        """One access unit, in the publisher's own time (ticks, unwrapped; jumps allowed).
+
+        `samples` is how many samples per channel an audio frame holds: its time is then counted from them, and the
+        stamp is only what the count is held to.
+        """
 
     def close(reason: str) -> None:
         """The publisher left. The stream waits for it for `streams.publisher_grace` seconds."""

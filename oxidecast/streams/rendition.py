@@ -79,7 +79,7 @@ class Rendition:
 
     def _new_cache(self) -> GOPCache:
         return GOPCache(
-            self.has_video, max_bytes=self._settings.gop_cache_bytes, max_seconds=self._settings.gop_cache_seconds
+            self.has_video, self._settings.gop_cache_size, self._settings.gop_cache_duration
         )
 
     @property

@@ -26,10 +26,10 @@ class Container:
         self.init: bytes | None = None
         """The initialisation section, where the container has one."""
         if kind == "mpegts":
-            self.suffix, self.content_type = "ts", "video/mp2t"
+            self.suffix, self.content_type = "ts", b"video/mp2t"
             self._ts = mpegts.TSWriter(tracks)
         else:
-            self.suffix, self.content_type = "m4s", "video/mp4"
+            self.suffix, self.content_type = "m4s", b"video/mp4"
             self.init = fmp4.init_segment(tracks)
 
     def segment(self, packets: list[Packet], end: int) -> bytes:

@@ -6,6 +6,7 @@ Addresses (below `/api/v1/hls/`): `{stream}/playlist.m3u8` is made for each view
 
 import json
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 from twisted.application.service import Service
@@ -27,7 +28,7 @@ from oxidecast.interfaces import (
     PlayRequest,
     Refused,
 )
-from oxidecast.outputs.hls.rendition import CORS, PLAYLIST_TYPE, HLSRendition
+from oxidecast.outputs.hls.rendition import PLAYLIST_TYPE, HLSRendition
 from oxidecast.outputs.hls.sessions import Sessions
 from oxidecast.outputs.hls.settings import HlsSettings
 
@@ -89,23 +90,14 @@ class HLSStream:
             waiter.addTimeout(FIRST_SEGMENT, self._reactor, onTimeoutCancel=lambda result, after: None)
             await waiter
         session = self.sessions.new()
-        variants = [
-            m3u8.Variant(
-                uri=f"~{session}/{name}/playlist.m3u8",
-                bandwidth=rendition.peak,
-                average_bandwidth=rendition.average,
-                codecs=tuple(track.codec_string for track in rendition.tracks),
-                resolution=next(((t.width, t.height) for t in rendition.tracks if t.width), None),
-                frame_rate=next((t.frame_rate for t in rendition.tracks if t.frame_rate), None),
-            )
-            for name, rendition in self.renditions.items()
-            if rendition.playlist
-        ]
-        if not variants:
+        ready = {name: rendition for name, rendition in self.renditions.items() if rendition.playlist}
+        if not ready:
             return None
-        independent = all(rendition.independent for rendition in self.renditions.values())
-        text = m3u8.multivariant(variants, independent_segments=independent)
-        return HotAnswer(200, PLAYLIST_TYPE, text.encode(), etag=None, cache_control="no-store", headers=CORS)
+        text = m3u8.multivariant(
+            [rendition.variant(f"~{session}/{name}/playlist.m3u8") for name, rendition in ready.items()],
+            independent_segments=all(rendition.independent for rendition in ready.values()),
+        )
+        return HotAnswer(text.encode(), PLAYLIST_TYPE, cache_control=b"no-store", cors=True)
 
     def _updated(self) -> None:
         if self._waiting:
@@ -129,7 +121,7 @@ class HLSResource(Resource):
         self._output = output
 
     def hot(self, request: HotRequest) -> HotAnswer | Deferred[HotAnswer] | None:
-        parts = request.path.split("/")
+        parts = request.path.decode("utf-8", "replace").split("/")
         stream = self._output.streams.get(parts[0])
         if stream is None:
             return _missing("no_stream", "This stream is not live.", retry=True)
@@ -140,7 +132,7 @@ class HLSResource(Resource):
                 return _missing("no_session", "This playback session does not exist: start from playlist.m3u8.")
             if parts[3] == "playlist.m3u8":
                 if rendition.playlist is not None:
-                    stream.sessions.seen(session, request.address)
+                    stream.sessions.seen(session, _address(request))
                     return rendition.playlist
             elif (answer := rendition.files.get(parts[3])) is not None:
                 return answer
@@ -149,12 +141,17 @@ class HLSResource(Resource):
         return _missing("not_found", "There is nothing at this address any more.")
 
     async def _start(self, stream: HLSStream, request: HotRequest) -> HotAnswer:
+        scheme, _, bearer = (request.header(b"authorization") or b"").partition(b" ")
+        token = bearer if scheme.lower() == b"bearer" else request.query.get(b"token", b"")
         try:
             await self._output.services.hub.authorise(
-                stream.stream.info, PlayRequest(protocol="hls", address=request.address, token=request.token)
+                stream.stream.info,
+                PlayRequest(
+                    protocol="hls", address=_address(request), token=token.decode("utf-8", "replace").strip()
+                ),
             )
         except Refused as refused:
-            return _json(401, refused.code, refused.sentence, (("WWW-Authenticate", "Bearer"), *CORS))
+            return _refusal(401, refused.code, refused.sentence, (b"WWW-Authenticate", b"Bearer"))
         answer = await stream.multivariant()
         return answer or _missing("no_segment", "The stream has just started: try again in a moment.", retry=True)
 
@@ -162,13 +159,30 @@ class HLSResource(Resource):
         return NoResource()
 
 
+def _address(request: HotRequest) -> str:
+    return str(getattr(request.client, "host", ""))
+
+
 def _missing(code: str, sentence: str, retry: bool = False) -> HotAnswer:
-    return _json(404, code, sentence, (("Retry-After", "2"), *CORS) if retry else CORS)
+    return _refusal(404, code, sentence, *([(b"Retry-After", b"2")] if retry else []))
 
 
-def _json(status: int, code: str, sentence: str, headers: tuple[tuple[str, str], ...]) -> HotAnswer:
-    body = json.dumps({"success": False, "data": None, "error": sentence, "code": code}).encode()
-    return HotAnswer(status, "application/json", body, etag=None, cache_control="no-store", headers=headers)
+def _refusal(status: int, code: str, sentence: str, *headers: tuple[bytes, bytes]) -> HotAnswer:
+    envelope = {
+        "success": False,
+        "data": None,
+        "error": sentence,
+        "code": code,
+        "timestamp": datetime.now(UTC).isoformat(),
+    }
+    return HotAnswer(
+        json.dumps(envelope).encode(),
+        b"application/json",
+        status=status,
+        cache_control=b"no-store",
+        cors=True,
+        headers=headers,
+    )
 
 
 @implementer(IOutput, IReloadable)

@@ -6,7 +6,6 @@ request finds bytes in a dictionary; it never makes any.
 
 from collections import deque
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import Any
 
 from zope.interface import implementer
@@ -25,8 +24,7 @@ KEPT = 2
 BANDWIDTH_WINDOW = 30
 """Segments over which AVERAGE-BANDWIDTH is measured."""
 
-PLAYLIST_TYPE = "application/vnd.apple.mpegurl"
-CORS = (("Access-Control-Allow-Origin", "*"),)
+PLAYLIST_TYPE = b"application/vnd.apple.mpegurl"
 
 
 class Segment:
@@ -116,6 +114,19 @@ class HLSRendition:
             "bytes": self._bytes,
         }
 
+    def variant(self, uri: str) -> m3u8.Variant:
+        """What the multivariant playlist says of this rendition."""
+        video = next((track for track in self.tracks if track.is_video), None)
+        return m3u8.Variant(
+            uri,
+            self.peak,
+            codecs=[track.codec_string for track in self.tracks],
+            average_bandwidth=self.average,
+            width=video.width if video else 0,
+            height=video.height if video else 0,
+            frame_rate=video.frame_rate if video else None,
+        )
+
     @property
     def independent(self) -> bool:
         """Whether every segment that is listed begins with a keyframe."""
@@ -158,9 +169,9 @@ class HLSRendition:
         entry = m3u8.Segment(
             uri=name,
             duration=run.duration,
-            map_uri=init,
+            map=init or "",
+            utc=self._stream.utc(run.start),
             discontinuity=discontinuous,
-            program_date_time=datetime.fromtimestamp(self._stream.utc(run.start), UTC),
         )
         segment = Segment(name, init, run, answer, entry, len(body))
         self.files[name] = answer
@@ -182,15 +193,10 @@ class HLSRendition:
             else None,
         )
 
-    def _immutable(self, name: str, body: bytes, content_type: str) -> HotAnswer:
-        scope = "private" if self._stream.info.is_private else "public"
+    def _immutable(self, name: str, body: bytes, content_type: bytes) -> HotAnswer:
+        scope = b"private" if self._stream.info.is_private else b"public"
         return HotAnswer(
-            200,
-            content_type,
-            body,
-            etag=f'"{name}"',
-            cache_control=f"{scope}, max-age=3600, immutable",
-            headers=CORS,
+            body, content_type, etag=name.encode(), cache_control=scope + b", max-age=3600, immutable", cors=True
         )
 
     def _listed(self) -> list[Segment]:
@@ -221,11 +227,10 @@ class HLSRendition:
             ended=ended,
         )
         self.playlist = HotAnswer(
-            200,
-            PLAYLIST_TYPE,
             text.encode(),
-            etag=f'"{self._prefix}-{self._sequence}{"e" if ended else ""}"',
-            cache_control="no-cache" if self._stream.info.is_private else "public, max-age=1",
-            headers=CORS,
+            PLAYLIST_TYPE,
+            etag=f"{self._prefix}-{self._sequence}{'e' if ended else ''}".encode(),
+            cache_control=b"private, no-cache" if self._stream.info.is_private else b"public, max-age=1",
+            cors=True,
         )
         self._on_update()
