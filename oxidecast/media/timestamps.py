@@ -2,13 +2,13 @@
 
 Three small machines, used in this order by every ingest:
 
-    raw field --Unwrapper--> unbounded --(* ticks)--> Rebaser --> video: done
-    \\-> SampleClock --> audio: done
+    raw field -> Unwrapper -> unbounded ticks -> Rebaser -> video is done, audio -> SampleClock -> done
 
 * `Unwrapper` undoes the field's width. What it cannot know (a publisher that restarts its clock) comes out
-as a jump. * `Rebaser` absorbs jumps, so that outputs never see one, and keeps the tracks in sync while it
-does. * `SampleClock` comes last, for audio only: behind the Rebaser it sees no jump, and its exact times
-are not rounded again. It replaces stamps in whole milliseconds by times counted in samples.
+  as a jump.
+* `Rebaser` absorbs jumps, so that outputs never see one, and keeps the tracks in sync while it does.
+* `SampleClock` comes last, for audio only: behind the Rebaser it sees no jump, and its exact times are not
+  rounded again. It replaces stamps in whole milliseconds by times counted in samples.
 
 All times are integers; nothing here reads a clock.
 """
@@ -22,12 +22,7 @@ each time."""
 
 GAP = 5 * TICKS
 """Up to 5 s forwards is a gap that viewers see as one: a stalled source, a lost uplink. Longer ones are
-clocks that were set. (Players give up waiting for a hole sooner than for 5 s of silence from the
-server.)"""
-
-SYNC = TICKS
-"""How near a track must land to where it is expected when it takes over another track's new base.
-Interleaving keeps the tracks of live streams well within 1 s of each other."""
+clocks that were set."""
 
 MAX_COMPOSITION = GAP
 """The longest pts - dts carried: 16 reordered frames (the most that H.264 and HEVC know) at 3 frames a
@@ -80,12 +75,12 @@ class SampleClock:
     Counting is exact: the n-th frame lies floor(n * samples * 90000 / rate) after the first, so durations
     add up and 44.1 kHz does not drift. The error of the count against each stamp decides what happens:
 
-    * stamp ahead of the count by more than JITTER and half a frame: samples were lost. The clock goes to
-    the stamp. (Half a frame: less than that, the missing frame would not fit; more, and a lost frame would
-    go unnoticed.) * stamp behind by more than PATIENCE: the source has more samples than time. The clock
-    goes to the stamp as far as it can without turning back. * otherwise the count stands. If even the most
-    punctual stamp of a WINDOW is off by more than JITTER, the source's sample clock and its stamps run at
-    different speeds, and the count is moved by STEP a frame.
+    * The stamp is ahead of the count by more than JITTER and half a frame: samples were lost. The clock goes to
+      the stamp. (With a smaller bound jitter would look like loss; with a larger one a lost frame would not.)
+    * The stamp is behind by more than PATIENCE: the source has more samples than time. The clock goes to the
+      stamp as far as it can without turning back.
+    * Otherwise the count stands. If even the most punctual stamp of a WINDOW is off by more than JITTER, the
+      source's sample clock and its stamps run at different speeds, and the count is moved by STEP a frame.
 
     `after` is the last time already used on this timeline; everything issued is later.
     """
@@ -163,22 +158,24 @@ class Rebaser:
     sound and picture in sync. A packet that would land later than it is due (by more than REORDER) or not
     after its predecessor is looked at closer, in this order:
 
-    1. Another track already moved to a base on which this packet lands nearer to where it is due, within
-    SYNC: this track follows it. So both halves of a jump get one offset, whichever comes first and
-    whichever of the bounds below each half happens to cross. Packets that the second track still sends on
-    the old base are on time with its own offset, and never get this far. 2. It is at most REORDER early:
-    jitter; it becomes the predecessor's time plus one tick. At most GAP late: a gap; it is carried through.
-    3. It is later than GAP, but another track on the same base is there already: this track paused (a
-    camera that was off), and rebasing it would put it out of sync by the length of the pause. 4. Else the
-    clock was set. The track gets a new offset, on which it goes on where it was due, or where the latest
-    track within SYNC is due: the tracks that follow by rule 1 then have room, and are not squeezed.
+    1. Another track already moved to a base on which this packet lands nearer to where it is due, within SYNC:
+       this track follows it. So both halves of a jump get one offset, whichever comes first and whichever of the
+       bounds below each half happens to cross. Packets that the second track still sends on the old base are on
+       time with its own offset, and never get this far.
+    2. It is at most REORDER early: jitter; it becomes the predecessor's time plus one tick. At most GAP late: a
+       gap; it is carried through.
+    3. It is later than GAP, but another track on the same base is there already: this track paused (a camera that
+       was off), and rebasing it would put it out of sync by the length of the pause.
+    4. Else the clock was set. The track gets a new offset, on which it goes on where it was due, or where the
+       latest track within SYNC is due: the tracks that follow by rule 1 then have room, and are not squeezed.
     """
 
     __slots__ = ("_at", "_lines")
 
     def __init__(self, at: int = TICKS) -> None:
-        """`at` is where the first packet lands: 1 s leaves room for a track that begins a little before
-        it.""" self._at = at self._lines: dict[int, _Line] = {}
+        """`at` is where the first packet lands: 1 s leaves room for a track that begins a little earlier."""
+        self._at = at
+        self._lines: dict[int, _Line] = {}
 
     @property
     def end(self) -> int:
@@ -217,11 +214,14 @@ class Rebaser:
         return out, min(max(pts + offset, out), out + MAX_COMPOSITION), jumped
 
     def _first_offset(self, dts: int) -> int:
-        """For a track's first packet: the base of a running track on which it lands near that, else beside
-        it.""" running = [line for line in self._lines.values() if line.offset is not None] if not running:
-        return self._at - dts latest = max(running, key=lambda line: line.due) bases = [line.offset for line
-        in running if line.offset is not None] nearest = min(bases, key=lambda base: abs(dts + base -
-        latest.due)) return nearest if abs(dts + nearest - latest.due) <= GAP else latest.due - dts
+        """For a track's first packet: the base of a running track if it lands near that, else beside it."""
+        running = [line for line in self._lines.values() if line.offset is not None]
+        if not running:
+            return self._at - dts
+        latest = max(line.due for line in running)
+        bases = [line.offset for line in running if line.offset is not None]
+        nearest = min(bases, key=lambda base: abs(dts + base - latest))
+        return nearest if abs(dts + nearest - latest) <= GAP else latest - dts
 
     def _offset(self, line: _Line, own: int, dts: int) -> int:
         """The offset for a packet that is not on time: rules 1 to 4."""
