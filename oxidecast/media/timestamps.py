@@ -24,6 +24,10 @@ GAP = 5 * TICKS
 """Up to 5 s forwards is a gap that viewers see as one: a stalled source, a lost uplink. Longer ones are
 clocks that were set."""
 
+SYNC = TICKS
+"""How near a track must land to where it is expected when it takes over another track's new base.
+Interleaving keeps the tracks of live streams well within 1 s of each other."""
+
 MAX_COMPOSITION = GAP
 """The longest pts - dts carried: 16 reordered frames (the most that H.264 and HEVC know) at 3 frames a
 second."""
@@ -75,8 +79,9 @@ class SampleClock:
     Counting is exact: the n-th frame lies floor(n * samples * 90000 / rate) after the first, so durations
     add up and 44.1 kHz does not drift. The error of the count against each stamp decides what happens:
 
-    * The stamp is ahead of the count by more than JITTER and half a frame: samples were lost. The clock goes to
-      the stamp. (With a smaller bound jitter would look like loss; with a larger one a lost frame would not.)
+    * The stamp is ahead of the count by more than JITTER and half a frame: samples were lost. The clock goes
+      to the stamp. (With a smaller bound jitter would look like loss; with a larger one a lost frame would
+      not.)
     * The stamp is behind by more than PATIENCE: the source has more samples than time. The clock goes to the
       stamp as far as it can without turning back.
     * Otherwise the count stands. If even the most punctual stamp of a WINDOW is off by more than JITTER, the
@@ -158,16 +163,16 @@ class Rebaser:
     sound and picture in sync. A packet that would land later than it is due (by more than REORDER) or not
     after its predecessor is looked at closer, in this order:
 
-    1. Another track already moved to a base on which this packet lands nearer to where it is due, within SYNC:
-       this track follows it. So both halves of a jump get one offset, whichever comes first and whichever of the
-       bounds below each half happens to cross. Packets that the second track still sends on the old base are on
-       time with its own offset, and never get this far.
-    2. It is at most REORDER early: jitter; it becomes the predecessor's time plus one tick. At most GAP late: a
-       gap; it is carried through.
-    3. It is later than GAP, but another track on the same base is there already: this track paused (a camera that
-       was off), and rebasing it would put it out of sync by the length of the pause.
+    1. Another track already moved to a base on which this packet lands nearer to where it is due, within
+       SYNC: this track follows it. So both halves of a jump get one offset, whichever comes first and
+       whichever of the bounds below each half happens to cross. Packets that the second track still sends on
+       the old base are on time with its own offset, and never get this far.
+    2. It is at most REORDER early: jitter; it becomes the predecessor's time plus one tick. At most GAP late:
+       a gap; it is carried through.
+    3. It is later than GAP, but another track on the same base is there already: this track paused (a camera
+       that was off), and rebasing it would put it out of sync by the length of the pause.
     4. Else the clock was set. The track gets a new offset, on which it goes on where it was due, or where the
-       latest track within SYNC is due: the tracks that follow by rule 1 then have room, and are not squeezed.
+       latest track within SYNC is due: those that follow by rule 1 then have room, and are not squeezed.
     """
 
     __slots__ = ("_at", "_lines")
