@@ -26,6 +26,7 @@ from oxidecast.interfaces import (
     IServices,
     ITranscoderBackend,
 )
+from oxidecast.settings.errors import StartError
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -51,10 +52,6 @@ _NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 
 class NoSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The section of a plugin without settings."""
-
-
-class PluginError(Exception):
-    """The start cannot go on; the message is one sentence for the operator."""
 
 
 @implementer(IPlugin)
@@ -83,7 +80,7 @@ def discover(path: Sequence[str] = ()) -> list[IPlugin]:
     """All drop-ins that can be imported, sorted by kind and name.
 
     `path` names further folders that hold drop-in modules. A module that raises is logged and left out by
-    `twisted.plugin`. Raises PluginError for a wrong version, kind or name, or two of a kind with one name.
+    `twisted.plugin`. Raises StartError for a wrong version, kind or name, or two of a kind with one name.
     """
     import oxidecast.plugins as package
 
@@ -93,15 +90,17 @@ def discover(path: Sequence[str] = ()) -> list[IPlugin]:
     found: dict[tuple[str, str], IPlugin] = {}
     for plugin in getPlugins(IPlugin, package):
         if plugin.api_version != API_VERSION:
-            raise PluginError(
+            raise StartError(
                 f"the plugin {plugin.name!r} is written for plugin API {plugin.api_version}, "
                 f"and OxideCast {oxidecast.__version__} has {API_VERSION}: upgrade the plugin or remove it"
             )
         if not _NAME.fullmatch(plugin.name) or plugin.kind not in KINDS.values():
-            raise PluginError(f"the plugin {plugin.name!r} has a name or a kind that does not exist in this server")
+            raise StartError(
+                f"the plugin {plugin.name!r} has a name or a kind that does not exist in this server"
+            )
         key = (kind_word(plugin), plugin.name)
         if key in found:
-            raise PluginError(f"two plugins of the kind {key[0]} are named {key[1]!r}: remove one")
+            raise StartError(f"two plugins of the kind {key[0]} are named {key[1]!r}: remove one")
         found[key] = plugin
     return [found[key] for key in sorted(found)]
 
@@ -112,7 +111,9 @@ def enabled(plugins: Iterable[IPlugin], disabled: Sequence[str]) -> list[IPlugin
     names = sorted({plugin.name for plugin in plugins})
     for name in disabled:
         if name not in names:
-            raise PluginError(f"plugins.disabled names {name!r}, and no such plugin was found; found: {', '.join(names)}")
+            raise StartError(
+                f"plugins.disabled names {name!r}, and no such plugin was found; found: {', '.join(names)}"
+            )
     return [plugin for plugin in plugins if plugin.name not in disabled]
 
 
@@ -177,9 +178,13 @@ class Running:
     def slow(self, seconds: float) -> None:
         """Count a call that kept the reactor; detach the plugin that goes on so."""
         self.slow_calls += 1
-        self.log.warn("the plugin {plugin} kept the reactor for {ms:.0f} ms", plugin=self.name, ms=seconds * 1000)
+        self.log.warn(
+            "the plugin {plugin} kept the reactor for {ms:.0f} ms", plugin=self.name, ms=seconds * 1000
+        )
         if self.slow_calls > SLOW_CALLS_ALLOWED:
-            self.fail(f"it kept the reactor longer than {CALLBACK_BOUND} s more than {SLOW_CALLS_ALLOWED} times")
+            self.fail(
+                f"it kept the reactor longer than {CALLBACK_BOUND} s more than {SLOW_CALLS_ALLOWED} times"
+            )
 
 
 def _failure(error: BaseException) -> Any:

@@ -26,9 +26,10 @@ class FramedPacket(msgspec.Struct, frozen=True, gc=False):
     track_id: int
     dts: int
     pts: int
-    duration: int
     keyframe: bool
     payload: bytes
+    samples: int
+    """Samples per channel, for audio."""
 
 
 def _encode_other(value: Any) -> Any:
@@ -54,9 +55,9 @@ def track(value: Track) -> bytes:
     return _FRAME.pack(b"T", len(body)) + body
 
 
-def packet(track_id: int, dts: int, pts: int, duration: int, keyframe: bool, payload: bytes) -> bytes:
+def packet(track_id: int, dts: int, pts: int, keyframe: bool, payload: bytes, samples: int = 0) -> bytes:
     """A frame with one access unit."""
-    head = _PACKET.pack(track_id, keyframe, dts, pts, duration)
+    head = _PACKET.pack(track_id, keyframe, dts, pts, samples)
     return b"".join((_FRAME.pack(b"P", len(head) + len(payload)), head, payload))
 
 
@@ -93,6 +94,6 @@ class FrameReader:
             except (msgspec.MsgspecError, ValueError, TypeError, ArithmeticError, RecursionError):
                 raise RemoteProtocolError("a track frame does not hold a track")
         if kind == b"P" and len(body) >= _PACKET.size:
-            track_id, keyframe, dts, pts, duration = _PACKET.unpack_from(body)
-            return FramedPacket(track_id, dts, pts, duration, keyframe, body[_PACKET.size :])
+            track_id, keyframe, dts, pts, samples = _PACKET.unpack_from(body)
+            return FramedPacket(track_id, dts, pts, keyframe, body[_PACKET.size :], samples)
         raise RemoteProtocolError("a frame is of an unknown kind")

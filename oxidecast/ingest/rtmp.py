@@ -17,7 +17,7 @@ from oxidecast.formats import flv
 from oxidecast.formats.flv import Kind
 from oxidecast.interfaces import IIngest, IPublication, IPublisher, IServices, PublishRequest
 from oxidecast.media import TICKS, Codec, Track, aac, ac3, av1, h264, hevc, mp3, nal, opus, vp9
-from oxidecast.media.timestamps import SampleClock, Unwrapper
+from oxidecast.media.timestamps import Unwrapper
 from oxidecast.rtmp.events import PublishRequested
 from oxidecast.rtmp.server import IMediaSink, RTMPConnection, RTMPPort
 from oxidecast.rtmp.settings import RtmpSettings
@@ -60,7 +60,6 @@ class RTMPFeed:
         self._first: dict[int, int] = {}
         """Of several tracks of a kind the first that came is used: its number in the message."""
         self._unwrap = {VIDEO_ID: Unwrapper(32), AUDIO_ID: Unwrapper(32)}
-        self._sample_clock: SampleClock | None = None
         self._length_size = 4
         self._frame_rate: Fraction | None = None
 
@@ -131,7 +130,9 @@ class RTMPFeed:
 
     def _not_carried(self, publication: IPublication, kind: str, codec: Codec | str) -> None:
         name = codec.value if isinstance(codec, Codec) else codec
-        publication.stream.notice(f"rtmp:{kind}", f"the encoder sends {name}, which is not carried; it is left out")
+        publication.stream.notice(
+            f"rtmp:{kind}", f"the encoder sends {name}, which is not carried; it is left out"
+        )
 
     def _announce(self, publication: IPublication, track: Track) -> None:
         if track.is_video and track.frame_rate is None and self._frame_rate is not None:
@@ -139,12 +140,10 @@ class RTMPFeed:
         if self._tracks.get(track.id) == track:
             return
         self._tracks[track.id] = track
-        if track.id == AUDIO_ID:
-            self._sample_clock = SampleClock(track.sample_rate)
         publication.track(track)
 
     def _ticks(self, kind: int, timestamp: int, nanoseconds: int) -> int:
-        return self._unwrap[kind].unwrap(timestamp) * TICKS_PER_MILLISECOND + nanoseconds * TICKS // 1_000_000_000
+        return self._unwrap[kind](timestamp) * TICKS_PER_MILLISECOND + nanoseconds * TICKS // 1_000_000_000
 
     def _picture(self, publication: IPublication, timestamp: int, tag: flv.VideoTag) -> None:
         track = self._tracks.get(VIDEO_ID)
@@ -163,16 +162,15 @@ class RTMPFeed:
                 self._announce(publication, changed)
         dts = self._ticks(VIDEO_ID, timestamp, tag.nanoseconds)
         pts = dts + tag.composition_time * TICKS_PER_MILLISECOND
-        publication.packet(VIDEO_ID, dts, pts, 0, tag.keyframe, payload)
+        publication.packet(VIDEO_ID, dts, pts, tag.keyframe, payload)
 
     def _sound(self, publication: IPublication, timestamp: int, tag: flv.AudioTag) -> None:
         track = self._tracks.get(AUDIO_ID)
-        if track is None or track.codec is not tag.codec or self._sample_clock is None:
+        if track is None or track.codec is not tag.codec:
             return
+        dts = self._ticks(AUDIO_ID, timestamp, tag.nanoseconds)
         samples = _SAMPLES[track.codec](track, tag.payload)
-        raw = self._ticks(AUDIO_ID, timestamp, tag.nanoseconds)
-        dts, duration = self._sample_clock.stamp(raw, samples)
-        publication.packet(AUDIO_ID, dts, dts, duration, True, tag.payload)
+        publication.packet(AUDIO_ID, dts, dts, True, tag.payload, samples)
 
 
 _SAMPLES: Mapping[Codec, Callable[[Track, bytes], int]] = {

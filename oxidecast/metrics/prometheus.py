@@ -50,7 +50,9 @@ class Metrics(Collector):
             value=sum(1 for stream in streams if stream.state == "live"),
         )
         yield GaugeMetricFamily(
-            "streaming_total_viewers", "Viewers now, over all outputs", value=sum(s.viewer_count for s in streams)
+            "streaming_total_viewers",
+            "Viewers now, over all outputs",
+            value=sum(s.viewer_count for s in streams),
         )
         requests = Metric("streaming_http_requests_total", "HTTP requests answered", "counter")
         for (route, method, status), count in sorted(self._requests.items()):
@@ -61,14 +63,18 @@ class Metrics(Collector):
             )
         yield requests
         yield from self._streams()
-        faults = CounterMetricFamily("oxidecast_plugin_faults", "Exceptions that plugins raised", labels=["plugin"])
+        faults = CounterMetricFamily(
+            "oxidecast_plugin_faults", "Exceptions that plugins raised", labels=["plugin"]
+        )
         for running in self._plugins.running:
             faults.add_metric([running.name], running.faults)
         yield faults
 
     def _streams(self) -> Iterator[Metric]:
         received = CounterMetricFamily("oxidecast_stream_received_bytes", "Media received", labels=["stream"])
-        bitrate = GaugeMetricFamily("oxidecast_stream_bitrate_bps", "Media received, bits a second", labels=["stream"])
+        bitrate = GaugeMetricFamily(
+            "oxidecast_stream_bitrate_bps", "Media received, bits a second", labels=["stream"]
+        )
         viewers = GaugeMetricFamily("oxidecast_stream_viewers", "Viewers now", labels=["stream"])
         live = [stream for stream in self._hub.streams.values() if stream.renditions]
         for stream in live[: self.max_streams]:

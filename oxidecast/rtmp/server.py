@@ -17,9 +17,8 @@ from twisted.internet.interfaces import (
     IListeningPort,
     IReactorTCP,
     IReactorTime,
-    ITCPTransport,
 )
-from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.internet.protocol import Protocol, ServerFactory, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import Interface
@@ -38,6 +37,7 @@ from oxidecast.rtmp.events import (
 )
 from oxidecast.rtmp.session import ServerSession
 from oxidecast.rtmp.settings import RtmpSettings
+from oxidecast.settings.errors import StartError
 
 FAREWELL = 5.0
 """Seconds that a refused peer has to read why, before its connection is aborted."""
@@ -69,7 +69,7 @@ class RTMPConnection(Protocol):
     """One peer."""
 
     log = Logger()
-    transport: ITCPTransport
+    transport: Any  # ITCPTransport, IPushProducer
 
     def __init__(self, port: "RTMPPort", address: str) -> None:
         self.address = address
@@ -232,7 +232,9 @@ class RTMPConnection(Protocol):
     def _farewell(self, sentence: str) -> None:
         """Send what says why, then close; abort when the peer does not read it."""
         self._over = True
-        self.log.info("RTMP connection from {address} closed: {sentence}", address=self.address, sentence=sentence)
+        self.log.info(
+            "RTMP connection from {address} closed: {sentence}", address=self.address, sentence=sentence
+        )
         self._unlimit()
         self._flush()
         self.transport.resumeProducing()
@@ -265,7 +267,7 @@ class RTMPConnection(Protocol):
         self._farewell(f"no {what} within {seconds:g} s")
 
 
-class RTMPPort(Service, Factory):
+class RTMPPort(Service, ServerFactory[RTMPConnection]):
     """The port, which listens once somebody has set a gate."""
 
     log = Logger()
@@ -299,8 +301,7 @@ class RTMPPort(Service, Factory):
                 self._listening = self._reactor.listenTCP(number, self, interface=host)
             except CannotListenError as error:
                 reason = getattr(error.socketError, "strerror", None) or error.socketError
-                raise Refused(
-                    "port_taken",
+                raise StartError(
                     f"RTMP cannot listen on {self.settings.bind_address}: {reason}. "
                     "Free the port, or set rtmp.bind_address.",
                 )
@@ -311,9 +312,9 @@ class RTMPPort(Service, Factory):
         for connection in list(self._connections):
             connection.transport.loseConnection()
         listening, self._listening = self._listening, None
-        return cast("Deferred[None] | None", listening.stopListening()) if listening is not None else None
+        return listening.stopListening() if listening is not None else None
 
-    def buildProtocol(self, addr: IAddress) -> RTMPConnection | None:
+    def buildProtocol(self, addr: IAddress | None) -> RTMPConnection | None:
         address = str(getattr(addr, "host", ""))
         if (
             len(self._connections) >= self.settings.max_connections

@@ -13,6 +13,7 @@ from zope.interface import implementer
 
 from oxidecast.interfaces import IPublication, IPublisher, PublishRequest
 from oxidecast.media import TICKS, Packet, Track
+from oxidecast.media.timestamps import SampleClock
 
 if TYPE_CHECKING:
     from oxidecast.streams.stream import Stream
@@ -37,9 +38,9 @@ class _Raw(msgspec.Struct, frozen=True, gc=False):
     track_id: int
     dts: int
     pts: int
-    duration: int
     keyframe: bool
     payload: bytes
+    samples: int
 
 
 @implementer(IPublication)
@@ -69,6 +70,8 @@ class Publication:
         self._probe_start: int | None = None
         self._last_dts: dict[int, int] = {}
         self._delta: dict[int, int] = {}
+        self._clock: SampleClock | None = None
+        self._clock_track: Track | None = None
         self._restart: str | None = None
         self._open = True
 
@@ -84,12 +87,16 @@ class Publication:
             return
         self._tracks[track.id] = track
         if self._held is None:
-            self._restart = f"the {'picture' if track.is_video else 'sound'} {'changed' if known else 'appeared'}"
+            self._restart = (
+                f"the {'picture' if track.is_video else 'sound'} {'changed' if known else 'appeared'}"
+            )
         elif track.is_video:
             # What was held before the picture was known cannot be the beginning any more.
             self._drop_held()
 
-    def packet(self, track_id: int, dts: int, pts: int, duration: int, keyframe: bool, payload: bytes) -> None:
+    def packet(
+        self, track_id: int, dts: int, pts: int, keyframe: bool, payload: bytes, samples: int = 0
+    ) -> None:
         if not self._open:
             return
         self.last_packet_at = self.stream.seconds()
@@ -99,7 +106,7 @@ class Publication:
             self.discarded += 1
             self._probe(dts)
             return
-        raw = _Raw(track_id, dts, pts, duration, keyframe, payload)
+        raw = _Raw(track_id, dts, pts, keyframe, payload, samples)
         if self._held is None:
             self._feed(raw)
             return
@@ -174,9 +181,10 @@ class Publication:
         self._last_dts[raw.track_id] = raw.dts
 
     def _duration(self, track: Track, raw: _Raw) -> int:
+        """How long the packet lasts, as far as is known now."""
+        if raw.samples and track.sample_rate:
+            return raw.samples * TICKS // track.sample_rate
         self._note_delta(raw)
-        if raw.duration:
-            return raw.duration
         if track.id in self._delta:
             return self._delta[track.id]
         return round(TICKS / track.frame_rate) if track.frame_rate else DEFAULT_DURATION
@@ -195,7 +203,7 @@ class Publication:
                 reason, self._restart = self._restart, None
                 self.stream.source.restart(self.tracks, reason)
         duration = self._duration(track, raw)
-        dts, pts, jumped = self.stream.rebaser.rebase(raw.track_id, raw.dts, raw.pts, duration)
+        dts, pts, jumped = self.stream.rebaser.stamp(raw.track_id, raw.dts, raw.pts, duration)
         if jumped:
             self.jumps += 1
             self.log.warn(
@@ -203,4 +211,16 @@ class Publication:
                 stream=self.stream.name,
                 track=raw.track_id,
             )
+        if raw.samples and track.sample_rate:
+            dts, duration = self._counted(track, dts, raw.samples)
+            pts = dts
         self.stream.source.push(Packet(track, dts, pts, duration, raw.keyframe, raw.payload))
+
+    def _counted(self, track: Track, dts: int, samples: int) -> tuple[int, int]:
+        """Audio time, counted in samples: (dts, duration)."""
+        if self._clock is None or self._clock_track != track:
+            self._clock = SampleClock(track.sample_rate, samples, after=self.stream.last_audio)
+            self._clock_track = track
+        dts, duration = self._clock.stamp(dts, samples)
+        self.stream.last_audio = dts
+        return dts, max(duration, 1)

@@ -78,9 +78,7 @@ class Rendition:
         self._window_bytes = 0
 
     def _new_cache(self) -> GOPCache:
-        return GOPCache(
-            self.has_video, self._settings.gop_cache_size, self._settings.gop_cache_duration
-        )
+        return GOPCache(self.has_video, self._settings.gop_cache_size, self._settings.gop_cache_duration)
 
     @property
     def has_video(self) -> bool:

@@ -57,6 +57,8 @@ class Stream:
         self.max_viewers = 0
         self.notices: dict[str, str] = {}
         self.rebaser = Rebaser()
+        self.last_audio: int | None = None
+        """The dts of the last audio packet, over all publishers."""
         self.timeline = Timeline(0.0)
         self._hub = hub
         self._newcomer: Publication | None = None
@@ -128,9 +130,10 @@ class Stream:
             self._grace = None
         now = self.seconds()
         if self.state == "starting":
-            self.timeline = Timeline(now - lasted / TICKS)
-            self.started_at = self.timeline.epoch
-            self.rebaser.start(0)
+            # The first packet lands at 1 s, which leaves room for a track that begins a little before it.
+            self.started_at = now - lasted / TICKS
+            self.timeline = Timeline(self.started_at - 1)
+            self.rebaser.start(TICKS)
             self._start(publication)
             return
         self.rebaser.start(max(self.rebaser.end, self.timeline.ticks(now) - lasted))
@@ -139,9 +142,15 @@ class Stream:
             self.log.info("{stream}: taken over by {address}", stream=self.name, address=publication.address)
             incumbent.dismiss("taken_over", "Another connection with the same key has taken over.")
         else:
-            self.log.info("{stream}: the publisher is back from {address}", stream=self.name, address=publication.address)
+            self.log.info(
+                "{stream}: the publisher is back from {address}",
+                stream=self.name,
+                address=publication.address,
+            )
         self.state = "live"
-        self.source.restart(publication.tracks, "taken over" if incumbent is not None else "the publisher came back")
+        self.source.restart(
+            publication.tracks, "taken over" if incumbent is not None else "the publisher came back"
+        )
 
     def _start(self, publication: Publication) -> None:
         self.state = "live"

@@ -14,7 +14,9 @@ class Viewer:
 
     __slots__ = ("_on_leave", "address", "id", "joined", "output")
 
-    def __init__(self, output: str, address: str, joined: float, on_leave: Callable[["Viewer"], None]) -> None:
+    def __init__(
+        self, output: str, address: str, joined: float, on_leave: Callable[["Viewer"], None]
+    ) -> None:
         self.id = secrets.token_urlsafe(12)
         self.output = output
         self.address = address

@@ -32,7 +32,12 @@ class ApiError(Exception):
     """What the client did wrong, or what cannot be done now."""
 
     def __init__(
-        self, status: int, code: str, sentence: str, headers: Sequence[tuple[str, str]] = (), fields: Any = None
+        self,
+        status: int,
+        code: str,
+        sentence: str,
+        headers: Sequence[tuple[str, str]] = (),
+        fields: Any = None,
     ) -> None:
         super().__init__(sentence)
         self.status = status
@@ -100,7 +105,9 @@ class Call:
         if value is None:
             return None
         if value not in ("true", "false"):
-            raise ApiError(422, "invalid", f"{name} must be true or false.", fields={name: "expected true or false"})
+            raise ApiError(
+                422, "invalid", f"{name} must be true or false.", fields={name: "expected true or false"}
+            )
         return value == "true"
 
     def paging(self) -> tuple[int, int]:
@@ -155,7 +162,9 @@ class Api(Resource):
     isLeaf = True
     log = Logger()
 
-    def __init__(self, routes: Sequence[Route], identities: Identities, origins: Callable[[], Sequence[str]]) -> None:
+    def __init__(
+        self, routes: Sequence[Route], identities: Identities, origins: Callable[[], Sequence[str]]
+    ) -> None:
         super().__init__()
         self._identities = identities
         self._origins = origins
@@ -180,7 +189,9 @@ class Api(Resource):
             return
         except Exception:
             self.log.failure("an API call failed: {method} {path}", method=request.method, path=request.path)
-            self._send(request, 500, (), None, ApiError(500, "internal", "Something went wrong on the server."))
+            self._send(
+                request, 500, (), None, ApiError(500, "internal", "Something went wrong on the server.")
+            )
         else:
             self._send(request, reply.status, reply.headers, reply.data, None)
 

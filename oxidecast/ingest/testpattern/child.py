@@ -14,7 +14,7 @@ import av
 import av.filter
 
 from oxidecast.formats import framed
-from oxidecast.media import TICKS, aac, h264
+from oxidecast.media import TICKS, aac, h264, nal
 
 RATE = 30
 KEYFRAME_EVERY = 2 * RATE
@@ -110,7 +110,7 @@ def run(width: int, height: int, bitrate: int) -> None:
     audio.sample_rate, audio.layout, audio.format = SAMPLE_RATE, "stereo", "fltp"
     audio.bit_rate, audio.time_base = 128_000, Fraction(1, SAMPLE_RATE)
     audio.open()
-    out.write(framed.track(h264.track(h264.avcc_from_annexb(bytes(video.extradata)), 1)))
+    out.write(framed.track(h264.track(h264.configuration_from_annexb(bytes(video.extradata)), 1)))
     out.write(framed.track(aac.track(bytes(audio.extradata), 2)))
 
     pictures = _source("testsrc2", f"size={width}x{height}:rate={RATE}", "buffersink")
@@ -136,8 +136,8 @@ def run(width: int, height: int, bitrate: int) -> None:
         frame.pts, frame.time_base = frames * TICKS // RATE, Fraction(1, TICKS)
         frame.pict_type = 0
         for packet in video.encode(frame):
-            payload = h264.from_annexb(bytes(packet))
-            out.write(framed.packet(1, packet.dts, packet.pts, TICKS // RATE, packet.is_keyframe, payload))
+            payload = nal.from_annexb(bytes(packet))
+            out.write(framed.packet(1, packet.dts, packet.pts, packet.is_keyframe, payload))
         frames += 1
         while samples * RATE < frames * SAMPLE_RATE:
             sound = sounds.pull()
@@ -145,7 +145,7 @@ def run(width: int, height: int, bitrate: int) -> None:
             sound.sample_rate = SAMPLE_RATE
             for packet in audio.encode(_planar(sound)):
                 ticks = packet.pts * TICKS // SAMPLE_RATE
-                out.write(framed.packet(2, ticks, ticks, 1024 * TICKS // SAMPLE_RATE, True, bytes(packet)))
+                out.write(framed.packet(2, ticks, ticks, True, bytes(packet), 1024))
             samples += sound.samples
         out.flush()
 

@@ -49,14 +49,16 @@ class _Child(ProcessProtocol):
                     self._publication.track(item)
                 else:
                     self._publication.packet(
-                        item.track_id, item.dts, item.pts, item.duration, item.keyframe, item.payload
+                        item.track_id, item.dts, item.pts, item.keyframe, item.payload, item.samples
                     )
         except RemoteProtocolError as error:
             self._ingest.log.error("the test pattern's child sent nonsense: {error}", error=error)
             self.kill()
 
     def errReceived(self, data: bytes) -> None:
-        self._ingest.log.warn("the test pattern's child says: {text}", text=data.decode("utf-8", "replace").strip())
+        self._ingest.log.warn(
+            "the test pattern's child says: {text}", text=data.decode("utf-8", "replace").strip()
+        )
 
     def processEnded(self, reason: Failure) -> None:
         self._publication.close("the test pattern's child ended")
@@ -122,7 +124,10 @@ class PatternIngest(Service):
     async def _publish(self) -> None:
         settings = self._settings
         request = PublishRequest(
-            protocol="testpattern", address="127.0.0.1", key=settings.stream_key or "", encoder="OxideCast test pattern"
+            protocol="testpattern",
+            address="127.0.0.1",
+            key=settings.stream_key or "",
+            encoder="OxideCast test pattern",
         )
         try:
             publication = await self._services.hub.publish(request, self)

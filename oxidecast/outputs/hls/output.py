@@ -64,7 +64,9 @@ class HLSStream:
         self._waiting: list[Deferred[None]] = []
 
     def rendition_added(self, rendition: IRendition) -> None:
-        self.renditions[rendition.name] = HLSRendition(self.stream, rendition, self._settings, self, self._updated)
+        self.renditions[rendition.name] = HLSRendition(
+            self.stream, rendition, self._settings, self, self._updated
+        )
 
     def rendition_removed(self, name: str) -> None:
         self.renditions.pop(name).close()
@@ -129,7 +131,9 @@ class HLSResource(Resource):
             rendition = stream.renditions.get(parts[2])
             session = parts[1][1:]
             if rendition is None or not stream.sessions.valid(session):
-                return _missing("no_session", "This playback session does not exist: start from playlist.m3u8.")
+                return _missing(
+                    "no_session", "This playback session does not exist: start from playlist.m3u8."
+                )
             if parts[3] == "playlist.m3u8":
                 if rendition.playlist is not None:
                     stream.sessions.seen(session, _address(request))
@@ -153,7 +157,9 @@ class HLSResource(Resource):
         except Refused as refused:
             return _refusal(401, refused.code, refused.sentence, (b"WWW-Authenticate", b"Bearer"))
         answer = await stream.multivariant()
-        return answer or _missing("no_segment", "The stream has just started: try again in a moment.", retry=True)
+        return answer or _missing(
+            "no_segment", "The stream has just started: try again in a moment.", retry=True
+        )
 
     def getChild(self, path: bytes, request: Any) -> Resource:
         return NoResource()

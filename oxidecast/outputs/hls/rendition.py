@@ -32,7 +32,9 @@ class Segment:
 
     __slots__ = ("answer", "bitrate", "duration", "entry", "independent", "init", "name", "size")
 
-    def __init__(self, name: str, init: str | None, run: Run, answer: HotAnswer, entry: m3u8.Segment, size: int) -> None:
+    def __init__(
+        self, name: str, init: str | None, run: Run, answer: HotAnswer, entry: m3u8.Segment, size: int
+    ) -> None:
         self.name = name
         self.init = init
         self.duration = run.duration
@@ -48,7 +50,12 @@ class HLSRendition:
     """A subscriber that makes segments. `on_update` is called after each change of the playlist."""
 
     def __init__(
-        self, stream: IStream, rendition: IRendition, settings: HlsSettings, owner: Any, on_update: Callable[[], None]
+        self,
+        stream: IStream,
+        rendition: IRendition,
+        settings: HlsSettings,
+        owner: Any,
+        on_update: Callable[[], None],
     ) -> None:
         self.name = rendition.name
         self.files: dict[str, HotAnswer] = {}
@@ -196,7 +203,11 @@ class HLSRendition:
     def _immutable(self, name: str, body: bytes, content_type: bytes) -> HotAnswer:
         scope = b"private" if self._stream.info.is_private else b"public"
         return HotAnswer(
-            body, content_type, etag=name.encode(), cache_control=scope + b", max-age=3600, immutable", cors=True
+            body,
+            content_type,
+            etag=name.encode(),
+            cache_control=scope + b", max-age=3600, immutable",
+            cors=True,
         )
 
     def _listed(self) -> list[Segment]:
