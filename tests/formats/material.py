@@ -64,12 +64,11 @@ def find_box(data: bytes, *path: bytes) -> bytes:
 
 @cache
 def stream(
-    codec: Codec, *, frames: int = 30, rate: int = 48_000, size: int = 64, track_id: int = 0
+    codec: Codec, *, frames: int = 30, rate: int = 48_000, size: int = 64
 ) -> tuple[Track, list[Packet]]:
     """A track and its packets: `frames` pictures at 30 a second, or `frames` * 1024 samples of stereo
     noise."""
     encoded = _encode(codec, frames, rate, size)
-    track_id = track_id or (1 if codec.is_video else 2)
     with av.open(io.BytesIO(encoded)) as container:
         source = container.streams[0]
         extradata = b""
@@ -81,7 +80,7 @@ def stream(
                 encoded[at : at + int.from_bytes(encoded[at : at + 4], "big")], _CONFIG_BOXES[codec]
             )
         track = Track(
-            id=track_id,
+            id=1 if codec.is_video else 2,
             codec=codec,
             extradata=extradata,
             codec_string=_CODEC_STRINGS[codec],
