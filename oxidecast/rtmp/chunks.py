@@ -66,6 +66,8 @@ class ChunkReader:
         self._partial = 0
         self._buffer: bytes | bytearray = b""
         self._offset = 0
+        self._need = 1
+        """Buffered bytes, from its start, without which the next chunk is not whole."""
 
     @property
     def buffered(self) -> int:
@@ -74,14 +76,16 @@ class ChunkReader:
 
     def feed(self, data: bytes) -> None:
         """Take bytes in; `messages` or `receive` reads them."""
-        if self._offset == len(self._buffer):
+        offset = self._offset
+        if offset == len(self._buffer):
             self._buffer = data
         else:
             if isinstance(self._buffer, bytes):
-                self._buffer = bytearray(self._buffer[self._offset :])
-            elif self._offset:
-                del self._buffer[: self._offset]
+                self._buffer = bytearray(self._buffer[offset:])
+            elif offset:
+                del self._buffer[:offset]
             self._buffer += data
+        self._need -= offset
         self._offset = 0
 
     def receive(self, data: bytes) -> list[Message]:
@@ -100,7 +104,7 @@ class ChunkReader:
         while True:
             buffer, offset = self._buffer, self._offset
             available = len(buffer)
-            if offset >= available:
+            if available < self._need or offset >= available:
                 return None
 
             # 5.3.1.1, basic header
@@ -175,6 +179,7 @@ class ChunkReader:
             if left <= chunk_size:
                 end = offset + left
                 if end > available:
+                    self._need = end
                     return None
                 payload = bytes(buffer[offset:end])
                 if partial is not None:
@@ -185,6 +190,7 @@ class ChunkReader:
                 self._offset = end
             else:
                 if offset + chunk_size > available:
+                    self._need = offset + chunk_size
                     return None
                 if one_byte and extended < 0:
                     piece, end = self._run(buffer, offset, left, 0xC0 | csid)

@@ -96,22 +96,27 @@ class ClientSession:
         self._started = False
 
     def _events(self) -> Iterator[ClientEvent]:
-        for message in self._link.messages():
-            match message.type_id:
-                case messages.AUDIO:
-                    yield AudioReceived(message.stream_id, message.timestamp, message.payload)
-                case messages.VIDEO:
-                    yield VideoReceived(message.stream_id, message.timestamp, message.payload)
-                case messages.DATA_AMF0 | messages.DATA_AMF3:
-                    match messages.values(message):
-                        case ["onMetaData", dict() as metadata, *_]:
-                            yield MetadataReceived(message.stream_id, message.timestamp, metadata)
-                case messages.COMMAND_AMF0 | messages.COMMAND_AMF3:
-                    event = self._receive_command(message)
-                    if event is not None:
-                        yield event
-                case messages.USER_CONTROL:
-                    yield PingAnswered(messages.user_control(message)[1])
+        while (message := self._link.next_message()) is not None:
+            for part in self._link.unpack(message):
+                event = self._receive(part)
+                if event is not None:
+                    yield event
+
+    def _receive(self, message: Message) -> ClientEvent | None:
+        match message.type_id:
+            case messages.AUDIO:
+                return AudioReceived(message.stream_id, message.timestamp, message.payload)
+            case messages.VIDEO:
+                return VideoReceived(message.stream_id, message.timestamp, message.payload)
+            case messages.DATA_AMF0 | messages.DATA_AMF3:
+                match messages.values(message):
+                    case ["onMetaData", dict() as metadata, *_]:
+                        return MetadataReceived(message.stream_id, message.timestamp, metadata)
+            case messages.COMMAND_AMF0 | messages.COMMAND_AMF3:
+                return self._receive_command(message)
+            case messages.USER_CONTROL:
+                return PingAnswered(messages.user_control(message)[1])
+        return None
 
     def _receive_command(self, message: Message) -> ClientEvent | None:
         match messages.values(message):

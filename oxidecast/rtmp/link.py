@@ -4,9 +4,6 @@ A `Link` turns bytes into the messages a session cares about (commands, data, au
 rest itself (RTMP 1.0, 5.4 and 7.1.7). What it has to say to the peer gathers in `take_output`.
 """
 
-from collections import deque
-from collections.abc import Iterator
-
 from oxidecast.media.errors import RemoteProtocolError
 from oxidecast.rtmp import messages
 from oxidecast.rtmp.chunks import ChunkReader, ChunkWriter
@@ -27,14 +24,13 @@ _DYNAMIC = 2  # 5.4.5, the limit type of Set Peer Bandwidth
 
 
 class Link:
-    """One connection's lower half. `feed` bytes, read `messages()`, send `take_output()`."""
+    """One connection's lower half. `feed` bytes, read `next_message()`, send `take_output()`."""
 
     def __init__(self, handshake: ServerHandshake | ClientHandshake) -> None:
         self.reader = ChunkReader()
         self.writer = ChunkWriter()
         self._handshake: ServerHandshake | ClientHandshake | None = handshake
         self._output: list[bytes] = []
-        self._split: deque[Message] = deque()
         self._received = 0
         self._reported = 0
         self._window = WINDOW
@@ -67,37 +63,30 @@ class Link:
             self._reported = self._received
             self._control(messages.ACKNOWLEDGEMENT, (self._received & 0xFFFFFFFF).to_bytes(4, "big"))
 
-    def messages(self) -> Iterator[Message]:
-        """The messages that are for the session, aggregates taken apart. Raises RemoteProtocolError."""
-        if self._handshake is not None:
-            return
-        while True:
-            if self._split:
-                yield self._split.popleft()
-                continue
-            message = self.reader.next_message()
-            if message is None:
-                return
-            if message.type_id == messages.AGGREGATE:
-                self._split.extend(messages.split_aggregate(message))
-            elif message.type_id > messages.SET_PEER_BANDWIDTH or not self._consume(message):
-                yield message
+    def next_message(self) -> Message | None:
+        """The next message of what was fed, control messages among them: give those that are neither audio
+        nor video to `unpack`. Raises RemoteProtocolError."""
+        return self.reader.next_message() if self._handshake is None else None
 
-    def _consume(self, message: Message) -> bool:
-        """Deal with a control message; False for a Ping Response, which is the session's to read."""
+    def unpack(self, message: Message) -> list[Message]:
+        """What of a message is for the session: itself, its parts, or nothing where it was for the link.
+        Raises RemoteProtocolError."""
         match message.type_id:
+            case messages.AGGREGATE:
+                return messages.split_aggregate(message)
             case messages.WINDOW_ACK_SIZE:
                 self._window = max(messages.uint32(message, "Window Acknowledgement Size"), SMALLEST_WINDOW)
             case messages.ACKNOWLEDGEMENT:
                 self._receive_acknowledgement(messages.uint32(message, "Acknowledgement"))
-            case messages.SET_PEER_BANDWIDTH:
-                messages.uint32(message, "Set Peer Bandwidth")
             case messages.USER_CONTROL:
                 kind, _, data = messages.user_control(message)
+                if kind == messages.PING_RESPONSE:
+                    return [message]
                 if kind == messages.PING_REQUEST:
                     self.send_user_control(messages.PING_RESPONSE, data[:4])
-                return kind != messages.PING_RESPONSE
-        return True
+            case _:
+                return [message]
+        return []
 
     def _receive_acknowledgement(self, sequence: int) -> None:
         """The number is 32 bits of a count; peers disagree on whether the handshake counts, so it may run

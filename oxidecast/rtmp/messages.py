@@ -88,8 +88,8 @@ def split_aggregate(message: Message) -> list[Message]:
         if not parts:
             shift = message.timestamp - time
         type_id = payload[offset] & 0x1F
-        if type_id == AGGREGATE:
-            raise RemoteProtocolError("aggregate message holds an aggregate message")
+        if type_id not in (AUDIO, VIDEO, DATA_AMF0):
+            raise RemoteProtocolError(f"aggregate message holds a message of type {type_id}")
         parts.append(
             Message(
                 type_id=type_id,

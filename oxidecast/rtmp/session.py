@@ -90,6 +90,7 @@ class ServerSession:
         self._link.reader.max_message_size = messages.MAX_AMF_MESSAGE  # nobody may send media yet
         self._chunk_size = chunk_size
         self._streams: dict[int, _Stream] = {}
+        self._published: set[int] = set()
         self._app = ""
         self._connect_transaction: float | None = None
         self._connected = False
@@ -104,13 +105,11 @@ class ServerSession:
         if not self._closed:
             try:
                 self._link.feed(data)
+                if self._waiting and self._link.reader.buffered > MAX_HELD:
+                    raise RemoteProtocolError(f"the peer sent {MAX_HELD} bytes without waiting for an answer")
             except RemoteProtocolError:
                 self._closed = True
                 raise
-            if self._waiting and self._link.reader.buffered > MAX_HELD:
-                raise RemoteProtocolError(
-                    f"the peer sent more than {MAX_HELD} bytes without waiting for an answer"
-                )
         return self._events()
 
     def take_output(self) -> bytes:
@@ -179,6 +178,7 @@ class ServerSession:
 
     def accept_publish(self, stream_id: int) -> None:
         stream = self._answer(stream_id, _Role.ASKED_PUBLISH, _Role.PUBLISHING)
+        self._published.add(stream_id)
         self._link.reader.max_message_size = MAX_MESSAGE_SIZE
         self._link.send_user_control(messages.STREAM_BEGIN, stream.id.to_bytes(4, "big"))
         self.send_status(stream.id, "NetStream.Publish.Start", "Publishing.")
@@ -212,6 +212,7 @@ class ServerSession:
     def end_publish(self, stream_id: int, code: str, description: str) -> None:
         """Stop a publisher with an error; media still under way from it is dropped."""
         self._leave(stream_id, _Role.PUBLISHING)
+        self._published.discard(stream_id)
         self.send_status(stream_id, code, description, level="error")
 
     def end_play(self, stream_id: int) -> None:
@@ -237,54 +238,56 @@ class ServerSession:
     # Reading
 
     def _events(self) -> Iterator[ServerEvent]:
+        next_message = self._link.next_message
         try:
-            yield from self._read() if self._reads() else ()
+            while not (self._closed or self._waiting) and (message := next_message()) is not None:
+                kind = message.type_id
+                if kind == messages.VIDEO or kind == messages.AUDIO:
+                    if message.stream_id in self._published and message.payload:
+                        received = VideoReceived if kind == messages.VIDEO else AudioReceived
+                        yield received(message.stream_id, message.timestamp, message.payload)
+                    else:
+                        self._unpublished(message)
+                    continue
+                for part in self._link.unpack(message):
+                    event = self._receive(part)
+                    if event is not None:
+                        yield event
         except RemoteProtocolError:
             self._closed = True
             raise
 
-    def _reads(self) -> bool:
-        return not self._closed and not self._waiting
+    def _receive(self, message: Message) -> ServerEvent | None:
+        match message.type_id:
+            case messages.COMMAND_AMF0 | messages.COMMAND_AMF3:
+                return self._receive_command(message)
+            case messages.DATA_AMF0 | messages.DATA_AMF3:
+                return self._receive_data(message)
+            case messages.AUDIO | messages.VIDEO:
+                if message.stream_id not in self._published:
+                    self._unpublished(message)
+                elif message.payload:
+                    received = VideoReceived if message.type_id == messages.VIDEO else AudioReceived
+                    return received(message.stream_id, message.timestamp, message.payload)
+            case messages.USER_CONTROL:
+                return PingAnswered(messages.user_control(message)[1])
+        return None
 
-    def _read(self) -> Iterator[ServerEvent]:
-        for message in self._link.messages():
-            kind = message.type_id
-            if kind == messages.VIDEO or kind == messages.AUDIO:
-                if message.payload and self._is_published(message.stream_id):
-                    received = VideoReceived if kind == messages.VIDEO else AudioReceived
-                    yield received(message.stream_id, message.timestamp, message.payload)
-            elif kind == messages.COMMAND_AMF0 or kind == messages.COMMAND_AMF3:
-                event = self._receive_command(message)
-                if event is not None:
-                    yield event
-            elif kind == messages.DATA_AMF0 or kind == messages.DATA_AMF3:
-                event = self._receive_data(message)
-                if event is not None:
-                    yield event
-            elif kind == messages.USER_CONTROL:
-                yield PingAnswered(messages.user_control(message)[1])
-            if not self._reads():
-                return
-
-    def _is_published(self, stream_id: int) -> bool:
-        stream = self._streams.get(stream_id)
-        if stream is not None:
-            if stream.role is _Role.PUBLISHING:
-                return True
-            if stream.role is _Role.ENDED:
-                return False
-        raise RemoteProtocolError(f"media on message stream {stream_id}, which is not published")
+    def _unpublished(self, message: Message) -> None:
+        """Media nobody takes: what is still under way after the end is dropped, anything else is a fault."""
+        stream = self._streams.get(message.stream_id)
+        if message.stream_id not in self._published and (stream is None or stream.role is not _Role.ENDED):
+            raise RemoteProtocolError(f"media on message stream {message.stream_id}, which is not published")
 
     def _receive_data(self, message: Message) -> ServerEvent | None:
-        stream = self._streams.get(message.stream_id)
-        if stream is None or stream.role is not _Role.PUBLISHING:
+        if message.stream_id not in self._published:
             return None
         values = messages.values(message)
         if values[:1] == ["@setDataFrame"]:
             del values[0]
         match values:
             case ["onMetaData", dict() as metadata, *_]:
-                return MetadataReceived(stream.id, message.timestamp, metadata)
+                return MetadataReceived(message.stream_id, message.timestamp, metadata)
         return None
 
     def _receive_command(self, message: Message) -> ServerEvent | None:
@@ -417,6 +420,7 @@ class ServerSession:
 
     def _stopped(self, stream: _Stream) -> ServerEvent | None:
         role, stream.role, stream.name = stream.role, _Role.ENDED, ""
+        self._published.discard(stream.id)
         if role is _Role.PUBLISHING:
             self.send_status(stream.id, "NetStream.Unpublish.Success", "Stopped publishing.")
             return PublishStopped(stream.id)

@@ -43,7 +43,9 @@ CAPTURES = {
 }
 
 
-def publish(command: list[str], *, seconds: float = 1.5, key: str = "a-stream-key") -> tuple[bytes, list[ServerEvent]]:
+def publish(
+    command: list[str], *, seconds: float = 1.5, key: str = "a-stream-key"
+) -> tuple[bytes, list[ServerEvent]]:
     """What ffmpeg sends to a server that accepts it, and the events that makes."""
 
     def arguments(url: str) -> list[str]:
