@@ -1,8 +1,8 @@
 """The pages that viewers see: `/`, `/player`, `/player/{stream}`, `/embed/{stream}` and their assets.
 
 The one idea: they are static. The build (`oxidecast/web/player`) makes a few HTML files, and assets whose
-names carry a hash of their content; this module reads them once and answers from memory. A stream's name in an
-address is never read here, let alone written into a page: the page's own script reads it. So the
+names carry a hash of their content; this module reads them once and answers from memory. A stream's name in
+an address is never read here, let alone written into a page: the page's own script reads it. That is why the
 Content-Security-Policy can forbid everything that is not a file of ours.
 """
 # twisted.web carries few annotations.

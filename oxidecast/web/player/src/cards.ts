@@ -11,6 +11,7 @@ class Card {
   private readonly initial = make("span", "card-initial");
   private readonly size = make("span", "card-size");
   private readonly count = make("span");
+  private readonly watching = make("span", "card-viewers", icon("eye"), this.count);
   private readonly title = make("h3");
   private readonly facts = make("p");
 
@@ -23,8 +24,7 @@ class Card {
     this.image.hidden = true;
     this.initial.setAttribute("aria-hidden", "true");
     const badge = make("span", "badge", make("span", "dot"), "Live");
-    const watching = make("span", "card-viewers", icon("eye"), this.count);
-    this.link.append(make("div", "card-art", this.initial, this.image, badge, this.size, watching), this.title, this.facts);
+    this.link.append(make("div", "card-art", this.initial, this.image, badge, this.size, this.watching), this.title, this.facts);
     this.item.append(this.link);
   }
 
@@ -39,8 +39,9 @@ class Card {
     setText(this.size, pictureSize(stream.tracks));
     this.size.hidden = this.size.textContent === "";
     setText(this.count, viewers(stream.viewer_count));
+    this.watching.hidden = stream.viewer_count === 0;
     const started = stream.started_at === null ? "" : since(stream.started_at, serverNow());
-    setText(this.facts, [stream.category, started && `Live ${started}`].filter(Boolean).join(" · "));
+    setText(this.facts, [stream.category, started].filter(Boolean).join(" · "));
     const art = stream.thumbnail_url ?? "";
     if (art !== "" && this.image.getAttribute("src") !== art) this.image.src = art;
   }

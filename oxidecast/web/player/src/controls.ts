@@ -35,7 +35,6 @@ export class Controls {
     this.mute.addEventListener("click", () => this.toggleMute());
     this.volume.addEventListener("input", () => this.setVolume(Number(this.volume.value) / 100));
     this.live.addEventListener("click", () => player.toLive());
-    this.pip.hidden = !document.pictureInPictureEnabled;
     this.pip.addEventListener("click", () => void this.togglePip());
     this.full.hidden = !document.fullscreenEnabled && (video as SafariVideo).webkitEnterFullscreen === undefined;
     this.full.addEventListener("click", () => this.toggleFull());
@@ -70,6 +69,7 @@ export class Controls {
     const whole = document.fullscreenElement !== null;
     setIcon(this.full, whole ? "window" : "full");
     setLabel(this.full, whole ? "Leave full screen (f)" : "Full screen (f)");
+    this.pip.hidden = !document.pictureInPictureEnabled || video.videoWidth === 0;
     this.showLive();
     this.menu.show();
     if (state !== "playing") this.wake();

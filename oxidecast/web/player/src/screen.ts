@@ -85,7 +85,7 @@ export class Screen {
     const name = codecName(worst.codec_string);
     return {
       title: `This browser cannot play ${name}`,
-      text: `The ${what} of this stream is ${name} (${worst.codec_string}), and this browser has no decoder for it. ${whoPlays(worst.codec_string)}`,
+      text: `The ${what} of this stream is coded as ${worst.codec_string}, and this browser has no decoder for that. ${whoPlays(worst.codec_string)}`,
       address: true,
       retry: true,
     };

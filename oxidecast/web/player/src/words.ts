@@ -6,14 +6,14 @@ export function viewers(count: number): string {
   return count === 1 ? "1 viewer" : `${count.toLocaleString("en")} viewers`;
 }
 
-/** "for 12 min": how long a stream has been live. */
+/** "Live for 12 min". */
 export function since(startedAt: string, now: number): string {
   const minutes = Math.floor((now - Date.parse(startedAt)) / 60_000);
-  if (Number.isNaN(minutes) || minutes < 1) return "just started";
-  if (minutes < 60) return `for ${minutes} min`;
+  if (Number.isNaN(minutes) || minutes < 1) return "Just went live";
+  if (minutes < 60) return `Live for ${minutes} min`;
   const hours = Math.floor(minutes / 60);
-  if (hours < 48) return `for ${hours} h ${minutes % 60} min`;
-  return `for ${Math.floor(hours / 24)} days`;
+  if (hours < 48) return `Live for ${hours} h ${minutes % 60} min`;
+  return `Live for ${Math.floor(hours / 24)} days`;
 }
 
 /** "1080p" for a picture, in the way of televisions: by the short side. */

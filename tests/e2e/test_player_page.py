@@ -1,0 +1,265 @@
+"""The pages in a real Chromium, on real media: what a viewer sees when all goes well, and when it does not.
+
+Playwright drives the browser from this process; the server is a child, so that no two event loops meet.
+Set OXIDECAST_SCREENSHOTS to a directory to keep a picture of every page, on a desktop and on a phone.
+"""
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ClassVar
+
+from playwright.sync_api import Browser, BrowserContext, Page, Playwright, sync_playwright
+
+CHROMIUM = "/usr/bin/chromium"
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--autoplay-policy=no-user-gesture-required",
+]
+ROOT = Path(__file__).parents[2]
+BUNDLE = ROOT / "oxidecast/web/static/watch.html"
+
+WATCH_POLICY = (
+    "document.addEventListener('securitypolicyviolation', e => console.error('CSP ' + e.violatedDirective))"
+)
+
+
+@unittest.skipUnless(Path(CHROMIUM).exists(), "needs Chromium")
+@unittest.skipUnless(BUNDLE.exists(), "needs the built pages: pip install -e .")
+class PlayerPage(unittest.TestCase):
+    server: ClassVar["subprocess.Popen[str]"]
+    playwright: ClassVar[Playwright]
+    browser: ClassVar[Browser]
+    origin: ClassVar[str]
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        media = tempfile.TemporaryDirectory()
+        cls.addClassCleanup(media.cleanup)
+        command = [sys.executable, "-m", "tests.e2e.canned_server", media.name]
+        cls.server = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+        cls.addClassCleanup(cls.stop_server)
+        cls.playwright = sync_playwright().start()
+        cls.addClassCleanup(cls.playwright.stop)
+        cls.browser = cls.playwright.chromium.launch(executable_path=CHROMIUM, headless=True, args=ARGUMENTS)
+        cls.addClassCleanup(cls.browser.close)
+        assert cls.server.stdout is not None
+        cls.origin = f"http://127.0.0.1:{int(cls.server.stdout.readline())}"
+
+    @classmethod
+    def stop_server(cls) -> None:
+        cls.server.terminate()
+        cls.server.wait(10)
+        if cls.server.stdout is not None:
+            cls.server.stdout.close()
+
+    def setUp(self) -> None:
+        self.complaints: list[str] = []
+        self.addresses: list[str] = []
+        self.context = self.new_context(viewport={"width": 1280, "height": 800})
+
+    def new_context(self, **options: Any) -> BrowserContext:
+        context = self.browser.new_context(**options)
+        self.addCleanup(context.close)
+        context.add_init_script(WATCH_POLICY)
+        context.on("console", lambda message: self.note(message.type, message.text))
+        context.on("weberror", lambda error: self.note("error", str(error.error)))
+        context.on("request", lambda request: self.addresses.append(request.url))
+        return context
+
+    def note(self, kind: str, text: str) -> None:
+        # Chromium reports every 404 as an error, the expected ones too: what the page makes of it counts.
+        if kind == "error" and "Failed to load resource" not in text:
+            self.complaints.append(text)
+
+    def tearDown(self) -> None:
+        self.assertEqual(self.complaints, [])
+        strangers = [url for url in self.addresses if not url.startswith((self.origin, "blob:", "data:"))]
+        self.assertEqual(strangers, [])
+
+    def open(self, path: str, context: BrowserContext | None = None) -> Page:
+        page = (context or self.context).new_page()
+        page.goto(self.origin + path)
+        return page
+
+    def stats(self, page: Page) -> dict[str, float]:
+        stats: dict[str, float] = page.evaluate("window.oxidecastPlayer.stats()")
+        return stats
+
+    def state(self, page: Page) -> str:
+        state: str = page.evaluate("window.oxidecastPlayer.state")
+        return state
+
+    def wait(self, what: str, check: Callable[[], bool], seconds: float = 10.0) -> None:
+        deadline = time.monotonic() + seconds
+        while not check():
+            if time.monotonic() > deadline:
+                self.fail(f"waited {seconds:.0f} s in vain for {what}")
+            self.context.pages[0].wait_for_timeout(100)
+
+    def wait_for_state(self, page: Page, wanted: str, seconds: float = 10.0) -> None:
+        try:
+            page.wait_for_function(
+                "s => window.oxidecastPlayer.state === s", arg=wanted, timeout=seconds * 1000
+            )
+        except Exception:
+            self.fail(f"state is {self.state(page)!r}, not {wanted!r}; {self.stats(page)}")
+
+    def picture(self, page: Page, name: str) -> None:
+        directory = os.environ.get("OXIDECAST_SCREENSHOTS")
+        if directory:
+            page.screenshot(path=Path(directory) / f"{name}.png")
+
+    def test_a_live_stream_plays(self) -> None:
+        page = self.open("/player/show")
+        self.wait_for_state(page, "playing")
+        before = self.stats(page)
+        page.wait_for_timeout(3000)
+        after = self.stats(page)
+        self.assertGreater(after["currentTime"] - before["currentTime"], 2.5)
+        self.assertGreater(after["totalFrames"] - before["totalFrames"], 60)
+        self.assertEqual((after["width"], after["height"]), (640, 360))
+        self.assertLess(after["latency"], 5.0)
+        self.assertEqual(page.locator("h1").inner_text(), "The evening show <b>live</b> & in colour")
+        self.assertIn("1,284 viewers", page.locator("#facts").inner_text())
+        self.assertEqual(page.locator("#c-live-word").inner_text(), "Live")
+        page.hover("#player")
+        self.picture(page, "watch-desktop")
+
+    def test_the_viewer_is_in_control_by_keyboard(self) -> None:
+        page = self.open("/player/show")
+        self.wait_for_state(page, "playing")
+        page.keyboard.press("k")
+        self.wait_for_state(page, "paused")
+        self.assertEqual(page.locator("#c-live-word").inner_text(), "Go to live")
+        page.keyboard.press("m")
+        self.assertTrue(page.evaluate("document.querySelector('video').muted"))
+        page.keyboard.press("m")
+        page.keyboard.press("ArrowDown")
+        self.assertAlmostEqual(page.evaluate("document.querySelector('video').volume"), 0.95)
+        page.keyboard.press("l")
+        self.wait_for_state(page, "playing")
+
+    def test_one_of_several_qualities_can_be_chosen(self) -> None:
+        page = self.open("/player/ladder")
+        self.wait_for_state(page, "playing")
+        page.click("#c-quality")
+        names = page.locator("#c-levels button").all_inner_texts()
+        self.assertEqual([name.strip() for name in names], ["Auto", "360p", "240p"])
+        self.picture(page, "quality-desktop")
+        page.keyboard.press("End")
+        page.keyboard.press("Enter")
+        self.assertEqual(page.locator("#c-quality-word").inner_text(), "240p")
+        self.wait("the small picture", lambda: self.stats(page)["height"] == 240)
+
+    def test_playback_goes_on_after_a_gap_with_another_picture_size(self) -> None:
+        page = self.open("/player/switch")
+        self.wait_for_state(page, "playing")
+        self.assertEqual(self.stats(page)["height"], 360)
+        page.evaluate("window.sameDocument = true")
+        self.wait_for_state(page, "waiting")
+        self.assertIn("signal dropped", page.locator("#toast").inner_text())
+        self.picture(page, "waiting-desktop")
+        self.wait("the other picture", lambda: self.stats(page)["height"] == 240)
+        self.wait_for_state(page, "playing")
+        self.assertFalse(page.locator("#toast").is_visible())
+        self.assertTrue(page.evaluate("window.sameDocument"))
+
+    def test_an_ended_stream_says_so_and_starts_again_by_itself(self) -> None:
+        page = self.open("/player/ending")
+        self.wait_for_state(page, "playing")
+        self.wait_for_state(page, "ended")
+        self.assertTrue(page.get_by_text("The stream has ended").is_visible())
+        self.assertFalse(page.locator("#controls").is_visible())
+        self.picture(page, "ended-desktop")
+        self.wait_for_state(page, "playing", 12)
+        self.assertFalse(page.locator("#screen").is_visible())
+
+    def test_an_undecodable_codec_is_named_before_anything_is_tried(self) -> None:
+        page = self.open("/player/hevc")
+        self.wait_for_state(page, "unsupported")
+        text = page.locator("#screen").inner_text()
+        self.assertIn("H.265 (HEVC)", text)
+        self.assertIn("hvc1.1.6.L93.B0", text)
+        self.assertIn("VLC", text)
+        self.assertEqual(page.input_value("#hls-address"), f"{self.origin}/api/v1/hls/hevc/playlist.m3u8")
+        self.assertFalse([url for url in self.addresses if "~1" in url])
+        self.picture(page, "hevc-desktop")
+
+    def test_the_sound_plays_when_only_the_picture_cannot(self) -> None:
+        page = self.open("/player/hevc-sound")
+        self.wait_for_state(page, "playing")
+        self.assertIn("Sound only", page.locator("#toast").inner_text())
+        self.assertIn("hvc1.1.6.L93.B0", page.locator("#toast").inner_text())
+        self.assertTrue(page.locator("#still").is_visible())
+
+    def test_a_stream_of_sound_shows_a_still(self) -> None:
+        page = self.open("/player/radio")
+        self.wait_for_state(page, "playing")
+        self.assertTrue(page.locator("#still").is_visible())
+        self.assertEqual(page.locator("#still-title").inner_text(), "Night radio")
+        self.picture(page, "radio-desktop")
+
+    def test_a_token_opens_a_private_stream(self) -> None:
+        page = self.open("/player/secret")
+        self.wait_for_state(page, "private")
+        self.picture(page, "private-desktop")
+        page = self.open("/player/secret?token=open-sesame")
+        self.wait_for_state(page, "playing")
+
+    def test_streams_that_are_not_there_are_told_apart(self) -> None:
+        self.wait_for_state(self.open("/player/quiet"), "offline")
+        self.wait_for_state(self.open("/player/%3Cimg%20src=x%20onerror=alert(1)%3E"), "missing")
+
+    def test_another_site_can_embed_the_player_and_no_other_page(self) -> None:
+        page = self.open("/framing")
+        frame = page.frame(url="**/embed/show")
+        assert frame is not None
+        frame.wait_for_function("() => window.oxidecastPlayer.state === 'playing'", timeout=10_000)
+        self.picture(page, "embed-desktop")
+
+    def test_the_live_list_shows_what_is_live_without_loading_the_player(self) -> None:
+        page = self.open("/player")
+        page.locator(".card").first.wait_for()
+        names = page.evaluate("[...document.querySelectorAll('.card')].map(card => card.dataset.stream)")
+        self.assertIn("show", names)
+        self.assertNotIn("quiet", names)
+        self.assertNotIn("secret", names)
+        self.assertFalse([url for url in self.addresses if "hls" in url])
+        self.picture(page, "list-desktop")
+        page.click(".card[data-stream=show] a")
+        self.wait_for_state(page, "playing")
+
+    def test_the_start_page_says_how_to_publish(self) -> None:
+        page = self.open("/")
+        page.locator(".card").first.wait_for()
+        self.assertEqual(page.input_value("#server"), "rtmp://127.0.0.1:1935/live")
+        page.click("[data-copy=server]")
+        page.get_by_text("Copied").wait_for()
+        self.picture(page, "start-desktop")
+
+    def test_no_page_is_wider_than_a_phone(self) -> None:
+        phone = self.new_context(
+            viewport={"width": 390, "height": 844}, device_scale_factor=2, is_mobile=True, has_touch=True
+        )
+        for path in ("/", "/player", "/player/show", "/player/hevc", "/player/radio", "/embed/show"):
+            page = self.open(path, phone)
+            page.wait_for_function(
+                "() => document.querySelector('.card, #player:not([data-state=loading])') !== null",
+                timeout=10_000,
+            )
+            self.picture(page, f"phone{path.replace('/', '-')}")
+            width = page.evaluate("document.documentElement.scrollWidth")
+            self.assertEqual((path, width), (path, 390))
+            page.close()
