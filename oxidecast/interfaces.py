@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+import twisted.plugin
 from zope.interface import Attribute, Interface
 
 from oxidecast.media import Packet, Track
@@ -68,7 +69,7 @@ class PlayRequest(msgspec.Struct, frozen=True, kw_only=True):
         return f"<PlayRequest {self.protocol} from {self.address}>"
 
 
-class IPlugin(Interface):
+class IPlugin(twisted.plugin.IPlugin):
     """What a drop-in module offers, at module level. It holds no state; `start` makes what does.
 
     `oxidecast.registry.Plugin` provides it, so that a drop-in is a few lines:
