@@ -19,8 +19,11 @@ from twisted.web.http import Request
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
-from oxidecast.accounts.roles import Permission
-from oxidecast.web.identity import Identities, Identity
+from oxidecast.accounts.accounts import Accounts
+from oxidecast.accounts.errors import InvalidToken
+from oxidecast.accounts.roles import Permission, may
+from oxidecast.database.errors import DatabaseUnavailable
+from oxidecast.database.users import User
 
 T = TypeVar("T")
 
@@ -52,8 +55,8 @@ def not_found(sentence: str = "There is nothing at this address.") -> ApiError:
     return ApiError(404, "not_found", sentence)
 
 
-def unauthorised(sentence: str) -> ApiError:
-    return ApiError(401, "unauthorised", sentence, [("WWW-Authenticate", 'Bearer realm="oxidecast"')])
+def unauthorised(sentence: str, code: str = "unauthorised") -> ApiError:
+    return ApiError(401, code, sentence, [("WWW-Authenticate", 'Bearer realm="oxidecast"')])
 
 
 @dataclass(frozen=True)
@@ -83,16 +86,34 @@ class Call:
     arguments: dict[str, str]
     """What the path's `{...}` matched."""
     address: str
-    identity: Identity | None
+    user: User | None
     """Who calls, if a valid access token said so."""
 
-    def require(self, permission: Permission) -> Identity:
-        """The caller, who must have this permission."""
-        if self.identity is None:
+    def authenticated(self) -> User:
+        """The caller, who must be known."""
+        if self.user is None:
             raise unauthorised("Log in first: this needs an access token.")
-        if not self.identity.may(permission):
-            raise ApiError(403, "forbidden", f"The role {self.identity.role} may not do this.")
-        return self.identity
+        return self.user
+
+    def require(self, permission: Permission) -> User:
+        """The caller, who must have this permission."""
+        user = self.authenticated()
+        if not may(user, permission):
+            raise ApiError(403, "forbidden", f"The role {user.role} may not do this.")
+        return user
+
+    @property
+    def base(self) -> str:
+        """`http://HOST:PORT`, as the client knows this server."""
+        host = (self.request.getHeader("host") or "localhost").strip()
+        if not re.fullmatch(r"[A-Za-z0-9.\-]{1,253}(:[0-9]{1,5})?|\[[0-9A-Fa-f:.]{2,45}\](:[0-9]{1,5})?", host):
+            raise ApiError(400, "malformed", "The Host header is not valid.")
+        return f"{'https' if self.request.isSecure() else 'http'}://{host}"
+
+    @property
+    def host(self) -> str:
+        """The host alone, for addresses of other protocols."""
+        return re.sub(r":[0-9]+$", "", self.base.partition("://")[2])
 
     def query(self, name: str) -> str | None:
         """The last value of a query parameter."""
@@ -163,10 +184,10 @@ class Api(Resource):
     log = Logger()
 
     def __init__(
-        self, routes: Sequence[Route], identities: Identities, origins: Callable[[], Sequence[str]]
+        self, routes: Sequence[Route], accounts: Accounts, origins: Callable[[], Sequence[str]]
     ) -> None:
         super().__init__()
-        self._identities = identities
+        self._accounts = accounts
         self._origins = origins
         paths: dict[str, _Compiled] = {}
         for route in routes:
@@ -187,6 +208,11 @@ class Api(Resource):
             self._send(request, error.status, error.headers, None, error)
         except CancelledError:
             return
+        except DatabaseUnavailable:
+            away = ApiError(
+                503, "database_away", "The database is away: try again in a moment.", [("Retry-After", "5")]
+            )
+            self._send(request, away.status, away.headers, None, away)
         except Exception:
             self.log.failure("an API call failed: {method} {path}", method=request.method, path=request.path)
             self._send(
@@ -215,11 +241,22 @@ class Api(Resource):
                 request,
                 dict(zip(compiled.names, match.groups(), strict=True)),
                 getattr(request.getClientAddress(), "host", ""),
-                await self._identities.of(request),
+                await self._caller(request),
             )
             result = await handler(call)
             return result if isinstance(result, Reply) else Reply(result)
         raise not_found()
+
+    async def _caller(self, request: Request) -> User | None:
+        scheme, _, token = (request.getHeader("authorization") or "").partition(" ")
+        if not scheme:
+            return None
+        try:
+            if scheme.lower() != "bearer":
+                raise unauthorised("The Authorization header must be a Bearer token.")
+            return await self._accounts.bearer(token.strip())
+        except InvalidToken as error:
+            raise ApiError(401, error.code, str(error), [("WWW-Authenticate", 'Bearer error="invalid_token"')])
 
     def _allow_origin(self, request: Request) -> None:
         """Answer the origins that the settings name, and nobody else (the server's own pages need no header)."""

@@ -1,0 +1,59 @@
+"""The server's own authenticator: stream keys open publishing, tokens open private streams."""
+
+from typing import Any
+
+from zope.interface import implementer
+
+from oxidecast.accounts.accounts import Accounts
+from oxidecast.accounts.authenticator import KeyAuthenticator, OpenAuthenticator
+from oxidecast.accounts.errors import InvalidToken, PublishRefused
+from oxidecast.accounts.roles import may_manage
+from oxidecast.accounts.tokens import Tokens
+from oxidecast.interfaces import IAuthenticator, PlayRequest, PublishRequest, Refused
+from oxidecast.streams.info import StreamInfo
+
+
+@implementer(IAuthenticator)
+class AccountsGate:
+    """`open_for` names the ingests that take any text for a key (`rtmp.enable_auth = false`)."""
+
+    def __init__(
+        self,
+        keys: KeyAuthenticator,
+        anybody: OpenAuthenticator,
+        accounts: Accounts,
+        tokens: Tokens,
+        open_for: frozenset[str] = frozenset(),
+    ) -> None:
+        self._keys = keys
+        self._anybody = anybody
+        self._accounts = accounts
+        self._tokens = tokens
+        self._open_for = open_for
+
+    async def may_publish(self, request: PublishRequest) -> StreamInfo | None:
+        try:
+            return (await self._keys.authenticate_publish(request.key, request.address)).stream
+        except PublishRefused as refused:
+            known = refused.code not in ("unknown_key", "unavailable")
+            if known or (refused.code == "unavailable" and request.protocol not in self._open_for):
+                raise Refused(refused.code, str(refused))
+        if request.protocol not in self._open_for:
+            return None
+        try:
+            return (await self._anybody.authenticate_publish(request.key, request.address)).stream
+        except PublishRefused as refused:
+            raise Refused(refused.code, str(refused))
+
+    async def may_play(self, stream: Any, request: PlayRequest) -> bool | None:
+        if not stream.is_private or not request.token:
+            return None
+        try:
+            self._tokens.verify_playback(request.token, stream.id)
+            return True
+        except InvalidToken:
+            pass
+        try:
+            return may_manage(await self._accounts.bearer(request.token), stream) or None
+        except InvalidToken as error:
+            raise Refused(error.code, str(error))

@@ -1,0 +1,68 @@
+"""`/health`, `/ready` and `/metrics`: for those who run the server."""
+
+from collections.abc import Callable, Sequence
+from ipaddress import ip_address, ip_network
+from typing import Any
+
+import msgspec
+from twisted.web.http import Request
+from twisted.web.resource import Resource
+
+from oxidecast.metrics.prometheus import CONTENT_TYPE, Metrics
+
+
+class Health(Resource):
+    """Alive: the reactor turns."""
+
+    isLeaf = True
+
+    def render_GET(self, request: Request) -> bytes:
+        return _json(request, 200, {"status": "ok"})
+
+
+class Ready(Resource):
+    """Whether the server can do its work. `reasons()` names what is missing."""
+
+    isLeaf = True
+
+    def __init__(self, reasons: Callable[[], Sequence[str]]) -> None:
+        super().__init__()
+        self._reasons = reasons
+
+    def render_GET(self, request: Request) -> bytes:
+        reasons = list(self._reasons())
+        if reasons:
+            return _json(request, 503, {"status": "not ready", "reasons": reasons})
+        return _json(request, 200, {"status": "ready"})
+
+
+class MetricsResource(Resource):
+    """For the networks that the settings allow."""
+
+    isLeaf = True
+
+    def __init__(self, metrics: Metrics, allow: Callable[[], Sequence[str]]) -> None:
+        super().__init__()
+        self._metrics = metrics
+        self._allow = allow
+
+    def render_GET(self, request: Request) -> bytes:
+        if not self._is_allowed(getattr(request.getClientAddress(), "host", "")):
+            return _json(request, 403, {"error": "This address may not read the metrics."})
+        request.setHeader("Content-Type", CONTENT_TYPE)
+        return self._metrics.render()
+
+    def _is_allowed(self, host: str) -> bool:
+        try:
+            address = ip_address(host.partition("%")[0])
+        except ValueError:
+            return False
+        mapped = getattr(address, "ipv4_mapped", None)
+        return any((mapped or address) in ip_network(network) for network in self._allow())
+
+
+def _json(request: Request, status: int, data: Any) -> bytes:
+    request.setResponseCode(status)
+    request.setHeader("Content-Type", "application/json")
+    request.setHeader("Cache-Control", "no-store")
+    return msgspec.json.encode(data)
