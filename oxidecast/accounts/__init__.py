@@ -1,0 +1,48 @@
+"""Who people are and what they may do: accounts, roles, passwords, tokens, stream keys, login limits."""
+
+from oxidecast.accounts.accounts import Accounts, Login
+from oxidecast.accounts.authenticator import Grant, KeyAuthenticator, OpenAuthenticator
+from oxidecast.accounts.bootstrap import FirstSteps, bootstrap
+from oxidecast.accounts.errors import (
+    AccountError,
+    BadCredentials,
+    InvalidAccount,
+    InvalidToken,
+    KeyUnreadable,
+    Overloaded,
+    PublishRefused,
+    TooManyAttempts,
+)
+from oxidecast.accounts.keys import KeySafe, PublishKeys, StreamKey
+from oxidecast.accounts.limits import LoginThrottle, TokenBuckets
+from oxidecast.accounts.passwords import Passwords
+from oxidecast.accounts.roles import Permission, may, may_manage
+from oxidecast.accounts.tokens import Tokens
+
+__all__ = [
+    "AccountError",
+    "Accounts",
+    "BadCredentials",
+    "FirstSteps",
+    "Grant",
+    "InvalidAccount",
+    "InvalidToken",
+    "KeyAuthenticator",
+    "KeySafe",
+    "KeyUnreadable",
+    "Login",
+    "LoginThrottle",
+    "OpenAuthenticator",
+    "Overloaded",
+    "Passwords",
+    "Permission",
+    "PublishKeys",
+    "PublishRefused",
+    "StreamKey",
+    "TokenBuckets",
+    "Tokens",
+    "TooManyAttempts",
+    "bootstrap",
+    "may",
+    "may_manage",
+]

@@ -1,7 +1,7 @@
 """Refresh tokens at rest: each is used once and replaced, and a second use gives the thief away.
 
-The tokens of one login are a family (OAuth 2.0 Security Best Current Practice, RFC 9700, 4.14.2): whoever uses one
-a second time, thief or owner, ends the whole family.
+The tokens of one login are a family (OAuth 2.0 Security Best Current Practice, RFC 9700, 4.14.2): whoever
+uses one a second time, thief or owner, ends the whole family.
 """
 
 from datetime import datetime

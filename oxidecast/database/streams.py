@@ -54,8 +54,9 @@ class Streams:
         recording_enabled: bool = False,
         transcoding_profiles: Collection[str] = (),
     ) -> StreamInfo:
-        """A new stream, without a key. Its name comes from the title when none is given, with a number after it
-        when that is taken. Raises Conflict when a given name is taken, ValueError when it is not a name."""
+        """A new stream, without a key. Its name comes from the title when none is given, with a number
+        after it when that is taken. Raises Conflict when a given name is taken, ValueError when it is not a
+        name."""
         info = StreamInfo(
             id=new_id(),
             name=_valid(name) if name is not None else name_from_title(title),
@@ -91,8 +92,8 @@ class Streams:
         without: Collection[str] = (),
         oldest_first: bool = False,
     ) -> Page[StreamInfo]:
-        """Newest first. `q` finds parts of names, titles and descriptions; `only` and `without` are ids, which
-        is how a list is narrowed to what is live, or what is not."""
+        """Newest first. `q` finds parts of names, titles and descriptions; `only` and `without` are ids,
+        which is how a list is narrowed to what is live, or what is not."""
         conditions, params = _conditions(include_private, owner_id, category, q, only, without)
         rows = await self._database.query(f"SELECT count(*) AS total FROM streams WHERE {conditions}", params)
         order = "created_at, id" if oldest_first else "created_at DESC, id"
@@ -196,7 +197,6 @@ def _listed(name: str, ids: Collection[str], params: dict[str, Value]) -> str:
 def _valid(name: str) -> str:
     if not is_stream_name(name):
         raise ValueError(
-            "a name is 1 to 64 lower-case letters, digits and dashes, begins and ends with none of the latter,"
-            " and does not look like an id"
+            "a name is 1 to 64 lower-case letters, digits and inner dashes, and does not look like an id"
         )
     return name

@@ -6,7 +6,7 @@ from typing import Literal
 import msgspec
 from twisted.internet.interfaces import IReactorTime
 
-from oxidecast.database.interface import Body, IDatabase
+from oxidecast.database.interface import Body, IDatabase, Value
 from oxidecast.database.records import Page, contains, new_id, record, utc, window
 
 Role = Literal["admin", "streamer", "viewer"]
@@ -56,7 +56,7 @@ class Users:
         self, page: int = 1, limit: int = 20, *, role: Role | None = None, q: str | None = None
     ) -> Page[User]:
         """Oldest first. `q` finds parts of usernames."""
-        conditions, params = ["true"], {}
+        conditions, params = ["true"], dict[str, Value]()
         if role is not None:
             conditions.append("role = :role")
             params["role"] = role

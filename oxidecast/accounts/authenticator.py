@@ -1,0 +1,139 @@
+"""May this key publish, and to which stream?
+
+The database is asked each time, so that a revoked key is refused at once. When it is away, keys that it
+confirmed lately still publish: live media does not wait for it.
+"""
+
+import hmac
+from collections import OrderedDict
+from typing import NamedTuple
+from uuid import UUID, uuid5
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from oxidecast.accounts.errors import PublishRefused
+from oxidecast.accounts.keys import KeySafe
+from oxidecast.database.errors import DatabaseError, DatabaseUnavailable
+from oxidecast.database.interface import IDatabase
+from oxidecast.database.keys import FoundKey, StreamKeys
+from oxidecast.database.records import utc
+from oxidecast.database.streams import Streams
+from oxidecast.streams.info import StreamInfo, name_from_title
+
+CACHED_KEYS = 10_000
+"""About 10 MB; more than that many encoders do not come back during one outage."""
+CACHE_LIFETIME = 86_400.0
+"""Seconds that a confirmed key counts while the database is away."""
+
+_WITHOUT_ACCOUNT = UUID("6f786964-6563-4173-9400-6f70656e0000")
+"""Namespace of the ids of streams that exist only because somebody publishes."""
+
+
+class Grant(NamedTuple):
+    """A publisher may publish to this stream."""
+
+    stream: StreamInfo
+    key_id: str | None
+    """Which key it was, for its revocation to find who uses it; None where keys are not checked."""
+
+
+class _Remembered(NamedTuple):
+    found: FoundKey
+    confirmed: float
+
+
+class KeyAuthenticator:
+    """Checks keys against the database, and remembers what it said."""
+
+    log = Logger()
+
+    def __init__(
+        self, database: IDatabase, clock: IReactorTime, safe: KeySafe, cached_keys: int = CACHED_KEYS
+    ) -> None:
+        self._keys = StreamKeys(database, clock)
+        self._clock = clock
+        self._safe = safe
+        self._capacity = cached_keys
+        self._remembered: OrderedDict[str, _Remembered] = OrderedDict()
+
+    async def authenticate_publish(self, key: str, address: str | None = None) -> Grant:
+        """The stream of a key. Raises PublishRefused: with `unavailable` when the database is away and the
+        key is not remembered."""
+        digest = self._safe.digest(key)
+        if digest is None:
+            raise PublishRefused("unknown_key")
+        try:
+            found = await self._keys.find(digest)
+        except DatabaseUnavailable:
+            found = self._recalled(digest)
+            if found is None:
+                raise PublishRefused("unavailable") from None
+        else:
+            self._remember(digest, found)
+        if found is None or not hmac.compare_digest(found.key.digest, digest):
+            raise PublishRefused("unknown_key")
+        if found.owner_disabled:
+            raise PublishRefused("account_disabled")
+        if not found.stream.accepts_publishing:
+            raise PublishRefused("stream_stopped")
+        Deferred.fromCoroutine(self._note_use(found.key.id, address))  # the publisher does not wait for it
+        return Grant(found.stream, found.key.id)
+
+    def forget(self, stream_id: str) -> None:
+        """Drop what is remembered of a stream: it was changed, stopped or deleted, or its keys were."""
+        for digest, remembered in list(self._remembered.items()):
+            if remembered.found.stream.id == stream_id:
+                del self._remembered[digest]
+
+    def _remember(self, digest: str, found: FoundKey | None) -> None:
+        self._remembered.pop(digest, None)
+        if found is not None:
+            self._remembered[digest] = _Remembered(found, self._clock.seconds())
+            if len(self._remembered) > self._capacity:
+                self._remembered.popitem(last=False)
+
+    def _recalled(self, digest: str) -> FoundKey | None:
+        remembered = self._remembered.get(digest)
+        if remembered is None or self._clock.seconds() - remembered.confirmed > CACHE_LIFETIME:
+            return None
+        expires = remembered.found.key.expires_at
+        return remembered.found if expires is None or expires > utc(self._clock) else None
+
+    async def _note_use(self, key_id: str, address: str | None) -> None:
+        try:
+            await self._keys.used(key_id, address)
+        except DatabaseError:
+            self.log.debug("the use of a stream key was not noted")
+
+
+class OpenAuthenticator:
+    """For closed networks (`rtmp.enable_auth = false`): any text publishes, and names the stream.
+
+    Where a stream of that name exists it is used, with its owner's choices; otherwise there is one for as
+    long as somebody publishes, and the database does not know it.
+    """
+
+    def __init__(self, database: IDatabase, clock: IReactorTime) -> None:
+        self._streams = Streams(database, clock)
+        self._clock = clock
+
+    async def authenticate_publish(self, key: str, address: str | None = None) -> Grant:
+        """Raises PublishRefused for a stream that its owner stopped."""
+        name = name_from_title(key)
+        try:
+            stream = await self._streams.find(name)
+        except DatabaseUnavailable:
+            stream = None
+        if stream is None:
+            stream = StreamInfo(
+                id=str(uuid5(_WITHOUT_ACCOUNT, name)),
+                name=name,
+                title=name,
+                owner_id="",
+                created_at=utc(self._clock),
+            )
+        if not stream.accepts_publishing:
+            raise PublishRefused("stream_stopped")
+        return Grant(stream, None)

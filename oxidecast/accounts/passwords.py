@@ -1,0 +1,83 @@
+"""Passwords: argon2id, in threads of their own, few enough that logins never starve live media."""
+
+import base64
+import secrets
+import unicodedata
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from argon2 import PasswordHasher
+from argon2.exceptions import InvalidHashError, VerificationError
+from twisted.internet.threads import deferToThreadPool
+from twisted.python.threadpool import ThreadPool
+
+from oxidecast.accounts.errors import InvalidAccount, Overloaded
+
+SHORTEST = 8
+LONGEST = 1024
+"""Characters. Hashing reads all of a password, so it must end somewhere; no passphrase gets here."""
+MAXIMUM_WAITING = 32
+"""Checks waiting at once: at a tenth to a fifth of a second each, whoever is behind these has given up."""
+HASHER = PasswordHasher(time_cost=3, memory_cost=65_536, parallelism=1)
+"""RFC 9106, 4, second recommended option, with one lane: a login must not take all cores at once."""
+
+T = TypeVar("T")
+
+
+class Passwords:
+    """Hashes and verifies in `threads`, which the caller starts and stops; its size bounds cores and memory
+    (64 MiB for each)."""
+
+    def __init__(self, reactor: Any, threads: ThreadPool, hasher: PasswordHasher = HASHER) -> None:
+        self._reactor = reactor
+        self._threads = threads
+        self._hasher = hasher
+        self._waiting = 0
+        self._nobody = _hash_of_nothing(hasher)
+
+    async def hash(self, password: str) -> str:
+        """Raises InvalidAccount for a password that is too short or too long, and Overloaded."""
+        if not SHORTEST <= len(password) <= LONGEST:
+            raise InvalidAccount("password", f"must have {SHORTEST} to {LONGEST} characters")
+        return await self._in_thread(lambda: self._hasher.hash(_bytes(password)))
+
+    async def verify(self, password: str, hashed: str | None) -> bool:
+        """Whether the password is the one that was hashed. None stands for an unknown user: it takes as long,
+        and is False. Raises Overloaded."""
+        if len(password) > LONGEST:
+            return False
+        return await self._in_thread(lambda: self._verify(password, hashed))
+
+    def is_outdated(self, hashed: str) -> bool:
+        """Whether a hash was made with other costs than today's."""
+        return self._hasher.check_needs_rehash(hashed)
+
+    def _verify(self, password: str, hashed: str | None) -> bool:
+        try:
+            return self._hasher.verify(hashed or self._nobody, _bytes(password)) and hashed is not None
+        except (VerificationError, InvalidHashError):
+            return False
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        if self._waiting >= MAXIMUM_WAITING:
+            raise Overloaded
+        self._waiting += 1
+        try:
+            return await deferToThreadPool(self._reactor, self._threads, work)
+        finally:
+            self._waiting -= 1
+
+
+def _bytes(password: str) -> bytes:
+    # Keyboards differ in how they compose accents.
+    return unicodedata.normalize("NFC", password).encode("utf-8", "surrogatepass")
+
+
+def _hash_of_nothing(hasher: PasswordHasher) -> str:
+    """A well-formed hash with the costs of real ones, that no password has."""
+    salt, digest = (
+        base64.b64encode(secrets.token_bytes(size)).decode().rstrip("=")
+        for size in (hasher.salt_len, hasher.hash_len)
+    )
+    costs = f"m={hasher.memory_cost},t={hasher.time_cost},p={hasher.parallelism}"
+    return f"$argon2id$v=19${costs}${salt}${digest}"
