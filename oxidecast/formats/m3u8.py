@@ -22,8 +22,7 @@ from oxidecast.media import TICKS, LocalProtocolError
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 _URI_CHARACTERS = "!#$%&'()*+,/:;=?@[]~"
-"""What RFC 3986 allows unescaped beside letters, digits and `-._`; all else, quotes and line ends included,
-is percent-encoded."""
+"""What RFC 3986 allows beside letters, digits and `-._`; all else, line ends included, is percent-encoded."""
 _NOT_QUOTABLE = re.compile(r'["\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]')
 """What a quoted-string cannot hold (bis, 4.2: no line feed, carriage return or double quote), and what some
 readers take for the end of a line."""
@@ -53,8 +52,7 @@ class Segment:
     """The media is missing; players must not ask for it (EXT-X-GAP)."""
 
     lines: str = field(init=False, repr=False, compare=False)
-    """Date, gap, EXTINF and URI, rendered; without DISCONTINUITY and MAP, which depend on the segment
-    before."""
+    """Date, gap, EXTINF and URI, rendered; the MAP before them depends on the segment before."""
 
     def __post_init__(self) -> None:
         if self.duration < 0:
@@ -84,8 +82,7 @@ class Variant:
 
 
 def target_duration(longest: int) -> int:
-    """EXT-X-TARGETDURATION, in seconds, that allows segments of up to `longest` ticks (rounded, at least
-    1)."""
+    """EXT-X-TARGETDURATION, in whole seconds, that allows segments of up to `longest` ticks."""
     return max(1, _rounded_seconds(longest))
 
 
@@ -159,8 +156,7 @@ def multivariant(variants: Iterable[Variant], *, independent_segments: bool = Fa
 
 
 def _seconds(ticks: int) -> str:
-    """Ticks as decimal seconds, to the nanosecond: the sum of 10,000 segments is still exact to half a
-    tick."""
+    """Ticks as decimal seconds, to the nanosecond: 10,000 segments still add up to half a tick."""
     whole, rest = divmod(ticks, TICKS)
     decimals = f"{(rest * 100_000 + 4) // 9:09}".rstrip("0")
     return f"{whole}.{decimals or '0'}"

@@ -1,5 +1,4 @@
-"""The initialisation segment: what a player must know before the first fragment (ISO/IEC 14496-12, 8.2 and
-8.8.1).
+"""The initialisation segment: what a player must know before a fragment (ISO/IEC 14496-12, 8.2 and 8.8.1).
 
 It holds no samples: every sample table is empty, `mvex` says that fragments follow, and durations are zero
 because a live stream's is unknown. Parameter sets travel here, in the sample entries `avc1` and `hvc1`; a
@@ -35,8 +34,7 @@ def init_segment(tracks: Sequence[Track]) -> bytes:
     ids = [track.id for track in tracks]
     if not ids or min(ids) < 1 or len(set(ids)) < len(ids):
         raise LocalProtocolError(f"MP4 track IDs must be positive and distinct, not {ids}")
-    # A CMAF track file holds one track (23000-19, 7.3.1); muxed files only claim the fragment features of
-    # iso6.
+    # A CMAF track file holds one track (23000-19, 7.3.1); a muxed one claims no more than iso6's fragments.
     brands = [b"iso6", b"mp41", b"cmfc"] if len(tracks) == 1 else [b"iso6", b"mp41"]
     return box(b"ftyp", b"iso6", bytes(4), *brands) + box(
         b"moov",
@@ -48,16 +46,8 @@ def init_segment(tracks: Sequence[Track]) -> bytes:
 
 def _movie_header(next_id: int) -> bytes:
     times = struct.pack(">4I", 0, 0, TICKS, 0)
-    return full_box(
-        b"mvhd",
-        0,
-        0,
-        times,
-        struct.pack(">IH10x", 0x10000, 0x100),
-        _MATRIX,
-        bytes(24),
-        struct.pack(">I", next_id),
-    )
+    rate_and_volume = struct.pack(">IH10x", 0x10000, 0x100)
+    return full_box(b"mvhd", 0, 0, times, rate_and_volume, _MATRIX, bytes(24), next_id.to_bytes(4, "big"))
 
 
 def _track(track: Track) -> bytes:
@@ -119,8 +109,7 @@ def _sample_entry(track: Track) -> bytes:
 
 
 def _record(kind: bytes) -> Callable[[Track], bytes]:
-    """A configuration box whose body is the track's extradata as it stands (a vpcC's with its version and
-    flags)."""
+    """A configuration box whose body is the track's extradata as it stands."""
     return lambda track: box(kind, _extradata(track))
 
 
@@ -131,8 +120,7 @@ def _extradata(track: Track) -> bytes:
 
 
 def _esds(track: Track) -> bytes:
-    """The elementary stream descriptor (14496-1, 7.2.6.5), without bit rates: they change with the encoder's
-    mood."""
+    """The elementary stream descriptor (14496-1, 7.2.6.5); bit rates stay unknown, as live ones are."""
     if track.codec is Codec.AAC:
         kind, specific = _AAC, _descriptor(5, _extradata(track))
     else:

@@ -12,8 +12,7 @@ such times: sums are exact, and each fragment begins where the last one ended.
 from oxidecast.media import TICKS, Codec, Track
 
 OPUS_RATE = 48_000
-"""Opus always decodes at 48 kHz, whatever the rate of what was recorded (RFC 7845, 5.1; the MP4 binding,
-4.3.2)."""
+"""Opus always decodes at 48 kHz, whatever the rate of what was recorded (RFC 7845, 5.1)."""
 
 
 def timescale(track: Track) -> int:

@@ -1,5 +1,4 @@
-"""How each codec travels in a transport stream: its stream type, its descriptors, its access units, its PES
-packets.
+"""How each codec travels in a transport stream: stream type, descriptors, access units, PES packets.
 
 H.264 and HEVC go as byte streams with a delimiter before each picture and parameter sets before each IDR, so
 that decoding can start at any of them; AAC goes in ADTS; Opus behind the control header of its own binding
@@ -48,8 +47,7 @@ def pes(how: Carriage, packets: Sequence[Packet], lead: int) -> bytes:
     """The packets as one PES packet, stamped with the first one's times plus `lead` ticks (2.4.3.6).
 
     The length is written whenever it fits, since a receiver then need not wait for the next frame to know
-    this one's end; only video may leave it out. Raises LocalProtocolError where other media is too long for
-    it.
+    this one's end; only video may leave it out. Raises LocalProtocolError where sound is too long for it.
     """
     first = packets[0]
     data = b"".join([how.access_unit(packet.payload, packet.track) for packet in packets])
@@ -90,8 +88,7 @@ def _registration(identifier: bytes) -> bytes:
 
 
 def _opus_descriptors(track: Track) -> bytes:
-    """Registration, and the extension descriptor 0x80 with the channel configuration, which is their
-    count."""
+    """Registration, and the extension descriptor 0x80, whose channel configuration is their count."""
     channels = track.channels or 2
     if channels > 8:
         raise LocalProtocolError(f"Opus in MPEG-TS has at most 8 channels, not {channels}")
@@ -99,8 +96,7 @@ def _opus_descriptors(track: Track) -> bytes:
 
 
 def _opus_access_unit(payload: bytes, _: Track) -> bytes:
-    """The frame behind its control header: the prefix 0x3FF in 11 bits, no trims, and its size as a run of
-    255s."""
+    """The frame behind its control header: 0x3FF in 11 bits, no trims, and its size as a run of 255s."""
     full, rest = divmod(len(payload), 255)
     return b"\x7f\xe0" + b"\xff" * full + bytes((rest,)) + payload
 

@@ -36,17 +36,11 @@ class PID:
     def _header(
         self, counter: int, start: bool = False, adaptation: bool = False, payload: bool = True
     ) -> bytes:
-        return bytes(
-            (
-                0x47,
-                start << 6 | self.number >> 8,
-                self.number & 0xFF,
-                adaptation << 5 | payload << 4 | counter,
-            )
-        )
+        high, low = start << 6 | self.number >> 8, self.number & 0xFF
+        return bytes((0x47, high, low, adaptation << 5 | payload << 4 | counter))
 
     def unit(self, data: bytes, field: bytes = b"") -> bytes:
-        """The transport packets of one PES packet, behind an adaptation field where there is one."""
+        """The transport packets of one PES packet, with `field` (see `adaptation_field`) in the first."""
         counter = self._counter
         body = bytes((len(field),)) + field + data if field else data
         count, rest = divmod(len(body), _ROOM)
@@ -74,11 +68,9 @@ class PID:
         return (header + b"\0" + data).ljust(PACKET_SIZE, b"\xff")
 
     def clock(self, pcr: int) -> bytes:
-        """One packet of nothing but a clock reference; the counter stands still where there is no payload
-        (2.4.3.3)."""
-        return self._header(self._counter - 1 & 15, adaptation=True, payload=False) + _stuffed(
-            adaptation_field(0, pcr), b""
-        )
+        """One packet of nothing but the clock; without payload, the counter stands still (2.4.3.3)."""
+        header = self._header(self._counter - 1 & 15, adaptation=True, payload=False)
+        return header + _stuffed(adaptation_field(0, pcr), b"")
 
 
 SECTION_ROOM = _ROOM - 1
@@ -99,8 +91,7 @@ def _stuffed(field: bytes, data: bytes) -> bytes:
 
 
 def adaptation_field(flags: int, pcr: int | None) -> bytes:
-    """The field behind its length byte; empty when it would say nothing. `pcr` counts 27 MHz, and wraps
-    here."""
+    """The field behind its length byte; empty when it would say nothing. `pcr` (27 MHz) wraps here."""
     if pcr is None:
         return bytes((flags,)) if flags else b""
     base, extension = divmod(pcr % PCR_CYCLE, 300)

@@ -23,8 +23,7 @@ _ORIGINAL_NETWORK = 0xFF01
 _TELEVISION, _RADIO = 0x01, 0x02
 
 MAX_NAME = 64
-"""Bytes of a service's or provider's name: two of them fit in the SDT's one packet, and no receiver shows
-more."""
+"""Bytes of a service's or provider's name: two of them fit in the SDT's one packet."""
 
 
 def pat() -> bytes:
@@ -33,8 +32,7 @@ def pat() -> bytes:
 
 
 def pmt(tracks: Sequence[Track], clock: int, version: int) -> bytes:
-    """The program map table: each track's PID, type and descriptors; `clock` is the PID that carries the
-    PCR."""
+    """The program map table: each track's PID, type and descriptors; `clock` is the PID of the PCR."""
     parts = [struct.pack(">HH", 0xE000 | clock, 0xF000)]
     for track in tracks:
         how = carriage(track)
@@ -44,7 +42,7 @@ def pmt(tracks: Sequence[Track], clock: int, version: int) -> bytes:
     return _section(0x02, 0xB000, _PROGRAM, version, b"".join(parts))
 
 
-def sdt(service: str, provider: str, tracks: Sequence[Track]) -> bytes:
+def sdt(service: str, provider: str, tracks: Sequence[Track], version: int) -> bytes:
     """The service description table: what a receiver's channel list shows."""
     kind = _TELEVISION if any(track.is_video for track in tracks) else _RADIO
     names = b"".join(bytes((len(name),)) + name for name in (_text(provider), _text(service)))
@@ -54,7 +52,7 @@ def sdt(service: str, provider: str, tracks: Sequence[Track]) -> bytes:
         struct.pack(">HBHBH", _ORIGINAL_NETWORK, 0xFF, _PROGRAM, 0xFC, running | len(description))
         + description
     )
-    return _section(0x42, 0xF000, _TRANSPORT_STREAM, 0, body)
+    return _section(0x42, 0xF000, _TRANSPORT_STREAM, version, body)
 
 
 def pid(track: Track) -> int:
@@ -65,8 +63,7 @@ def pid(track: Track) -> int:
 
 
 def _text(name: str) -> bytes:
-    """A DVB string: ASCII as it is, else UTF-8 behind its selector 0x15; no control codes (EN 300 468,
-    A.2)."""
+    """A DVB string: ASCII as it is, else UTF-8 behind its selector 0x15 (EN 300 468, A.2)."""
     printable = "".join(letter for letter in name if letter.isprintable())
     if printable.isascii():
         return printable.encode()[:MAX_NAME]
@@ -85,8 +82,7 @@ def _section(table: int, flags: int, extension: int, version: int, body: bytes) 
 
 
 def crc32(data: bytes) -> int:
-    """The CRC of annex A: polynomial 04C11DB7, most significant bit first, all ones to start, not
-    inverted."""
+    """The CRC of annex A: polynomial 04C11DB7, highest bit first, all ones to start, not inverted."""
     crc = 0xFFFFFFFF
     for byte in data:
         crc ^= byte << 24

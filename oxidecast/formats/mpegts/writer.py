@@ -39,8 +39,7 @@ class _Stream:
 
 
 class TSWriter:
-    """Writes the transport stream of `tracks`; the first video track, else the first track, carries the
-    clock.
+    """Writes the transport stream of `tracks`; the first video track, else the first, carries the clock.
 
     `service` and `provider` name it in an SDT; without a service name there is none. `lead` is in ticks.
     Raises LocalProtocolError for a codec that MPEG-TS does not carry, for no track or two of one id, and for
@@ -57,7 +56,7 @@ class TSWriter:
         self.change(tracks)
 
     def change(self, tracks: Sequence[Track]) -> None:
-        """Go on with other tracks: a new version of the PMT, from the next `tables` on; counters go on."""
+        """Go on with other tracks: a new version of the tables, told by the next `tables`; counters go on."""
         if not tracks or len({track.id for track in tracks}) < len(tracks):
             raise LocalProtocolError("MPEG-TS needs tracks, each with an id of its own")
         clock = next((track for track in tracks if track.is_video), tracks[0])
@@ -67,7 +66,7 @@ class TSWriter:
             (tables.PMT_PID, tables.pmt(tracks, tables.pid(clock), version)),
         ]
         if self._names[0]:
-            sections.append((tables.SDT_PID, tables.sdt(*self._names, tracks)))
+            sections.append((tables.SDT_PID, tables.sdt(*self._names, tracks, version)))
         streams = {track.id: _Stream(track, self._pid(tables.pid(track))) for track in tracks}
         self._version = version
         self._tables = [(self._pid(number), section) for number, section in sections]
@@ -82,8 +81,7 @@ class TSWriter:
         return b"".join([pid.section(section) for pid, section in self._tables])
 
     def discontinuity(self) -> None:
-        """Each track's next packet says that time, or its counter, does not go on from the one before
-        (2.4.3.5)."""
+        """Each track's next packet says that its time does not go on from the one before (2.4.3.5)."""
         for stream in self._streams.values():
             stream.broken = True
 
@@ -91,18 +89,19 @@ class TSWriter:
         """The transport packets of one PES packet, which holds `packet`, and `more` of its track behind it.
 
         `pcr` is the clock (27 MHz, of media time) at which the first of them leaves; it belongs on the track
-        that carries the clock. The first packet of a picture where decoding can start is marked.
+        that carries the clock. A picture where decoding can start is marked for random access.
         """
         stream = self._streams.get(packet.track.id)
         if stream is None or (packet.track is not stream.track and packet.track != stream.track):
             raise LocalProtocolError(f"track {packet.track.id} is not one of those that the PMT tells")
+        data = pes(stream.how, (packet, *more), self._lead)
         flags = 0
         if packet.keyframe and (packet.track.is_video or pcr is not None):
             flags = RANDOM_ACCESS
         if stream.broken:
             flags |= DISCONTINUITY
             stream.broken = False
-        return stream.pid.unit(pes(stream.how, (packet, *more), self._lead), adaptation_field(flags, pcr))
+        return stream.pid.unit(data, adaptation_field(flags, pcr))
 
     def clock(self, pcr: int) -> bytes:
         """One transport packet with the clock alone, for a sender whose frames lie too far apart."""
