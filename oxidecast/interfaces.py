@@ -101,9 +101,6 @@ class IServices(Interface):
     ports: Mapping[str, Any] = Attribute(
         "Ports that several plugins share, by name: `rtmp` is an `oxidecast.rtmp.server.RTMPPort`."
     )
-    public_url: str = Attribute(
-        "`http://HOST:8080`, without a slash at the end, or empty when it is not known."
-    )
 
     def secret(purpose: str) -> bytes:
         """32 bytes that are the same at every start of this server, and of no use for another purpose."""

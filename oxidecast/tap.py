@@ -15,7 +15,9 @@ import oxidecast
 class Options(UsageOptions):
     """What every door understands."""
 
-    longdesc = "OxideCast, a live streaming server. Settings: a TOML file, and OXIDECAST_<SECTION>_<KEY> variables."
+    longdesc = (
+        "OxideCast, a live streaming server. Settings: a TOML file, and OXIDECAST_<SECTION>_<KEY> variables."
+    )
     optFlags = [["demo", None, "Publish a built-in moving test pattern."]]
     optParameters = [
         ["config", "c", None, "Settings file (TOML); $OXIDECAST_CONFIG stands for it."],

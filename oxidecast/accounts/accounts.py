@@ -52,20 +52,20 @@ class Accounts:
         self._clock = clock
         self._passwords = passwords
         self._tokens = tokens
-        self._throttle = throttle
+        self.throttle = throttle
         self._refresh_lifetime = timedelta(seconds=refresh_lifetime)
 
     async def login(self, username: str, password: str, address: str) -> Login:
         """Raises TooManyAttempts, BadCredentials and Overloaded. An unknown user takes as long as a known
         one."""
-        wait = self._throttle.attempt(address, username[:100])
+        wait = self.throttle.attempt(address, username[:100])
         if wait > 0:
             raise TooManyAttempts(wait)
         user = await self.users.by_username(username) if _USERNAME.fullmatch(username) else None
         right = await self._passwords.verify(password, user.password_hash if user is not None else None)
         if user is None or not right or user.disabled:
             raise BadCredentials
-        self._throttle.succeeded(address, username)
+        self.throttle.succeeded(address, username)
         if self._passwords.is_outdated(user.password_hash):
             await self.users.set_password(user.id, await self._passwords.hash(password))
         await self.users.logged_in(user.id)

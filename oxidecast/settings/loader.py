@@ -52,6 +52,10 @@ class Settings(Mapping[str, msgspec.Struct]):
     def __len__(self) -> int:
         return len(self._sections)
 
+    def changed(self, name: str, section: msgspec.Struct) -> "Settings":
+        """These settings with another section in the place of one."""
+        return Settings({**self._sections, name: section})
+
     def of(self, struct: type[S]) -> S:
         """The section of this type. Raises KeyError when there is none."""
         for section in self._sections.values():

@@ -106,7 +106,9 @@ class Call:
     def base(self) -> str:
         """`http://HOST:PORT`, as the client knows this server."""
         host = (self.request.getHeader("host") or "localhost").strip()
-        if not re.fullmatch(r"[A-Za-z0-9.\-]{1,253}(:[0-9]{1,5})?|\[[0-9A-Fa-f:.]{2,45}\](:[0-9]{1,5})?", host):
+        if not re.fullmatch(
+            r"[A-Za-z0-9.\-]{1,253}(:[0-9]{1,5})?|\[[0-9A-Fa-f:.]{2,45}\](:[0-9]{1,5})?", host
+        ):
             raise ApiError(400, "malformed", "The Host header is not valid.")
         return f"{'https' if self.request.isSecure() else 'http'}://{host}"
 
@@ -256,7 +258,9 @@ class Api(Resource):
                 raise unauthorised("The Authorization header must be a Bearer token.")
             return await self._accounts.bearer(token.strip())
         except InvalidToken as error:
-            raise ApiError(401, error.code, str(error), [("WWW-Authenticate", 'Bearer error="invalid_token"')])
+            raise ApiError(
+                401, error.code, str(error), [("WWW-Authenticate", 'Bearer error="invalid_token"')]
+            )
 
     def _allow_origin(self, request: Request) -> None:
         """Answer the origins that the settings name, and nobody else (the server's own pages need no header)."""

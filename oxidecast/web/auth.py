@@ -8,7 +8,13 @@ import msgspec
 from msgspec import Meta
 
 from oxidecast.accounts.accounts import Accounts, Login
-from oxidecast.accounts.errors import BadCredentials, InvalidAccount, InvalidToken, Overloaded, TooManyAttempts
+from oxidecast.accounts.errors import (
+    BadCredentials,
+    InvalidAccount,
+    InvalidToken,
+    Overloaded,
+    TooManyAttempts,
+)
 from oxidecast.accounts.settings import AuthSettings
 from oxidecast.database.errors import Conflict
 from oxidecast.database.users import User

@@ -147,7 +147,9 @@ class StreamRoutes:
         stream = self._hub.streams.get(info.id)
         url = self._urls(call, stream).get(kind) if stream is not None else None
         if url is None:
-            raise ApiError(404, "not_live", f"This stream cannot be watched by {kind} now.", [("Retry-After", "2")])
+            raise ApiError(
+                404, "not_live", f"This stream cannot be watched by {kind} now.", [("Retry-After", "2")]
+            )
         if info.is_private:
             url += f"{'&' if '?' in url else '?'}token={quote(self._tokens.playback(info.id))}"
         return {"url": url, "connection_type": kind}
@@ -167,7 +169,9 @@ class StreamRoutes:
         if info.is_private and not (call.user is not None and may_manage(call.user, info)):
             try:
                 token = call.query("token") or ""
-                await self._hub.authorise(info, PlayRequest(protocol="api", address=call.address, token=token))
+                await self._hub.authorise(
+                    info, PlayRequest(protocol="api", address=call.address, token=token)
+                )
             except Refused as refused:
                 if call.user is not None:
                     raise ApiError(403, "forbidden", "This stream is private, and not yours.")

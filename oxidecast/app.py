@@ -1,0 +1,396 @@
+"""The composition root: settings in, one tree of services out.
+
+Everything is put together here and only here: which room owns which port, which gate it lends to whom, and in which
+order things start and stop. What keeps the server from starting is a `StartError`, one sentence for the operator.
+"""
+
+import atexit
+import errno
+import os
+import resource
+import signal
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from twisted.application.service import IService, MultiService
+from twisted.internet.defer import Deferred
+from twisted.internet.error import CannotListenError
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from oxidecast.accounts.authenticator import KeyAuthenticator, OpenAuthenticator
+from oxidecast.accounts.bootstrap import FirstSteps
+from oxidecast.accounts.gate import AccountsGate
+from oxidecast.accounts.limits import LoginThrottle
+from oxidecast.accounts.settings import AuthSettings
+from oxidecast.database import DatabaseError
+from oxidecast.delivery.http_limits import HTTPLimits
+from oxidecast.delivery.http_server import HTTPServerFactory
+from oxidecast.foundation import Configuration, Foundation, configure
+from oxidecast.interfaces import IAuthenticator, IIngest, IOutput, IReloadable, IServices
+from oxidecast.logs import set_level
+from oxidecast.metrics.prometheus import Metrics
+from oxidecast.registry import Plugin, Registry, start
+from oxidecast.rtmp.server import RTMPPort
+from oxidecast.rtmp.settings import RtmpSettings
+from oxidecast.settings.changes import difference, is_reloadable
+from oxidecast.settings.errors import StartError
+from oxidecast.settings.sections import (
+    WITHOUT_EFFECT,
+    CorsSettings,
+    LoggingSettings,
+    MetricsSettings,
+    RateLimitSettings,
+    ServerSettings,
+    TranscodingSettings,
+)
+from oxidecast.streams.hub import Hub
+from oxidecast.streams.settings import StreamsSettings
+from oxidecast.web.api import Api
+from oxidecast.web.auth import AuthRoutes
+from oxidecast.web.operations import Health, MetricsResource, Ready
+from oxidecast.web.pages import pages
+from oxidecast.web.site import site
+from oxidecast.web.streams import StreamRoutes
+
+STOP_GRACE = 2.0
+"""Seconds that answers in flight have when the server stops; it is to be gone within 5."""
+
+DATABASE_CHECK = 5.0
+"""Seconds between two looks whether the database answers, for `/ready`."""
+
+DEMO = "Demo"
+"""Title of the stream that `--demo` publishes to."""
+
+
+@implementer(IServices)
+class Services:
+    """What is lent to plugins."""
+
+    def __init__(self, foundation: Foundation, hub: Hub, ports: Mapping[str, Any]) -> None:
+        self.reactor = foundation.reactor
+        self.hub = hub
+        self.data_directory = foundation.data_directory
+        self.ports = ports
+        self.secret = foundation.secret
+
+
+class Server(MultiService):
+    """The server. Starting is done in the background, once the reactor runs; `started` tells how it went."""
+
+    log = Logger()
+
+    def __init__(self, foundation: Foundation, demo: bool, reread: Any) -> None:
+        super().__init__()
+        self.foundation = foundation
+        self.settings = foundation.settings
+        self.registry = Registry()
+        self.hub = Hub(self.settings.of(StreamsSettings), self.registry, foundation.reactor)
+        self.rtmp = RTMPPort(self.settings.of(RtmpSettings), foundation.reactor)
+        self.metrics = Metrics(self.hub, self.registry, self.settings.of(MetricsSettings).max_streams)
+        self.http: HTTPServerFactory | None = None
+        self.http_port = 0
+        """The TCP port that HTTP listens on, once it does."""
+        self.started: Deferred[None] = Deferred()
+        """Fires when the server is ready, fails with StartError."""
+        self._demo = demo
+        self._reread = reread
+        self._listening: Any = None
+        self._ready = False
+        self._database_away = ""
+        self._check = LoopingCall(self._check_database)
+        self._check.clock = foundation.reactor
+        self._auth: AuthRoutes | None = None
+        self._starting: Deferred[None] | None = None
+
+    @classmethod
+    def build(
+        cls,
+        config: Path | None,
+        data_directory: Path,
+        environ: Mapping[str, str],
+        reactor: Any,
+        demo: bool = False,
+    ) -> "Server":
+        """Read the settings and open what the server stands on. Raises StartError."""
+
+        def read() -> Configuration:
+            return configure(config, environ)
+
+        return cls(Foundation(read(), data_directory, reactor), demo, read)
+
+    # -- starting
+
+    def startService(self) -> None:
+        super().startService()
+        set_level(self.settings.of(LoggingSettings).level)
+        self.foundation.reactor.callWhenRunning(self._begin)
+
+    def _begin(self) -> None:
+        self._handle_signals()
+        self._starting = Deferred.fromCoroutine(self._start())
+        self._starting.addErrback(self._did_not_start)
+
+    async def _start(self) -> None:
+        _allow_many_files()
+        first_steps = await self.foundation.prepare()
+        demo_key = await self._demo_key() if self._demo else None
+        self._start_plugins(demo_key)
+        self._listen()
+        self.rtmp.setServiceParent(self)
+        for running in self.registry.running:
+            if running.state == "running" and IService.providedBy(running.instance):
+                running.instance.setServiceParent(self)
+        self._check.start(DATABASE_CHECK)
+        self._ready = True
+        self._say(first_steps)
+        self.started.callback(None)
+
+    def _did_not_start(self, failure: Failure) -> None:
+        error = failure.value
+        if not isinstance(error, StartError):
+            self.log.failure("the server did not start", failure=failure)
+            error = StartError(f"the server did not start: {error}")
+        else:
+            self.log.critical("{error}", error=error)
+        self.started.errback(error)
+        self.started.addErrback(lambda _: None)
+        if self.foundation.reactor.running:
+            print(f"oxidecast: {error}", file=sys.__stderr__)  # noqa: T201
+            # twistd has no way to tell a service's failure by its exit code, so the interpreter's end does.
+            atexit.register(os._exit, 1)
+            self.foundation.reactor.stop()
+
+    async def _demo_key(self) -> str:
+        """The key of the demo's stream, which is made when it is not there."""
+        streams, keys = self.foundation.streams, self.foundation.keys
+        info = await streams.find(DEMO.lower())
+        if info is None:
+            admin = await self.foundation.accounts.users.page(limit=1, role="admin")
+            info = await streams.create(admin.items[0].id, DEMO, description="A built-in test pattern.")
+        key = await keys.newest(info.id) or await keys.create(info.id)
+        return key.text
+
+    def _start_plugins(self, demo_key: str | None) -> None:
+        foundation, services = self.foundation, Services(self.foundation, self.hub, {"rtmp": self.rtmp})
+        gate = AccountsGate(
+            KeyAuthenticator(foundation.database, foundation.reactor, foundation.safe),
+            OpenAuthenticator(foundation.database, foundation.reactor),
+            foundation.accounts,
+            foundation.tokens,
+            open_for=frozenset() if self.settings.of(RtmpSettings).enable_auth else frozenset({"rtmp"}),
+        )
+        accounts = Plugin("accounts", IAuthenticator, lambda settings, services: gate)
+        self.registry.running.append(start(accounts, None, services))
+        if not self.settings.of(RtmpSettings).enable_auth:
+            self.log.warn("rtmp.enable_auth is false: anybody who reaches the RTMP port can publish")
+        for plugin in foundation.configuration.plugins:
+            settings = self.settings[plugin.name]
+            if plugin.name == "testpattern" and demo_key is not None:
+                settings = msgspec.structs.replace(settings, stream_key=demo_key)
+            running = start(plugin, settings, services)
+            running.on_failed.append(lambda running=running: self.hub.plugin_failed(running))  # type: ignore[misc]
+            self.registry.running.append(running)
+
+    def _listen(self) -> None:
+        server = self.settings.of(ServerSettings)
+        outputs = {
+            name: resource
+            for running in self.registry.of(IOutput)
+            for name, resource in running.instance.routes().items()
+        }
+        self.http = HTTPServerFactory(
+            self._site(outputs),
+            {
+                f"/api/v1/{name}/".encode(): resource
+                for name, resource in outputs.items()
+                if hasattr(resource, "hot")
+            },
+            HTTPLimits(max_connections=server.max_connections),
+            self.foundation.reactor,
+            on_request=self.metrics.request,
+        )
+        try:
+            self._listening = self.foundation.reactor.listenTCP(
+                server.port, self.http, interface=server.host, backlog=1024
+            )
+        except CannotListenError as error:
+            raise StartError(
+                f"HTTP cannot listen on {server.host}:{server.port}: {reason(error)}. "
+                "Free the port, or set server.port."
+            )
+        self.http_port = self._listening.getHost().port
+
+    def _site(self, outputs: Mapping[str, Any]) -> Any:
+        foundation = self.foundation
+        self._auth = AuthRoutes(foundation.accounts, self.settings.of(AuthSettings))
+        streams = StreamRoutes(
+            self.hub,
+            self.registry,
+            foundation.streams,
+            foundation.keys,
+            foundation.tokens,
+            self.settings.of(TranscodingSettings),
+        )
+        api = Api(
+            [*self._auth.routes(), *streams.routes()],
+            foundation.accounts,
+            lambda: self.settings.of(CorsSettings).origins,
+        )
+        operations = {
+            b"health": Health(),
+            b"ready": Ready(self.not_ready),
+            b"metrics": MetricsResource(self.metrics, lambda: self.settings.of(MetricsSettings).allow),
+        }
+        return site(pages(), operations, api, outputs)
+
+    def not_ready(self) -> list[str]:
+        """Why the server cannot do all of its work now."""
+        reasons = [] if self._ready else ["starting or stopping"]
+        if self._database_away:
+            reasons.append(self._database_away)
+        return reasons
+
+    async def _check_database(self) -> None:
+        try:
+            await self.foundation.database.query("SELECT 1")
+            self._database_away = ""
+        except DatabaseError as error:
+            self._database_away = str(error)
+
+    def _say(self, first: FirstSteps) -> None:
+        """Tell where everything is. A key is shown on a terminal, and nowhere else."""
+        host = self.settings.of(ServerSettings).host
+        shown = "localhost" if host in ("0.0.0.0", "::", "") else host
+        web = f"http://{shown}:{self.http_port}/"
+        ingests = [
+            address.replace("HOST", shown)
+            for running in self.registry.of(IIngest)
+            for address in running.instance.addresses()
+        ]
+        for name in WITHOUT_EFFECT:
+            if name in self.settings and self.settings[name] != type(self.settings[name])():
+                self.log.warn("[{name}] is set, and has no effect in this version", name=name)
+        self.log.info("OxideCast is ready: {web} {ingests}", web=web, ingests=" ".join(ingests))
+        if sys.__stdout__ is None or not sys.__stdout__.isatty():
+            name = first.stream.name if first.stream is not None else "STREAM"
+            self.log.info(
+                "a stream key: oxidecast key show {stream}; a password for admin: oxidecast user passwd admin",
+                stream=name,
+            )
+            return
+        lines = [f"Web     {web}", *(f"Server  {address}" for address in ingests)]
+        if first.key is not None:
+            lines.append(f"Key     {first.key}")
+        if first.password_file.exists():
+            lines.append(f"Admin   user admin, password in {first.password_file}")
+        print("", *(f"  {line}" for line in lines), "", sep="\n", file=sys.__stdout__, flush=True)  # noqa: T201
+
+    # -- signals
+
+    def _handle_signals(self) -> None:
+        """Stop cleanly, with exit code 0, on SIGINT and SIGTERM; reread the settings on SIGHUP.
+
+        twistd would end the process by the signal itself, which a supervisor takes for a crash.
+        """
+        reactor = self.foundation.reactor
+        try:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, lambda *_: reactor.callFromThread(self._stop_reactor))
+            signal.signal(signal.SIGHUP, lambda *_: reactor.callFromThread(self.reload))
+        except ValueError:
+            self.log.debug("signals are handled by the thread that runs this one")
+
+    def _stop_reactor(self) -> None:
+        if self.foundation.reactor.running:
+            self.foundation.reactor.stop()
+
+    def reload(self) -> list[str]:
+        """Take over the settings that can change while the server runs; the answer names the changed keys that cannot."""
+        try:
+            fresh = self._reread().settings
+        except StartError as error:
+            self.log.error("the settings were not reloaded: {error}", error=error)
+            return []
+        changed = difference(self.settings, fresh)
+        taken = [key for key in changed if is_reloadable(self.settings, key)]
+        waiting = [key for key in changed if key not in taken]
+        for name in {key.partition(".")[0] for key in taken}:
+            keys = [key.partition(".")[2] for key in taken if key.startswith(f"{name}.")]
+            self.settings = self.settings.changed(
+                name,
+                msgspec.structs.replace(
+                    self.settings[name], **{key: getattr(fresh[name], key) for key in keys}
+                ),
+            )
+            self._apply(name)
+        self.log.info("settings reloaded: {taken}", taken=", ".join(taken) or "nothing changed that can")
+        if waiting:
+            self.log.warn("these settings wait for a restart: {waiting}", waiting=", ".join(waiting))
+        return waiting
+
+    def _apply(self, name: str) -> None:
+        settings = self.settings
+        if name == "logging":
+            set_level(settings.of(LoggingSettings).level)
+        elif name == "server" and self.http is not None:
+            connections = settings.of(ServerSettings).max_connections
+            self.http.limits = msgspec.structs.replace(self.http.limits, max_connections=connections)
+        elif name == "streams":
+            self.hub.settings = settings.of(StreamsSettings)
+        elif name == "rtmp":
+            self.rtmp.settings = settings.of(RtmpSettings)
+        elif name == "auth" and self._auth is not None:
+            self._auth.settings = settings.of(AuthSettings)
+        elif name == "metrics":
+            self.metrics.max_streams = settings.of(MetricsSettings).max_streams
+        elif name == "rate_limit":
+            limit = settings.of(RateLimitSettings)
+            self.foundation.accounts.throttle = LoginThrottle(
+                self.foundation.reactor, limit.login_attempts, limit.login_refill
+            )
+        for running in self.registry.running:
+            if running.name == name and IReloadable.providedBy(running.instance):
+                running.call(running.instance.reload, settings[name])
+
+    # -- stopping
+
+    def stopService(self) -> Deferred[None]:
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        self._ready = False
+        self.log.info("OxideCast is stopping")
+        if self._check.running:
+            self._check.stop()
+        self.hub.close()
+        if self._listening is not None:
+            await self._listening.stopListening()
+        services = super().stopService()
+        if self.http is not None:
+            await self.http.stop(STOP_GRACE)
+        await services
+        await self.foundation.close()
+
+
+def reason(error: CannotListenError) -> str:
+    """Why a port cannot be listened on, for people."""
+    number = getattr(error.socketError, "errno", None)
+    if number == errno.EADDRINUSE:
+        return "another program uses it"
+    return os.strerror(number) if number else str(error.socketError)
+
+
+def _allow_many_files() -> None:
+    """Each viewer is a file descriptor: take as many as the system allows without asking."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < hard:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        except (ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

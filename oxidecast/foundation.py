@@ -1,0 +1,147 @@
+"""What the server and its commands both stand on: settings, the data directory, secrets, the database, accounts.
+
+The one idea: `oxidecast key show` and the running server open the same things in the same way, so neither can see what
+the other would not.
+"""
+
+import hmac
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from twisted.python.threadpool import ThreadPool
+
+from oxidecast.accounts.accounts import Accounts
+from oxidecast.accounts.bootstrap import FirstSteps, bootstrap
+from oxidecast.accounts.keys import KeySafe, PublishKeys
+from oxidecast.accounts.limits import LoginThrottle
+from oxidecast.accounts.passwords import Passwords
+from oxidecast.accounts.settings import AuthSettings
+from oxidecast.accounts.tokens import Tokens
+from oxidecast.database import DatabaseError, IDatabase, migrate, open_database
+from oxidecast.database.settings import DatabaseSettings
+from oxidecast.database.streams import Streams
+from oxidecast.interfaces import IPlugin
+from oxidecast.registry import discover, enabled
+from oxidecast.rtmp.settings import RtmpSettings
+from oxidecast.settings.errors import StartError
+from oxidecast.settings.loader import RawSettings, Settings
+from oxidecast.settings.private import open_data_directory
+from oxidecast.settings.secrets import Secrets, open_secrets
+from oxidecast.settings.sections import (
+    CorsSettings,
+    LoggingSettings,
+    MetricsSettings,
+    MulticastSettings,
+    PluginsSettings,
+    RateLimitSettings,
+    ServerSettings,
+    StorageSettings,
+    TlsSettings,
+    TranscodingSettings,
+    WebrtcSettings,
+)
+from oxidecast.streams.settings import StreamsSettings
+
+SECTIONS: Mapping[str, type[msgspec.Struct]] = {
+    "server": ServerSettings,
+    "logging": LoggingSettings,
+    "plugins": PluginsSettings,
+    "database": DatabaseSettings,
+    "auth": AuthSettings,
+    "rate_limit": RateLimitSettings,
+    "cors": CorsSettings,
+    "metrics": MetricsSettings,
+    "tls": TlsSettings,
+    "storage": StorageSettings,
+    "streams": StreamsSettings,
+    "rtmp": RtmpSettings,
+    "transcoding": TranscodingSettings,
+    "webrtc": WebrtcSettings,
+    "multicast": MulticastSettings,
+}
+"""The server's own sections; plugins add theirs."""
+
+PASSWORD_THREADS = 2
+"""Passwords are hashed in so many threads at once: a hash takes a core for 0.2 s and 64 MiB."""
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """The settings of this start, and the plugins that they leave enabled."""
+
+    settings: Settings
+    found: list[IPlugin]
+    """All plugins that were found, disabled ones included."""
+    plugins: list[IPlugin]
+
+
+def configure(file: Path | None, environ: Mapping[str, str]) -> Configuration:
+    """Read the settings and find the plugins. Raises StartError."""
+    raw = RawSettings.read(file, environ)
+    chosen = raw.section("plugins", PluginsSettings)
+    found = discover(chosen.path)
+    plugins = enabled(found, chosen.disabled)
+    for name, struct in SECTIONS.items():
+        raw.section(name, struct)
+    for plugin in found:
+        try:
+            raw.section(plugin.name, plugin.settings)
+        except ValueError as error:
+            raise StartError(f"the plugin {plugin.name!r} cannot have its settings section: {error}")
+    return Configuration(raw.finish(), found, plugins)
+
+
+class Foundation:
+    """Everything below the live media. Close it with `close`."""
+
+    def __init__(self, configuration: Configuration, data_directory: Path, reactor: Any) -> None:
+        self.configuration = configuration
+        self.settings = configuration.settings
+        self.data_directory = open_data_directory(data_directory)
+        self.reactor = reactor
+        auth, server = self.settings.of(AuthSettings), self.settings.of(ServerSettings)
+        self.secrets: Secrets = open_secrets(
+            self.data_directory, server_secret=server.secret_key, jwt_secret=auth.jwt_secret
+        )
+        self.database: IDatabase = open_database(
+            self.settings.of(DatabaseSettings).url, self.data_directory, reactor
+        )
+        self._threads = ThreadPool(0, PASSWORD_THREADS, "passwords")
+        self._threads.start()
+        limit = self.settings.of(RateLimitSettings)
+        self.tokens = Tokens(self.secrets.jwt, reactor, auth.jwt_expiry)
+        self.passwords = Passwords(reactor, self._threads)
+        self.accounts = Accounts(
+            self.database,
+            reactor,
+            self.passwords,
+            self.tokens,
+            LoginThrottle(reactor, limit.login_attempts, limit.login_refill),
+            auth.refresh_expiry,
+        )
+        self.safe = KeySafe(self.secrets.server)
+        self.streams = Streams(self.database, reactor)
+        self.keys = PublishKeys(self.database, reactor, self.safe)
+
+    async def prepare(self) -> FirstSteps:
+        """Bring the database to this version's schema, and make the first account and stream. Raises StartError."""
+        try:
+            await migrate(self.database, datetime.now(UTC))
+            return await bootstrap(
+                self.database, self.reactor, self.passwords, self.safe, self.data_directory
+            )
+        except DatabaseError as error:
+            raise StartError(f"the database cannot be used: {error}")
+
+    def secret(self, purpose: str) -> bytes:
+        """See `IServices.secret`."""
+        return hmac.digest(self.secrets.server, b"oxidecast purpose: " + purpose.encode(), "sha256")
+
+    async def close(self) -> None:
+        """Finish what was begun, and let threads and connections go."""
+        self._threads.stop()
+        await self.database.close()
