@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 from twisted.python.threadpool import ThreadPool
 
+import oxidecast.plugins
 from oxidecast.accounts.accounts import Accounts
 from oxidecast.accounts.bootstrap import FirstSteps, bootstrap
 from oxidecast.accounts.keys import KeySafe, PublishKeys
@@ -83,7 +84,7 @@ def configure(file: Path | None, environ: Mapping[str, str]) -> Configuration:
     """Read the settings and find the plugins. Raises StartError."""
     raw = RawSettings.read(file, environ)
     chosen = raw.section("plugins", PluginsSettings)
-    found = discover(chosen.path)
+    found = discover(oxidecast.plugins, chosen.path)
     plugins = enabled(found, chosen.disabled)
     for name, struct in SECTIONS.items():
         raw.section(name, struct)

@@ -7,6 +7,7 @@ made by `start`, and is called through a `Running`, which contains what it raise
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from types import ModuleType
 from typing import Any, ParamSpec, TypeVar
 
 import msgspec
@@ -76,14 +77,12 @@ def kind_word(plugin: IPlugin) -> str:
     return next(word for word, kind in KINDS.items() if kind is plugin.kind)
 
 
-def discover(path: Sequence[str] = ()) -> list[IPlugin]:
-    """All drop-ins that can be imported, sorted by kind and name.
+def discover(package: ModuleType, path: Sequence[str] = ()) -> list[IPlugin]:
+    """All drop-ins in `package` that can be imported, sorted by kind and name.
 
     `path` names further folders that hold drop-in modules. A module that raises is logged and left out by
     `twisted.plugin`. Raises StartError for a wrong version, kind or name, or two of a kind with one name.
     """
-    import oxidecast.plugins as package
-
     for folder in path:
         if folder not in package.__path__:
             package.__path__.append(folder)

@@ -105,7 +105,7 @@ class SqliteDatabase:
             self._closed.callback(None)
 
     def _pool(self, reactor: Any, size: int, opened: Callable[[sqlite3.Connection], None]) -> Any:
-        return adbapi.ConnectionPool(  # type: ignore[no-untyped-call]
+        return adbapi.ConnectionPool(
             "sqlite3",
             f"{self._file.as_uri()}?mode=rw",
             uri=True,

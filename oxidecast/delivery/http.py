@@ -181,7 +181,7 @@ class HTTPChannel(Protocol):
                             return
             self._render(incoming)
         except Exception:
-            self._failed(incoming, Failure())  # type: ignore[no-untyped-call]
+            self._failed(incoming, Failure())
 
     def _failed(self, incoming: Incoming, failure: Failure) -> None:
         """Something of ours raised: the log gets all of it, the client nothing."""
@@ -323,7 +323,7 @@ class HTTPChannel(Protocol):
     def _not_arrived(self, failure: Failure, incoming: Incoming) -> None:
         self._waiting = None
         self.deadline = inf
-        if not failure.check(CancelledError):  # type: ignore[no-untyped-call]
+        if not failure.check(CancelledError):
             self._failed(incoming, failure)
         elif not self._lost:
             self._send(

@@ -152,7 +152,7 @@ class HTTPServerFactory(ServerFactory[HTTPChannel]):
     def _tick(self) -> None:
         self._next_tick = self._clock.callLater(1, self._tick)
         self.now = now = self.now + 1
-        date = b"Date: %b\r\n" % datetimeToString(self._clock.seconds())  # type: ignore[no-untyped-call]
+        date = b"Date: %b\r\n" % datetimeToString(self._clock.seconds())
         self._tails = (
             date + b"\r\n",
             date + b"Connection: close\r\n\r\n",

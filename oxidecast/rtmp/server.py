@@ -69,7 +69,7 @@ class RTMPConnection(Protocol):
     """One peer."""
 
     log = Logger()
-    transport: Any  # ITCPTransport, IPushProducer
+    transport: Any  # an ITCPTransport that is also an IPushProducer
 
     def __init__(self, port: "RTMPPort", address: str) -> None:
         self.address = address
@@ -85,6 +85,7 @@ class RTMPConnection(Protocol):
         self._deciding: Deferred[None] | None = None
         self._timer: IDelayedCall | None = None
         self._last_media = 0.0
+        self._receiving = False
         self._over = False
 
     # -- Protocol
@@ -120,10 +121,10 @@ class RTMPConnection(Protocol):
     def _receive(self, data: bytes) -> None:
         if self._over:
             return
+        self._receiving = True
         try:
             for event in self._session.receive(data):
-                self._handle(event)
-                if self._over:
+                if not self._handle(event):
                     return
         except RemoteProtocolError as error:
             self._stop_sink("its connection broke the protocol")
@@ -135,8 +136,11 @@ class RTMPConnection(Protocol):
             self.transport.abortConnection()
         else:
             self._flush()
+        finally:
+            self._receiving = False
 
-    def _handle(self, event: ServerEvent) -> None:
+    def _handle(self, event: ServerEvent) -> bool:
+        """Whether the connection goes on."""
         sink = self._sink
         if isinstance(event, VideoReceived):
             if sink is not None:
@@ -160,12 +164,14 @@ class RTMPConnection(Protocol):
         elif isinstance(event, PublishStopped):
             self._stop_sink("it stopped publishing")
             self._limit(self._settings.publish_timeout, "publishing again")
+        return not self._over
 
     def _decide(self, decision: Any) -> None:
         """Ask a gate. Reading rests until it has answered, so nothing is lost and nothing runs ahead."""
-        self._deciding = Deferred.fromCoroutine(decision)
-        self._deciding.addErrback(self._decision_failed)
+        deciding = Deferred.fromCoroutine(decision)
+        deciding.addErrback(self._decision_failed)
         if self._session.waiting and not self._over:
+            self._deciding = deciding
             self.transport.pauseProducing()
 
     def _decision_failed(self, failure: Failure) -> None:
@@ -214,7 +220,10 @@ class RTMPConnection(Protocol):
         self._go_on()
 
     def _go_on(self) -> None:
+        """The gate has answered: read on, unless it answered at once and reading never rested."""
         self._flush()
+        if self._receiving:
+            return
         self.transport.resumeProducing()
         # What came with the request waits inside the session.
         self._receive(b"")
@@ -298,7 +307,7 @@ class RTMPPort(Service, ServerFactory[RTMPConnection]):
         if self.publish_gate is not None or self.play_gate is not None:
             host, number = self.settings.address()
             try:
-                self._listening = self._reactor.listenTCP(number, self, interface=host)
+                self._listening = self._reactor.listenTCP(number, cast(Any, self), interface=host)
             except CannotListenError as error:
                 reason = getattr(error.socketError, "strerror", None) or error.socketError
                 raise StartError(

@@ -225,7 +225,8 @@ class Api(Resource):
 
     async def _call(self, request: Request) -> Reply:
         # What is left of the path below /api/v1; the router decodes once, so that %2F stays inside a name.
-        path = "/" + "/".join(unquote(part.decode("latin-1")) for part in request.postpath or ())
+        rest: list[bytes] = getattr(request, "postpath", [])
+        path = "/" + "/".join(unquote(part.decode("latin-1")) for part in rest)
         method = request.method.decode("latin-1")
         for compiled in self._paths:
             match = compiled.pattern.fullmatch(path)

@@ -1,0 +1,137 @@
+"""`oxidecast check`: the settings, then the machine, one line each.
+
+Every line is tried for real: a port is bound, a file is written, an encoder encodes. A line that is not ok says what to
+do about it.
+"""
+
+import os
+import resource
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+from oxidecast.database import open_database
+from oxidecast.database.settings import DatabaseSettings
+from oxidecast.foundation import Configuration, configure
+from oxidecast.rtmp.settings import RtmpSettings
+from oxidecast.settings.errors import StartError
+from oxidecast.settings.private import open_data_directory
+from oxidecast.settings.sections import ServerSettings
+
+OK, WARN, FAIL = "ok", "warn", "fail"
+Line = tuple[str, str]
+
+LEAST_FREE = 1 << 30
+"""Bytes that the data directory's disk should have: the database and logs of a year, without recordings."""
+
+EARLIEST_CLOCK = 1_767_225_600
+"""2026-01-01: a clock before it was never set, and tokens and PROGRAM-DATE-TIME would be wrong."""
+
+PROBE = """
+import av
+encoder = av.CodecContext.create("libx264", "w")
+encoder.width, encoder.height, encoder.pix_fmt = 64, 64, "yuv420p"
+encoder.time_base = encoder.framerate = __import__("fractions").Fraction(1, 30)
+frame = av.VideoFrame(64, 64, "yuv420p")
+frame.pts = 0
+assert [*encoder.encode(frame), *encoder.encode(None)]
+print("PyAV", av.__version__)
+"""
+PROBE_TIMEOUT = 20.0
+
+
+def check(config: Path | None, data: Path, environ: Mapping[str, str], say: Callable[[str], None]) -> int:
+    """Say one line for each thing looked at; the answer is the exit code: 1 when one fails."""
+    failed = False
+    for verdict, text in _lines(config, data, environ):
+        say(f"{verdict:<4}  {text}")
+        failed |= verdict == FAIL
+    return int(failed)
+
+
+def _lines(config: Path | None, data: Path, environ: Mapping[str, str]) -> Iterator[Line]:
+    try:
+        configuration = configure(config, environ)
+    except StartError as error:
+        yield FAIL, str(error)
+        return
+    yield OK, f"settings: {config or 'defaults and environment'}"
+    yield OK, f"plugins: {', '.join(plugin.name for plugin in configuration.plugins)}"
+    yield from _ports(configuration)
+    yield _files(configuration)
+    yield from _disk(data)
+    yield _database(configuration, data)
+    yield _encoder()
+    yield _clock()
+
+
+def _ports(configuration: Configuration) -> Iterator[Line]:
+    server, rtmp = configuration.settings.of(ServerSettings), configuration.settings.of(RtmpSettings)
+    for name, key, (host, port) in (
+        ("HTTP", "server.port", (server.host, server.port)),
+        ("RTMP", "rtmp.bind_address", rtmp.address()),
+    ):
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        with socket.socket(family, socket.SOCK_STREAM) as attempt:
+            attempt.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                attempt.bind((host, port))
+            except OSError as error:
+                yield FAIL, f"{name} port {port}: {os.strerror(error.errno or 0)}; free it, or set {key}"
+            else:
+                yield OK, f"{name} port {port} on {host} is free"
+
+
+def _files(configuration: Configuration) -> Line:
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = configuration.settings.of(ServerSettings).max_connections + 1000
+    if hard != resource.RLIM_INFINITY and hard < wanted:
+        return WARN, f"open files: {hard}, fewer than server.max_connections needs; run: ulimit -n {wanted}"
+    return OK, f"open files: {hard}"
+
+
+def _disk(data: Path) -> Iterator[Line]:
+    try:
+        open_data_directory(data)
+    except StartError as error:
+        yield FAIL, str(error)
+        return
+    yield OK, f"data directory {data} can be written"
+    free = shutil.disk_usage(data).free
+    if free < LEAST_FREE:
+        yield WARN, f"disk: {free >> 20} MiB are free; make room, or move the data with --data-dir"
+    else:
+        yield OK, f"disk: {free >> 30} GiB are free"
+
+
+def _database(configuration: Configuration, data: Path) -> Line:
+    url = configuration.settings.of(DatabaseSettings).url
+    try:
+        open_database(url, data, None)
+    except StartError as error:
+        return FAIL, str(error)
+    return OK, "database: SQLite"
+
+
+def _encoder() -> Line:
+    """A child process: the server itself never loads an encoder or a decoder."""
+    try:
+        probe = subprocess.run(
+            [sys.executable, "-c", PROBE], capture_output=True, text=True, timeout=PROBE_TIMEOUT, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return WARN, f"encoder: x264 did not encode a frame within {PROBE_TIMEOUT:g} s"
+    if probe.returncode:
+        last = probe.stderr.strip().rpartition("\n")[2]
+        return WARN, f"encoder: x264 could not encode a frame ({last}); the demo needs it"
+    return OK, f"encoder: x264 encoded a frame ({probe.stdout.strip()})"
+
+
+def _clock() -> Line:
+    if time.time() < EARLIEST_CLOCK:
+        return FAIL, "clock: it was never set; run a time service (systemd-timesyncd, chrony)"
+    return OK, f"clock: {time.strftime('%Y-%m-%d %H:%M:%S UTC', time.gmtime())}"
