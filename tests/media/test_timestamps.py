@@ -185,7 +185,7 @@ def feed(rebaser: Rebaser, packets: list[tuple[int, int]]) -> list[tuple[int, in
 
 
 def interleaved(start: int, seconds: float, lead: int = 0) -> list[tuple[int, int]]:
-    """Video and audio in the order of their times, where audio's packets come `lead` ticks early (or late)."""
+    """Video and audio in the order of their times, where audio comes `lead` ticks early (or late)."""
     end = int(seconds * TICKS)
     packets = [(dts, VIDEO, dts) for dts in range(0, end, FRAME)]
     packets += [(dts - lead, AUDIO, dts) for dts in range(0, end, SOUND)]
