@@ -38,8 +38,8 @@ class Track(msgspec.Struct, frozen=True):
     """1 for video, 2 for audio; further tracks count on. Also the fMP4 track ID."""
     codec: Codec
     extradata: bytes
-    """The codec configuration: the body of the avcC, hvcC, av1C, vpcC (with version and flags) or dOps box, or
-    the AudioSpecificConfig; empty for VP8, MP3 and AC-3."""
+    """The codec configuration: the body of the avcC, hvcC, av1C, vpcC (with version and flags) or dOps box,
+    or the AudioSpecificConfig; empty for VP8, MP3 and AC-3."""
     codec_string: str
     """RFC 6381, as HLS and MSE want it: `avc1.64001f`, `mp4a.40.2`."""
     width: int = 0
