@@ -5,14 +5,15 @@ import msgspec
 from oxidecast.media.track import Track
 
 TICKS = 90_000
-"""Media time runs in ticks of 1/90000 s: MPEG-TS and RTP video use them, and no frame rate in use is far off."""
+"""Media time runs in ticks of 1/90000 s: MPEG-TS and RTP video use them, and no frame rate is far off."""
 
 
 class Packet(msgspec.Struct, frozen=True, gc=False):
     """One coded access unit of one track. Immutable, and shared by all who read the stream.
 
-    `payload` is length-prefixed NAL units (4 bytes) for H.264 and HEVC without access unit delimiters, a temporal
-    unit of OBUs without temporal delimiters for AV1, a frame for VP9, and a raw frame for AAC (no ADTS), Opus, MP3 and AC-3.
+    `payload` is length-prefixed NAL units (4 bytes) for H.264 and HEVC without access unit delimiters, a
+    temporal unit of OBUs without temporal delimiters for AV1, a frame for VP9, and a raw frame for AAC (no
+    ADTS), Opus, MP3 and AC-3.
     """
 
     track: Track

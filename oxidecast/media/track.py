@@ -1,12 +1,12 @@
 """One elementary stream: its codec, and what a player must know before its first packet."""
 
-from enum import Enum
+from enum import StrEnum
 from fractions import Fraction
 
 import msgspec
 
 
-class Codec(str, Enum):
+class Codec(StrEnum):
     """The codecs that travel through the server. Values are the words used in the API."""
 
     H264 = "h264"
@@ -30,16 +30,16 @@ _VIDEO = frozenset({Codec.H264, Codec.HEVC, Codec.AV1, Codec.VP8, Codec.VP9})
 class Track(msgspec.Struct, frozen=True):
     """One elementary stream of a rendition.
 
-    Two tracks compare equal when a decoder set up for one can go on with the other: a change of any field is a
-    discontinuity for the viewer.
+    Two tracks compare equal when a decoder set up for one can go on with the other: a change of any field is
+    a discontinuity for the viewer.
     """
 
     id: int
     """1 for video, 2 for audio; further tracks count on. Also the fMP4 track ID."""
     codec: Codec
     extradata: bytes
-    """The codec configuration: avcC, hvcC, av1C or vpcC record, AudioSpecificConfig, dOps (the box's body); empty for
-    VP8, MP3 and AC-3."""
+    """The codec configuration: the body of the avcC, hvcC, av1C, vpcC (with version and flags) or dOps box,
+    or the AudioSpecificConfig; empty for VP8, MP3 and AC-3."""
     codec_string: str
     """RFC 6381, as HLS and MSE want it: `avc1.64001f`, `mp4a.40.2`."""
     width: int = 0

@@ -12,7 +12,7 @@ FUZZ = settings(
 
 @st.composite
 def mutated(draw: st.DrawFn, *seeds: bytes) -> bytes:
-    """One of the seeds with a few of its bytes replaced, its end cut, or random bytes behind it; or no seed at all."""
+    """One of the seeds with a few bytes replaced, its end cut, random bytes behind it; or no seed at all."""
     data = bytearray(draw(st.sampled_from(seeds) if seeds else st.just(b"")))
     for _ in range(draw(st.integers(0, 6))):
         if data:

@@ -85,7 +85,7 @@ def audio(codec: str, rate: int, layout: str, frames: int = 6, kind: str = "mp4"
                 plane.update(bytes(plane.buffer_size))
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
-    return _read(file)
+    return read(file)
 
 
 @cache
@@ -94,8 +94,9 @@ def muxed(codec: str, kind: str, **how: object) -> Muxed:
     file = io.BytesIO()
     width, height = how.pop("width", 320), how.pop("height", 180)
     shape, rate = how.pop("shape", None), how.pop("rate", Fraction(30))
+    options = {name.replace("_", "-"): value for name, value in how.items() if name != "pixels"}
     with av.open(file, "w", format=kind) as container:
-        stream = container.add_stream(codec, rate=rate, options=how)
+        stream = container.add_stream(codec, rate=rate, options=options)
         stream.width, stream.height, stream.pix_fmt = width, height, how.get("pixels", "yuv420p")
         if shape is not None:
             stream.codec_context.sample_aspect_ratio = shape
@@ -106,10 +107,11 @@ def muxed(codec: str, kind: str, **how: object) -> Muxed:
                 plane.update(bytes((number * 9,)) * plane.buffer_size)
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
-    return _read(file)
+    return read(file)
 
 
-def _read(file: io.BytesIO) -> Muxed:
+def read(file: io.BytesIO) -> Muxed:
+    """What FFmpeg finds in a file with one stream."""
     file.seek(0)
     with av.open(file) as container:
         stream = container.streams[0]

@@ -8,7 +8,14 @@ from oxidecast.media.bits import BitReader, unescape
 from oxidecast.media.errors import RemoteProtocolError
 from tests.media.fuzz import FUZZ
 
-EXP_GOLOMB = [("1", 0, 0), ("010", 1, 1), ("011", 2, -1), ("00100", 3, 2), ("00101", 4, -2), ("0001000", 7, 4)]
+EXP_GOLOMB = [
+    ("1", 0, 0),
+    ("010", 1, 1),
+    ("011", 2, -1),
+    ("00100", 3, 2),
+    ("00101", 4, -2),
+    ("0001000", 7, 4),
+]
 
 
 def bits(text: str) -> BitReader:
@@ -40,7 +47,12 @@ class BitReaderTests(SynchronousTestCase):
         self.assertEqual(reader.u(8), 1)
 
     def test_each_read_beyond_the_end_is_the_peers_fault(self) -> None:
-        for read in (lambda r: r.u(9), lambda r: r.skip(9), lambda r: (r.skip(8), r.flag()), lambda r: r.ue()):
+        for read in (
+            lambda r: r.u(9),
+            lambda r: r.skip(9),
+            lambda r: (r.skip(8), r.flag()),
+            lambda r: r.ue(),
+        ):
             with self.assertRaisesRegex(RemoteProtocolError, "test"):
                 read(BitReader(b"\x00", "test"))
 

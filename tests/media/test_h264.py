@@ -81,7 +81,10 @@ class FrameTests(SynchronousTestCase):
     def test_annexb_begins_with_a_delimiter_and_sets_before_an_idr_only(self) -> None:
         sets = h264.parse_configuration(REAL)
         code = nal.START_CODE
-        idr, other = h264.annexb(payload(b"\x65a"), h264.track(REAL)), h264.annexb(payload(b"\x41a"), h264.track(REAL))
+        idr, other = (
+            h264.annexb(payload(b"\x65a"), h264.track(REAL)),
+            h264.annexb(payload(b"\x41a"), h264.track(REAL)),
+        )
         self.assertEqual(idr, code + b"\x09\xf0" + code + sets.sps[0] + code + sets.pps[0] + code + b"\x65a")
         self.assertEqual(other, code + b"\x09\xf0" + code + b"\x41a")
 
@@ -100,7 +103,9 @@ class FrameTests(SynchronousTestCase):
 
     def test_lengths_of_two_bytes_are_told_and_normalised(self) -> None:
         short = REAL[:4] + b"\xfd" + REAL[5:]
-        self.assertEqual((h264.length_size(short), h264.track(short).extradata), (2, h264.track(REAL).extradata))
+        self.assertEqual(
+            (h264.length_size(short), h264.track(short).extradata), (2, h264.track(REAL).extradata)
+        )
 
 
 class InBandTests(SynchronousTestCase):
@@ -188,7 +193,12 @@ class HostileTests(SynchronousTestCase):
     )
     def test_any_frame_is_carried_or_the_peers_fault(self, units: list[bytes], tail: bytes) -> None:
         frame, track = payload(*units) + tail, h264.track(REAL)
-        for use in (h264.strip, h264.is_keyframe, lambda f: h264.in_band(f, track), lambda f: h264.annexb(f, track)):
+        for use in (
+            h264.strip,
+            h264.is_keyframe,
+            lambda f: h264.in_band(f, track),
+            lambda f: h264.annexb(f, track),
+        ):
             try:
                 use(frame)
             except RemoteProtocolError:
