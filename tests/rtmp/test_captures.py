@@ -1,5 +1,7 @@
-"""What real encoders sent, replayed: whole, split and spoilt. `tests/rtmp/peer.py` makes the captures of ffmpeg;
-that of OBS 29 is the beginning of a longer one."""
+"""What real encoders sent, replayed: whole, split and spoilt.
+
+`tests/rtmp/peer.py` makes the captures of ffmpeg; that of OBS 29 is the beginning of a longer one.
+"""
 
 import time
 import tracemalloc

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable
 
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from oxidecast.formats import amf, flv
@@ -509,6 +511,50 @@ class SmallTalk(SynchronousTestCase):
     def test_control_messages_that_are_too_short_are_refused(self) -> None:
         for type_id in (1, 2, 3, 4, 5):
             self.assertRaises(RemoteProtocolError, Talk().message, type_id, 0, b"\0")
+
+
+ARGUMENTS = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.floats()
+    | st.sampled_from(["key", "live", "onMetaData", "code", "app", ""]),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["app", "fourCcList"]), inner)
+    ),
+    max_leaves=5,
+)
+COMMANDS = st.sampled_from(
+    "connect createStream publish play deleteStream closeStream FCPublish FCUnpublish releaseStream "
+    "getStreamLength _checkbw _result onStatus @setDataFrame onMetaData x".split()
+)
+SAYINGS = st.tuples(
+    st.sampled_from([20, 20, 20, 17, 18, 15, 8, 9]),
+    st.integers(0, 3),
+    st.tuples(COMMANDS, st.floats()).flatmap(
+        lambda head: st.lists(ARGUMENTS, max_size=4).map(lambda a: [*head, *a])
+    ),
+)
+
+
+class AnyTalk(SynchronousTestCase):
+    @given(
+        st.lists(SAYINGS, max_size=20),
+        st.lists(st.tuples(st.integers(4, 6), st.binary(max_size=8)), max_size=2),
+    )
+    @settings(max_examples=150, deadline=None)
+    def test_raises_nothing_but_the_named_error(
+        self, sayings: list[tuple[int, int, list[object]]], controls: list[tuple[int, bytes]]
+    ) -> None:
+        talk = Talk().connected()
+        try:
+            talk.command(0, "createStream", 2, None)
+            for type_id, stream_id, values in sayings:
+                talk.message(type_id, stream_id, amf.encode(*values))
+            for type_id, payload in controls:
+                talk.message(type_id, 0, payload)
+        except RemoteProtocolError:
+            pass
+        talk.heard()  # what it was told is well-formed
 
 
 class OurMisuse(SynchronousTestCase):
