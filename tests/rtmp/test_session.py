@@ -524,8 +524,24 @@ ARGUMENTS = st.recursive(
     max_leaves=5,
 )
 COMMANDS = st.sampled_from(
-    "connect createStream publish play deleteStream closeStream FCPublish FCUnpublish releaseStream "
-    "getStreamLength _checkbw _result onStatus @setDataFrame onMetaData x".split()
+    [
+        "connect",
+        "createStream",
+        "publish",
+        "play",
+        "deleteStream",
+        "closeStream",
+        "FCPublish",
+        "FCUnpublish",
+        "releaseStream",
+        "getStreamLength",
+        "_checkbw",
+        "_result",
+        "onStatus",
+        "@setDataFrame",
+        "onMetaData",
+        "x",
+    ]
 )
 SAYINGS = st.tuples(
     st.sampled_from([20, 20, 20, 17, 18, 15, 8, 9]),
