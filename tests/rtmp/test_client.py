@@ -6,7 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from oxidecast.formats import amf
 from oxidecast.media.errors import LocalProtocolError, RemoteProtocolError
+from oxidecast.rtmp.chunks import ChunkWriter
 from oxidecast.rtmp.client import ClientSession
 from oxidecast.rtmp.events import (
     AudioReceived,
@@ -133,9 +135,6 @@ class HostileServers(SynchronousTestCase):
             pass
 
     def test_cannot_give_an_impossible_stream(self) -> None:
-        from oxidecast.formats import amf
-        from oxidecast.rtmp.chunks import ChunkWriter
-
         for number in (0, -1, float("nan"), float("inf"), 1e300):
             client = publisher()
             answer = ChunkWriter().message(3, 20, 0, 0, amf.encode("_result", 4, None, number))
