@@ -8,8 +8,6 @@ Nothing is ever allocated by an announced size: memory grows with the bytes that
 half-received messages are bounded over all chunk streams together.
 """
 
-from collections.abc import Iterator
-
 from oxidecast.media.errors import LocalProtocolError, RemoteProtocolError
 from oxidecast.rtmp.messages import ABORT, SET_CHUNK_SIZE, Message
 
@@ -75,7 +73,7 @@ class ChunkReader:
         return len(self._buffer) - self._offset + self._partial
 
     def feed(self, data: bytes) -> None:
-        """Take bytes in; `messages` or `receive` reads them."""
+        """Take bytes in; `next_message` reads them."""
         offset = self._offset
         if offset == len(self._buffer):
             self._buffer = data
@@ -91,13 +89,7 @@ class ChunkReader:
     def receive(self, data: bytes) -> list[Message]:
         """The messages that `data` completes. Raises RemoteProtocolError."""
         self.feed(data)
-        return list(self.messages())
-
-    def messages(self) -> Iterator[Message]:
-        """The messages in what was fed, each read when it is asked for, so that what follows one can be left
-        unread. Raises RemoteProtocolError."""
-        while (message := self.next_message()) is not None:
-            yield message
+        return list(iter(self.next_message, None))
 
     def next_message(self) -> Message | None:
         """The next whole message in what was fed, or None until more comes. Raises RemoteProtocolError."""
@@ -192,10 +184,10 @@ class ChunkReader:
                 if offset + chunk_size > available:
                     self._need = offset + chunk_size
                     return None
-                if one_byte and extended < 0:
+                end = offset + chunk_size
+                if one_byte and extended < 0 and end < available and buffer[end] == 0xC0 | csid:
                     piece, end = self._run(buffer, offset, left, 0xC0 | csid)
                 else:
-                    end = offset + chunk_size
                     piece = bytearray(buffer[offset:end])
                 self._offset = end
                 if len(piece) < left:

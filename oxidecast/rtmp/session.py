@@ -241,13 +241,10 @@ class ServerSession:
         next_message = self._link.next_message
         try:
             while not (self._closed or self._waiting) and (message := next_message()) is not None:
-                kind = message.type_id
-                if kind == messages.VIDEO or kind == messages.AUDIO:
-                    if message.stream_id in self._published and message.payload:
-                        received = VideoReceived if kind == messages.VIDEO else AudioReceived
-                        yield received(message.stream_id, message.timestamp, message.payload)
-                    else:
-                        self._unpublished(message)
+                if message.type_id == messages.VIDEO or message.type_id == messages.AUDIO:
+                    media = self._receive_media(message)
+                    if media is not None:
+                        yield media
                     continue
                 for part in self._link.unpack(message):
                     event = self._receive(part)
@@ -264,20 +261,25 @@ class ServerSession:
             case messages.DATA_AMF0 | messages.DATA_AMF3:
                 return self._receive_data(message)
             case messages.AUDIO | messages.VIDEO:
-                if message.stream_id not in self._published:
-                    self._unpublished(message)
-                elif message.payload:
-                    received = VideoReceived if message.type_id == messages.VIDEO else AudioReceived
-                    return received(message.stream_id, message.timestamp, message.payload)
+                return self._receive_media(message)
             case messages.USER_CONTROL:
                 return PingAnswered(messages.user_control(message)[1])
         return None
 
-    def _unpublished(self, message: Message) -> None:
-        """Media nobody takes: what is still under way after the end is dropped, anything else is a fault."""
-        stream = self._streams.get(message.stream_id)
-        if message.stream_id not in self._published and (stream is None or stream.role is not _Role.ENDED):
-            raise RemoteProtocolError(f"media on message stream {message.stream_id}, which is not published")
+    def _receive_media(self, message: Message) -> AudioReceived | VideoReceived | None:
+        """What is still under way after the end of a stream is dropped, and so are empty messages, which some
+        encoders send to keep the connection alive."""
+        if message.stream_id not in self._published:
+            stream = self._streams.get(message.stream_id)
+            if stream is None or stream.role is not _Role.ENDED:
+                raise RemoteProtocolError(
+                    f"media on message stream {message.stream_id}, which is not published"
+                )
+            return None
+        if not message.payload:
+            return None
+        received = VideoReceived if message.type_id == messages.VIDEO else AudioReceived
+        return received(message.stream_id, message.timestamp, message.payload)
 
     def _receive_data(self, message: Message) -> ServerEvent | None:
         if message.stream_id not in self._published:

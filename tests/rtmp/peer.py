@@ -21,6 +21,8 @@ NEW_FFMPEG = imageio_ffmpeg.get_ffmpeg_exe()
 PICTURE = ["-f", "lavfi", "-i", "testsrc2=size=320x180:rate=10"]
 SOUND = ["-f", "lavfi", "-i", "sine=frequency=440:sample_rate=44100"]
 H264 = ["-c:v", "libx264", "-preset", "ultrafast", "-g", "10", "-bf", "2", "-b:v", "150k"]
+HEVC = ["-c:v", "libx265", "-preset", "ultrafast", "-b:v", "100k", "-x265-params", "log-level=0:keyint=10"]
+TWO_OF_EACH = ["-map", "0:v", "-map", "0:v", "-map", "1:a", "-map", "1:a"]
 AAC = ["-c:a", "aac", "-b:a", "32k"]
 
 CAPTURES = {
@@ -28,8 +30,7 @@ CAPTURES = {
     "ffmpeg9-h264-aac": (NEW_FFMPEG, [*PICTURE, *SOUND, *H264, *AAC]),
     "ffmpeg9-hevc-opus": (
         NEW_FFMPEG,
-        [*PICTURE, *SOUND, "-c:v", "libx265", "-preset", "ultrafast", "-b:v", "100k", "-x265-params"]
-        + ["log-level=0:keyint=10", "-c:a", "libopus", "-b:a", "32k", "-rtmp_enhanced_codecs", "hvc1,Opus"],
+        [*PICTURE, *SOUND, *HEVC, "-c:a", "libopus", "-b:a", "32k", "-rtmp_enhanced_codecs", "hvc1,Opus"],
     ),
     "ffmpeg9-av1": (
         NEW_FFMPEG,
@@ -37,8 +38,7 @@ CAPTURES = {
     ),
     "ffmpeg9-multitrack": (
         NEW_FFMPEG,
-        [*PICTURE, *SOUND, "-map", "0:v", "-map", "0:v", "-map", "1:a", "-map", "1:a"]
-        + [*H264, "-s:v:1", "160x90", *AAC],
+        [*PICTURE, *SOUND, *TWO_OF_EACH, *H264, "-s:v:1", "160x90", *AAC],
     ),
 }
 
