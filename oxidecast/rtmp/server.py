@@ -43,6 +43,11 @@ FAREWELL = 5.0
 """Seconds that a refused peer has to read why, before its connection is aborted."""
 
 
+EARLY_BYTES = 512 * 1024
+"""What a peer may send before it publishes: a handshake is 3 KiB and a few commands are less. Parsing the worst bytes
+costs over a second for each MiB, which only who has a key may take."""
+
+
 class IMediaSink(Interface):
     """What a gate gives for a publisher it lets in: the messages of its stream, as they come."""
 
@@ -76,6 +81,7 @@ class RTMPConnection(Protocol):
         self.encoder = ""
         """What the peer calls itself."""
         self.bytes_received = 0
+        self._allowance = EARLY_BYTES
         self._port = port
         self._settings = port.settings
         self._clock = port.clock
@@ -93,11 +99,15 @@ class RTMPConnection(Protocol):
     def connectionMade(self) -> None:
         self.transport.setTcpNoDelay(True)
         self.transport.setTcpKeepAlive(True)
+        self.transport.registerProducer(self, True)
         self._limit(self._settings.handshake_timeout, "the handshake and connect")
 
     def dataReceived(self, data: bytes) -> None:
         self.bytes_received += len(data)
-        self._receive(data)
+        if self._sink is None and self.bytes_received > self._allowance:
+            self._farewell(f"more than {EARLY_BYTES} bytes without publishing")
+        else:
+            self._receive(data)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._over = True
@@ -106,6 +116,18 @@ class RTMPConnection(Protocol):
         if self._deciding is not None:
             self._deciding.cancel()
         self._stop_sink("the connection was lost")
+
+    # -- IPushProducer of what is sent: a peer that does not read our answers is not read either
+
+    def pauseProducing(self) -> None:
+        self.transport.pauseProducing()
+
+    def resumeProducing(self) -> None:
+        if self._deciding is None:
+            self.transport.resumeProducing()
+
+    def stopProducing(self) -> None:
+        """The connection is lost, which `connectionLost` hears of."""
 
     # -- for the gates
 
@@ -163,6 +185,7 @@ class RTMPConnection(Protocol):
             self._decide(self._play(event))
         elif isinstance(event, PublishStopped):
             self._stop_sink("it stopped publishing")
+            self._allowance = self.bytes_received + EARLY_BYTES
             self._limit(self._settings.publish_timeout, "publishing again")
         return not self._over
 
@@ -246,6 +269,7 @@ class RTMPConnection(Protocol):
         )
         self._unlimit()
         self._flush()
+        self.transport.unregisterProducer()
         self.transport.resumeProducing()
         self.transport.loseConnection()
         self._timer = self._clock.callLater(FAREWELL, self.transport.abortConnection)
