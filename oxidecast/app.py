@@ -161,7 +161,7 @@ class Server(MultiService):
         self.started.errback(error)
         self.started.addErrback(lambda _: None)
         if self.foundation.reactor.running:
-            print(f"oxidecast: {error}", file=sys.__stderr__)  # noqa: T201
+            print(f"oxidecast: {error}", file=sys.__stderr__)
             # twistd has no way to tell a service's failure by its exit code, so the interpreter's end does.
             atexit.register(os._exit, 1)
             self.foundation.reactor.stop()
@@ -289,7 +289,7 @@ class Server(MultiService):
             lines.append(f"Key     {first.key}")
         if first.password_file.exists():
             lines.append(f"Admin   user admin, password in {first.password_file}")
-        print("", *(f"  {line}" for line in lines), "", sep="\n", file=sys.__stdout__, flush=True)  # noqa: T201
+        print("", *(f"  {line}" for line in lines), "", sep="\n", file=sys.__stdout__, flush=True)
 
     # -- signals
 
@@ -311,7 +311,8 @@ class Server(MultiService):
             self.foundation.reactor.stop()
 
     def reload(self) -> list[str]:
-        """Take over the settings that can change while the server runs; the answer names the changed keys that cannot."""
+        """Take over the settings that can change while the server runs; the answer names the changed keys that
+        cannot."""
         try:
             fresh = self._reread().settings
         except StartError as error:

@@ -33,8 +33,8 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 CALLBACK_BOUND = 0.1
-"""Seconds that one call into a plugin may keep the reactor. A viewer's buffer hides a tenth of a second, and no built-in
-callback takes more than a few milliseconds."""
+"""Seconds that one call into a plugin may keep the reactor. A viewer's buffer hides a tenth of a second, and no
+built-in callback takes more than a few milliseconds."""
 
 SLOW_CALLS_ALLOWED = 20
 """Calls over the bound before a plugin is detached: a noisy machine makes a few, a plugin that blocks makes many."""

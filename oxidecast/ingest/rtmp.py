@@ -1,7 +1,7 @@
 """RTMP publishers: FLV messages in, access units of a publication out.
 
-The one idea: everything that is RTMP's own ends here. Whole milliseconds become ticks (sound by counting samples), FLV's
-codec records become Tracks, and the rooms above never learn by which protocol a stream came.
+The one idea: everything that is RTMP's own ends here. Whole milliseconds become ticks (sound by counting samples),
+FLV's codec records become Tracks, and the rooms above never learn by which protocol a stream came.
 """
 
 from collections.abc import Callable, Iterable, Mapping

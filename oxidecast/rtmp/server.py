@@ -1,7 +1,7 @@
 """The RTMP port: sockets, time and limits around the sans-IO session, and two gates to the rooms above.
 
-The one idea: publishing and playing share a port but not a room. Whoever takes publishers sets `publish_gate`, and gets a
-connection that already shook hands, said `connect` and named a key; the port never knows what becomes of it.
+The one idea: publishing and playing share a port but not a room. Whoever takes publishers sets `publish_gate`, and
+gets a connection that already shook hands, said `connect` and named a key; the port never knows what becomes of it.
 """
 
 from collections import Counter

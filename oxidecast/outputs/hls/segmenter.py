@@ -21,7 +21,8 @@ ROUNDING = 0.4
 
 
 class Run:
-    """The packets of one segment: `start` and `duration` in ticks, of the track that leads (video when there is one)."""
+    """The packets of one segment: `start` and `duration` in ticks, of the track that leads (video when there is
+    one)."""
 
     __slots__ = ("after_gap", "duration", "independent", "packets", "start")
 
