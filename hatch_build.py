@@ -1,9 +1,9 @@
 """Hatchling's build hook: wheels, source distributions and editable installs get the viewers' pages built.
 
-The pages are TypeScript in `oxidecast/web/player`; what is served is the bundle in `oxidecast/web/static`, which is
-not in the repository. Whoever installs from a checkout should need nothing but Python, so Node.js comes from PyPI
-when there is none on the machine. A bundle that was built from exactly these sources is used as it is: that makes
-an unpacked source distribution installable without Node.js and without a network.
+The pages are TypeScript in `oxidecast/web/player`; what is served is the bundle in `oxidecast/web/static`,
+which is not in the repository. Whoever installs from a checkout should need nothing but Python, so Node.js
+comes from PyPI when there is none on the machine. A bundle that was built from exactly these sources is used
+as it is: that makes an unpacked source distribution installable without Node.js and without a network.
 """
 
 import hashlib
@@ -22,6 +22,11 @@ OLDEST_NODE = 18
 SOURCES = ("*.json", ".npmrc", "build.mjs", "html/*", "src/**/*", "styles/*")
 STAMP = "sources.sha256"
 """In the bundle: the digest of what it was built from."""
+
+ADVICE = (
+    "Installing from a checkout builds the pages once, and npm fetches esbuild and hls.js for that: it needs "
+    "a network or a warm npm cache. A released wheel or source distribution holds the pages ready."
+)
 
 PATIENCE = 600
 """Seconds for one npm command, a slow network included."""
@@ -71,10 +76,6 @@ class PagesHook(BuildHookInterface[Any]):
 
     def _run(self, command: list[str], environment: dict[str, str]) -> None:
         what = f"`npm {' '.join(command[1:])}` in oxidecast/web/player"
-        advice = (
-            "Installing from a checkout builds the pages once, and npm fetches esbuild and hls.js for that: it "
-            "needs a network or a warm npm cache. A released wheel or source distribution holds the pages ready."
-        )
         try:
             result = subprocess.run(
                 command,
@@ -89,11 +90,11 @@ class PagesHook(BuildHookInterface[Any]):
             )
         except subprocess.TimeoutExpired:
             raise SystemExit(
-                f"OxideCast's pages are not built: {what} took over {PATIENCE} s. {advice}"
+                f"OxideCast's pages are not built: {what} took over {PATIENCE} s. {ADVICE}"
             ) from None
         if result.returncode != 0:
             tail = "\n".join(result.stdout.splitlines()[-15:])
-            raise SystemExit(f"{tail}\nOxideCast's pages are not built: {what} failed, see above. {advice}")
+            raise SystemExit(f"{tail}\nOxideCast's pages are not built: {what} failed, see above. {ADVICE}")
 
 
 def _npm_on_path() -> Path | None:
