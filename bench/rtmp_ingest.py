@@ -1,8 +1,8 @@
 """CPU of a server per RTMP publisher, side by side with nginx-rtmp: `python bench/rtmp_ingest.py`.
 
 Debian's ffmpeg sends one prepared clip (`-c copy`, so that encoding costs nothing) to each server in turn, by many
-connections at once; what is counted is the server's own CPU time in /proc, less what it takes when idle. nginx-rtmp only
-takes the stream; OxideCast is measured twice, so too (`plugins.disabled = ["hls"]`), and with HLS made of it.
+connections at once; what is counted is the server's own CPU time in /proc, less what it takes when idle. nginx-rtmp
+only takes the stream; OxideCast is measured twice: like that (`plugins.disabled = ["hls"]`), and with HLS made of it.
 """
 
 import os
