@@ -6,7 +6,6 @@ of the reactor is held against clients. The same tick renders the `Date` field.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime
@@ -14,7 +13,7 @@ from twisted.internet.protocol import ServerFactory
 from twisted.web.http import datetimeToString
 from twisted.web.server import Site
 
-from oxidecast.delivery.hot import HotAnswer, HotRequest, IHotResource
+from oxidecast.delivery.hot import HotAnswer, HotRequest, HotRoute, IHotResource
 from oxidecast.delivery.http import HTTPChannel
 from oxidecast.delivery.http_limits import HTTPLimits
 
@@ -24,15 +23,6 @@ word."""
 
 METHODS = {name.encode(): name for name in ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE")}
 """The methods that are counted by name; others are a stranger's text, and count as `other`."""
-
-
-@dataclass(frozen=True, slots=True)
-class HotRoute:
-    prefix: bytes
-    resource: IHotResource
-    label: str
-    start: int
-    """Where the resource's own part of the path starts."""
 
 
 class HTTPServerFactory(ServerFactory[HTTPChannel]):
@@ -69,9 +59,9 @@ class HTTPServerFactory(ServerFactory[HTTPChannel]):
         self.stopping = False
         self._on_request = on_request
         self._clock = clock
+        prefixes = sorted(hot_routes, key=len, reverse=True)
         self._routes = tuple(
-            HotRoute(prefix, hot_routes[prefix], prefix.decode("ascii"), len(prefix))
-            for prefix in sorted(hot_routes, key=len, reverse=True)
+            HotRoute(prefix, prefix.decode("ascii"), hot_routes[prefix]) for prefix in prefixes
         )
         self._refused: set[HTTPChannel] = set()
         self._next_tick: IDelayedCall | None = None
