@@ -198,7 +198,7 @@ class HTTPChannel(Protocol):
         if self._lost or self._closing:
             return
         if self._request is not None or self._sink.pending:
-            self._transport.abortConnection()  # An answer had begun, and can neither be finished nor replaced.
+            self._transport.abortConnection()  # An answer had begun: it can be neither finished nor replaced.
         else:
             self._send(incoming, SERVER_FAILED, REFUSED)
 

@@ -125,8 +125,8 @@ class RequestParser:
     def _remember(self, piece: bytes | memoryview) -> None:
         """Notes what these very bytes mean, when they were one whole request and nothing else.
 
-        A player that polls a playlist says the same bytes again and again, and in the same state a parser makes the
-        same of them; so they need not be parsed again.
+        A player that polls a playlist says the same bytes again and again, and in the same state a parser
+        makes the same of them; so they need not be parsed again.
         """
         if self._at_start and len(self.ready) == 1 and not self._final and isinstance(piece, bytes):
             incoming = self.ready[0]
