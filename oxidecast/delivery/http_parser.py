@@ -65,7 +65,8 @@ class RequestParser:
 
     __slots__ = (
         "_at_start", "_body_withheld", "_client", "_final", "_head_bytes", "_headers", "_limits", "_max_head",
-        "_parser", "_repeatable", "_repeated", "_replaying", "_target", "partial", "ready", "refusal", "unparsed",
+        "_parser", "_repeatable", "_repeated", "_replaying", "_target",
+        "partial", "ready", "refusal", "unparsed",
     )  # fmt: skip
 
     def __init__(self, limits: HTTPLimits, client: IAddress) -> None:

@@ -8,10 +8,11 @@ of the reactor is held against clients. The same tick renders the `Date` field.
 from collections.abc import Callable, Mapping
 
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IAddress, IDelayedCall, IProtocolNegotiationFactory, IReactorTime
 from twisted.internet.protocol import ServerFactory
 from twisted.web.http import datetimeToString
 from twisted.web.server import Site
+from zope.interface import implementer
 
 from oxidecast.delivery.hot import HotAnswer, HotRequest, HotRoute, IHotResource
 from oxidecast.delivery.http import HTTPChannel
@@ -25,6 +26,7 @@ METHODS = {name.encode(): name for name in ("GET", "HEAD", "OPTIONS", "POST", "P
 """The methods that are counted by name; others are a stranger's text, and count as `other`."""
 
 
+@implementer(IProtocolNegotiationFactory)
 class HTTPServerFactory(ServerFactory[HTTPChannel]):
     """Serves `hot_routes` and, for everything else, `site`.
 
@@ -73,6 +75,10 @@ class HTTPServerFactory(ServerFactory[HTTPChannel]):
             return None
         assert addr is not None
         return HTTPChannel(self, addr)
+
+    def acceptableProtocols(self) -> list[bytes]:
+        """For TLS: HTTP/2 costs a media port three times the CPU, so it is not offered."""
+        return [b"http/1.1"]
 
     def stop(self, grace: float) -> Deferred[None]:
         """Ends idle connections now, others after the answer in flight, and all of them after `grace`

@@ -64,7 +64,7 @@ class Echo(Resource):
         return b"%b %b" % (request.method, request.uri)
 
     def render_POST(self, request: Request) -> bytes:
-        return request.content.read()  # type: ignore[no-any-return]
+        return request.content.read()
 
 
 class Manual(Resource):

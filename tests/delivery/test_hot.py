@@ -18,8 +18,8 @@ class DecodePathTests(SynchronousTestCase):
 
     def test_paths_that_try_to_be_more_than_a_name_are_none(self) -> None:
         for raw in (
-            b"../x", b"a/../b", b"a/..", b"a/./b", b".", b"%2e%2e/x", b"a/%2E%2e", b"a%2fb", b"a%2Fb", b"a\\b",
-            b"a%5cb", b"a%00b", b"a%0ab", b"a%7f", b"%", b"a%zz", b"a%1",
+            b"../x", b"a/../b", b"a/..", b"a/./b", b".", b"%2e%2e/x", b"a/%2E%2e", b"a%2fb", b"a%2Fb",
+            b"a\\b", b"a%5cb", b"a%00b", b"a%0ab", b"a%7f", b"%", b"a%zz", b"a%1",
         ):  # fmt: skip
             self.assertIsNone(decode_path(raw), raw)
 
