@@ -305,9 +305,9 @@ def publish(
         coders += ["-c:v", *video, "-g", str(gop), "-pix_fmt", "yuv420p"]
     if audio is not None:
         coders += ["-c:a", *audio]
-    # A pipe that ffmpeg 5 hangs on must not outlive the test run.
+    # setpriv becomes ffmpeg, so that a signal meets ffmpeg itself, and ends it if the test run is killed.
     return Program(
-        ["timeout", "-k", "2", str(seconds + 30), ffmpeg, "-hide_banner", "-loglevel", "warning", "-nostdin"]
+        ["setpriv", "--pdeathsig", "KILL", ffmpeg, "-hide_banner", "-loglevel", "warning", "-nostdin"]
         + [*inputs, *coders, "-t", str(seconds), *more, "-f", "flv", url],
         log,
     )
