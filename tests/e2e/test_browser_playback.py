@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
+from playwright.sync_api import expect
 
 from oxidecast.accounts.tokens import Tokens
 from tests.e2e.browser import PHONE, BrowserTestCase, Watcher, seconds_to_playing
@@ -85,6 +86,7 @@ class PlaybackTests(BrowserTestCase):
             assert now.latency is not None
             self.assertTrue(1 < now.latency < 9, now.latency)
             watcher.page.hover("#player")
+            watcher.page.locator("#c-latency").wait_for()
             shown = watcher.text("#c-latency")
             self.assertAlmostEqual(float(shown.removesuffix(" s")), now.latency, delta=1)
             self.assertEqual(watcher.words, "")
@@ -139,6 +141,10 @@ class PlaybackTests(BrowserTestCase):
                 ):
                     page = self.open(self.server.url + path, context)
                     page.locator(f".card[data-stream={name}]").wait_for()
+                    if path == "/":
+                        ingest = self.server.ingest("KEY")
+                        expect(page.locator("#server")).to_have_value(ingest.removesuffix("/KEY"))
+                        self.assertIn(ingest, page.input_value("#ffmpeg"))
                     self.picture(page, f"{'list' if path == '/player' else 'start'}-{label}")
                 page.click(f".card[data-stream={name}] a")
                 page.wait_for_url(f"**/player/{name}")
@@ -152,6 +158,7 @@ class PlaybackTests(BrowserTestCase):
             self.picture(embed.page, "embed-desktop")
             desktop = self.watch(f"{self.server.url}/player/{name}")
             desktop.wait_for_motion()
+            desktop.page.get_by_text("viewers · ").wait_for()
             desktop.page.hover("#player")
             self.picture(desktop.page, "watch-desktop")
 
