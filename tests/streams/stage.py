@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from fractions import Fraction
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -28,16 +27,12 @@ from oxidecast.streams.info import StreamInfo
 from oxidecast.streams.settings import StreamsSettings
 from oxidecast.streams.stream import Stream
 
-VIDEO = Track(
-    id=1, codec=Codec.H264, extradata=b"v1", codec_string="avc1.64001f", width=640, height=360
-)
+VIDEO = Track(id=1, codec=Codec.H264, extradata=b"v1", codec_string="avc1.64001f", width=640, height=360)
 WIDE = Track(id=1, codec=Codec.H264, extradata=b"v2", codec_string="avc1.64001f", width=1280, height=720)
 AUDIO = Track(
     id=2, codec=Codec.AAC, extradata=b"a1", codec_string="mp4a.40.2", sample_rate=48_000, channels=2
 )
-MONO = Track(
-    id=2, codec=Codec.AAC, extradata=b"a2", codec_string="mp4a.40.2", sample_rate=48_000, channels=1
-)
+MONO = Track(id=2, codec=Codec.AAC, extradata=b"a2", codec_string="mp4a.40.2", sample_rate=48_000, channels=1)
 PICTURE = TICKS // 30
 SOUND = 1024 * TICKS // 48_000
 
@@ -261,7 +256,9 @@ class HubCase(SynchronousTestCase):
         self.hub = Hub(StreamsSettings(), self.registry, self.clock)
 
     def add(self, name: str, kind: Any, instance: Any) -> Running:
-        running = Running(Plugin(name, kind, lambda settings, services: instance), self.clock.seconds, instance)
+        running = Running(
+            Plugin(name, kind, lambda settings, services: instance), self.clock.seconds, instance
+        )
         running.on_failed.append(lambda: self.hub.plugin_failed(running))
         self.registry.running.append(running)
         return running
