@@ -39,7 +39,7 @@ _NAL_UNITS = frozenset({Codec.H264, Codec.HEVC})
 _WITHOUT_HEADER = frozenset({Codec.MP3, Codec.AC3})
 """Codecs whose every frame says what it is."""
 
-FASTEST = 1000
+SLOWEST, FASTEST = 0.01, 1000
 """Frames a second that metadata may claim."""
 
 STOP_CODES = {
@@ -77,7 +77,7 @@ class RTMPFeed:
         audio = "audiocodecid" in values or values.get("hasAudio") is True
         publication.expect(video, audio)
         rate = values.get("framerate")
-        if isinstance(rate, float) and 0 < rate <= FASTEST:
+        if isinstance(rate, float) and SLOWEST <= rate <= FASTEST:
             self._frame_rate = Fraction(rate).limit_denominator(1001)
 
     def video(self, timestamp: int, body: bytes) -> None:
@@ -142,6 +142,7 @@ class RTMPFeed:
         if self._tracks.get(track.id) == track:
             return
         self._tracks[track.id] = track
+        publication.stream.notice(f"rtmp:{'video' if track.is_video else 'audio'}", None)
         publication.track(track)
 
     def _ticks(self, kind: int, timestamp: int, nanoseconds: int) -> int:
