@@ -82,13 +82,27 @@ class InstalledServer(Server):
         until(self._is_ready, 30, "the server answers /ready")
         (self.folder / "data").symlink_to("oxidecast-data")
 
+    def command(self, *arguments: str, input: str | None = None) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [program("oxidecast"), *arguments],
+            env=self.environ,
+            cwd=self.folder,
+            input=input,
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+
 
 @contextmanager
 def installed_server(
     settings: Mapping[str, str] | None = None, before: Sequence[str] = ()
 ) -> Iterator[InstalledServer]:
     """A running installation, which ends with exit code 0."""
-    with TemporaryDirectory(prefix="oxidecast-") as folder:
-        with InstalledServer(Path(folder), settings=settings, before=before) as running:
-            yield running
-            assert running.stop() == 0, running.output
+    with (
+        TemporaryDirectory(prefix="oxidecast-") as folder,
+        InstalledServer(Path(folder), settings=settings, before=before) as running,
+    ):
+        yield running
+        assert running.stop() == 0, running.output
