@@ -29,13 +29,14 @@ from oxidecast.accounts.gate import AccountsGate
 from oxidecast.accounts.limits import LoginThrottle
 from oxidecast.accounts.settings import AuthSettings
 from oxidecast.database import DatabaseError
+from oxidecast.delivery.hot import IHotResource
 from oxidecast.delivery.http_limits import HTTPLimits
 from oxidecast.delivery.http_server import HTTPServerFactory
 from oxidecast.foundation import Configuration, Foundation, configure
 from oxidecast.interfaces import IAuthenticator, IIngest, IOutput, IReloadable, IServices
 from oxidecast.logs import set_level
 from oxidecast.metrics.prometheus import Metrics
-from oxidecast.registry import Plugin, Registry, start
+from oxidecast.registry import Detached, Plugin, Registry, start
 from oxidecast.rtmp.server import RTMPPort
 from oxidecast.rtmp.settings import RtmpSettings
 from oxidecast.settings.changes import difference, is_reloadable
@@ -145,7 +146,10 @@ class Server(MultiService):
         self.rtmp.setServiceParent(self)
         for running in self.registry.running:
             if running.state == "running" and IService.providedBy(running.instance):
-                running.instance.setServiceParent(self)
+                try:
+                    running.call(running.instance.setServiceParent, self)
+                except Detached as error:
+                    running.fail(f"it did not start: {error.__cause__}")
         self._check.start(DATABASE_CHECK)
         self._ready = True
         self._say(first_steps)
@@ -209,7 +213,7 @@ class Server(MultiService):
             {
                 f"/api/v1/{name}/".encode(): resource
                 for name, resource in outputs.items()
-                if hasattr(resource, "hot")
+                if IHotResource.providedBy(resource)
             },
             HTTPLimits(max_connections=server.max_connections),
             self.foundation.reactor,
@@ -357,7 +361,10 @@ class Server(MultiService):
             )
         for running in self.registry.running:
             if running.name == name and IReloadable.providedBy(running.instance):
-                running.call(running.instance.reload, settings[name])
+                try:
+                    running.call(running.instance.reload, settings[name])
+                except Detached:
+                    self.log.error("the plugin {name} did not take its new settings", name=name)
 
     # -- stopping
 

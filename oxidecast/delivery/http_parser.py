@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import httptools
 from twisted.internet.interfaces import IAddress
 
-from oxidecast.delivery.hot import HotRequest
+from oxidecast.delivery.hot import HotRequest, HotRoute
 from oxidecast.delivery.http_limits import HTTPLimits
 
 READ_AHEAD = 4096
@@ -33,12 +33,23 @@ class Refusal:
 class Incoming(HotRequest):
     """A request as it arrives: what a hot resource may see, and how its connection goes on."""
 
-    __slots__ = ("body", "body_size", "expects_continue", "keep_alive", "target", "upgrade", "version")
+    __slots__ = (
+        "body",
+        "body_size",
+        "expects_continue",
+        "keep_alive",
+        "route",
+        "target",
+        "upgrade",
+        "version",
+    )
 
     target: bytes
     """The request target in origin form."""
     version: bytes
     """`HTTP/1.1` or `HTTP/1.0`."""
+    route: HotRoute | None
+    """Who answers it, once that is known."""
     keep_alive: bool
     upgrade: bool
     """An upgrade to WebSocket was asked for: what follows on the connection may not be HTTP."""
@@ -53,13 +64,15 @@ class RequestParser:
     `refusal`."""
 
     __slots__ = (
-        "_body_withheld", "_client", "_final", "_head_bytes", "_headers", "_limits", "_parser", "_replaying",
-        "_target", "partial", "ready", "refusal", "unparsed",
+        "_at_start", "_body_withheld", "_client", "_final", "_head_bytes", "_headers", "_limits", "_max_head",
+        "_parser", "_repeatable", "_repeated", "_replaying", "_target",
+        "partial", "ready", "refusal", "unparsed",
     )  # fmt: skip
 
     def __init__(self, limits: HTTPLimits, client: IAddress) -> None:
         self._limits = limits
         self._client = client
+        self._max_head = READ_AHEAD + limits.max_uri + limits.max_header_bytes
         self._parser = httptools.HttpRequestParser(self)
         self._headers: list[tuple[bytes, bytes]] = []
         self._target = b""
@@ -67,6 +80,9 @@ class RequestParser:
         self._final = False
         self._body_withheld = False
         self._replaying = False
+        self._at_start = True  # All that came so far was whole requests, each in a piece of its own.
+        self._repeatable = b""
+        self._repeated: Incoming
         self.unparsed: bytes | memoryview = b""
         """Bytes whose turn has not come."""
         self.ready: deque[Incoming] = deque()
@@ -83,12 +99,18 @@ class RequestParser:
 
     def parse(self) -> None:
         """Parses the next piece of `unparsed`."""
-        piece, self.unparsed = self.unparsed, b""
+        piece = self.unparsed
+        self.unparsed = b""
+        if piece == self._repeatable:
+            self.ready.append(self._repeated)
+            return
         if self._final or self.refusal is not None:
             return
-        if len(piece) > READ_AHEAD:
+        size = len(piece)
+        if size > READ_AHEAD:
             piece, self.unparsed = memoryview(piece)[:READ_AHEAD], memoryview(piece)[READ_AHEAD:]
-        self._head_bytes += len(piece)
+            size = READ_AHEAD
+        self._head_bytes += size
         try:
             self._parser.feed_data(piece)
         except httptools.HttpParserUpgrade as upgrade:
@@ -97,9 +119,23 @@ class RequestParser:
             if not self._final:
                 self._malformed(error)
         else:
-            bound = READ_AHEAD + self._limits.max_uri + self._limits.max_header_bytes
-            if self._head_bytes > bound and self.partial is None and not self.ready:
+            if self._head_bytes > self._max_head and self.partial is None and not self.ready:
                 self.refusal = Refusal(431, "The header fields are too large.")
+        self._remember(piece)
+
+    def _remember(self, piece: bytes | memoryview) -> None:
+        """Notes what these very bytes mean, when they were one whole request and nothing else.
+
+        A player that polls a playlist says the same bytes again and again, and in the same state a parser
+        makes the same of them; so they need not be parsed again.
+        """
+        if self._at_start and len(self.ready) == 1 and not self._final and isinstance(piece, bytes):
+            incoming = self.ready[0]
+            if not incoming.body and not incoming.upgrade and piece.find(b"\r\n\r\n") == len(piece) - 4:
+                self._repeatable, self._repeated = piece, incoming
+                return
+        self._at_start = False
+        self._repeatable = b""
 
     def release(self) -> None:
         """Lets go of the parser, which refers back to this object."""
@@ -171,6 +207,7 @@ class RequestParser:
         incoming.method = parser.get_method()
         incoming.headers = headers
         incoming.fields = fields
+        incoming.route = None
         incoming.keep_alive = parser.should_keep_alive()
         # Without a Connection field only HTTP/1.1 is kept alive, and asking for the version is dear.
         if incoming.keep_alive and b"connection" not in fields:

@@ -6,15 +6,15 @@ of the reactor is held against clients. The same tick renders the `Date` field.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IAddress, IDelayedCall, IProtocolNegotiationFactory, IReactorTime
 from twisted.internet.protocol import ServerFactory
 from twisted.web.http import datetimeToString
 from twisted.web.server import Site
+from zope.interface import implementer
 
-from oxidecast.delivery.hot import HotAnswer, HotRequest, IHotResource
+from oxidecast.delivery.hot import HotAnswer, HotRequest, HotRoute, IHotResource
 from oxidecast.delivery.http import HTTPChannel
 from oxidecast.delivery.http_limits import HTTPLimits
 
@@ -26,15 +26,7 @@ METHODS = {name.encode(): name for name in ("GET", "HEAD", "OPTIONS", "POST", "P
 """The methods that are counted by name; others are a stranger's text, and count as `other`."""
 
 
-@dataclass(frozen=True, slots=True)
-class HotRoute:
-    prefix: bytes
-    resource: IHotResource
-    label: str
-    start: int
-    """Where the resource's own part of the path starts."""
-
-
+@implementer(IProtocolNegotiationFactory)
 class HTTPServerFactory(ServerFactory[HTTPChannel]):
     """Serves `hot_routes` and, for everything else, `site`.
 
@@ -69,9 +61,9 @@ class HTTPServerFactory(ServerFactory[HTTPChannel]):
         self.stopping = False
         self._on_request = on_request
         self._clock = clock
+        prefixes = sorted(hot_routes, key=len, reverse=True)
         self._routes = tuple(
-            HotRoute(prefix, hot_routes[prefix], prefix.decode("ascii"), len(prefix))
-            for prefix in sorted(hot_routes, key=len, reverse=True)
+            HotRoute(prefix, prefix.decode("ascii"), hot_routes[prefix]) for prefix in prefixes
         )
         self._refused: set[HTTPChannel] = set()
         self._next_tick: IDelayedCall | None = None
@@ -83,6 +75,10 @@ class HTTPServerFactory(ServerFactory[HTTPChannel]):
             return None
         assert addr is not None
         return HTTPChannel(self, addr)
+
+    def acceptableProtocols(self) -> list[bytes]:
+        """For TLS: HTTP/2 costs a media port three times the CPU, so it is not offered."""
+        return [b"http/1.1"]
 
     def stop(self, grace: float) -> Deferred[None]:
         """Ends idle connections now, others after the answer in flight, and all of them after `grace`

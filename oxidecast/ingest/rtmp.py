@@ -103,7 +103,9 @@ class RTMPFeed:
         if not isinstance(tag.codec, Codec) or tag.codec not in _MODULES:
             self._not_carried(publication, "audio", tag.codec)
         elif tag.kind is Kind.SEQUENCE_HEADER:
-            self._announce(publication, _MODULES[tag.codec].track(tag.payload, AUDIO_ID))
+            # FFmpeg sends an empty one for codecs that have none.
+            if tag.codec not in _WITHOUT_HEADER:
+                self._announce(publication, _MODULES[tag.codec].track(tag.payload, AUDIO_ID))
         elif tag.kind is Kind.FRAMES and tag.payload:
             if tag.codec in _WITHOUT_HEADER:
                 self._announce(publication, _MODULES[tag.codec].track(tag.payload, AUDIO_ID))

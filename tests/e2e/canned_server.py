@@ -205,7 +205,7 @@ def channels() -> dict[str, Channel]:
         Channel(
             "switch",
             "Two cameras",
-            [("large", 7, 0.0), ("small", 12, 3.5)],
+            [("large", 6, 0.0), ("small", 12, 3.5)],
             [PICTURE, SPEECH],
             {"source": BOTH},
         ),

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
@@ -20,6 +20,7 @@ from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 import imageio_ffmpeg
+from twisted.trial.unittest import TestCase
 
 T = TypeVar("T")
 
@@ -106,10 +107,13 @@ class Server(Program):
             "OXIDECAST_SERVER_PORT": str(self.http),
             "OXIDECAST_RTMP_BIND_ADDRESS": f"127.0.0.1:{self.rtmp}",
             "OXIDECAST_DATA_DIR": str(folder / "data"),
+            "OXIDECAST_LOGGING_LEVEL": "debug",
             **(settings or {}),
         }
         self._arguments = arguments
         self._token = ""
+        self.secrets: set[str] = set()
+        """Keys, passwords and tokens that this run knows of: none may be found in the log."""
         self._start()
 
     def _start(self) -> None:
@@ -131,6 +135,18 @@ class Server(Program):
         self.stop(number)
         self._token = ""
         self._start()
+
+    def assert_clean(self) -> None:
+        """The log holds no traceback, and no secret."""
+        output = self.output
+        assert "Traceback" not in output, output
+        for secret in self.secrets:
+            assert secret not in output, f"a secret is in the log: {output}"
+
+    def metric(self, name: str) -> float:
+        """A figure without labels from /metrics."""
+        text = self.get("/metrics")[1].decode()
+        return float(next(line for line in text.splitlines() if line.startswith(f"{name} ")).split()[1])
 
     @property
     def url(self) -> str:
@@ -185,12 +201,14 @@ class Server(Program):
             status, answer = self.call("POST", "/auth/login", {"username": "admin", "password": password})
             assert status == 200, answer
             self._token = answer["data"]["access_token"]
+            self.secrets |= {password, self._token, answer["data"]["refresh_token"]}
         return self._token
 
     def new_stream(self, title: str, **more: Any) -> tuple[str, str]:
         """A new stream: (public name, key)."""
         status, answer = self.call("POST", "/streams", {"title": title, **more}, self.admin)
         assert status == 201, answer
+        self.secrets.add(answer["data"]["stream_key"])
         return answer["data"]["name"], answer["data"]["stream_key"]
 
     def stream(self, name: str) -> dict[str, Any]:
@@ -237,7 +255,29 @@ def server(*arguments: str, settings: Mapping[str, str] | None = None) -> Iterat
             yield running
             if running.process.poll() is None:
                 running.stop()
-        assert "Traceback" not in running.output, running.output
+        running.assert_clean()
+
+
+class ServerCase(TestCase):
+    """Tests that share one server, each with streams of its own."""
+
+    settings: Mapping[str, str] = {}
+    server: Server
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        super().setUpClass()
+        cls._stack = ExitStack()
+        cls.server = cls._stack.enter_context(server(settings=cls.settings))
+
+    @classmethod
+    def tearDownClass(cls) -> None:
+        cls._stack.close()
+        super().tearDownClass()
+
+    def log(self, name: str) -> Path:
+        """A new file for a program's output."""
+        return self.server.folder / f"{name}-{self.id().rpartition('.')[2]}-{time.monotonic_ns()}.log"
 
 
 def publish(

@@ -151,6 +151,20 @@ class PlayerPage(unittest.TestCase):
         page.keyboard.press("l")
         self.wait_for_state(page, "playing")
 
+    def test_a_browser_that_refuses_sound_plays_without_and_offers_it(self) -> None:
+        flags = [*ARGUMENTS[:-1], "--autoplay-policy=document-user-activation-required"]
+        browser = self.playwright.chromium.launch(executable_path=CHROMIUM, headless=True, args=flags)
+        self.addCleanup(browser.close)
+        page = browser.new_page()
+        # What Playwright evaluates in a page counts as a gesture: nothing may be, until play() is refused.
+        with page.expect_request("**/large-*.m4s"):
+            page.goto(self.origin + "/player/show")
+        self.wait_for_state(page, "playing")
+        self.assertTrue(page.evaluate("document.querySelector('video').muted"))
+        page.get_by_text("Turn sound on").click()
+        self.assertFalse(page.evaluate("document.querySelector('video').muted"))
+        self.assertFalse(page.get_by_text("Turn sound on").is_visible())
+
     def test_one_of_several_qualities_can_be_chosen(self) -> None:
         page = self.open("/player/ladder")
         self.wait_for_state(page, "playing")

@@ -15,6 +15,10 @@ LONGEST = 2
 """A segment grows to at most this many times `segment_duration`: an encoder that sends a keyframe every 8 or 10 seconds
 (the default of several) would otherwise cost every viewer as much delay, three times over."""
 
+EARLY = TICKS // 20
+"""A keyframe that comes up to 50 ms before `segment_duration` is over still ends the segment: stamps in whole
+milliseconds and encoders that jitter would else make every other segment twice as long."""
+
 ROUNDING = 0.4
 """Seconds by which a segment may exceed TARGETDURATION: the promise is about the duration rounded to whole seconds, and
 0.5 would round up."""
@@ -88,7 +92,7 @@ class Segmenter:
             self._run = Run(packet.dts, packet.keyframe)
             self._run.after_gap = True
             return self._end(run, last.dts + last.duration)
-        if (packet.keyframe and age >= self._wanted) or age + packet.duration > limit:
+        if (packet.keyframe and age >= self._wanted - EARLY) or age + packet.duration > limit:
             self._run = Run(packet.dts, packet.keyframe)
             return self._end(run, packet.dts)
         return None

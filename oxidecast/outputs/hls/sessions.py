@@ -5,7 +5,6 @@ nothing is remembered for an address that was only looked up, sessions outlive a
 stream's token is checked once, where playback starts.
 """
 
-import hashlib
 import hmac
 import secrets
 from collections.abc import Callable
@@ -21,7 +20,7 @@ MOST = 100_000
 process."""
 
 _RANDOM = 9
-_PROOF = 12
+_PROOF = 16
 
 
 class Sessions:
@@ -70,5 +69,4 @@ class Sessions:
         self._viewers.clear()
 
     def _proof(self, random: str) -> str:
-        mac = hmac.digest(self._secret, f"{self._stream.id}/{random}".encode(), "sha256")
-        return hashlib.sha256(mac).hexdigest()[:_PROOF]
+        return hmac.digest(self._secret, f"{self._stream.id}/{random}".encode(), "sha256").hex()[:_PROOF]
