@@ -60,7 +60,8 @@ format: $(VENV)/test
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: system $(VENV)/test
+bench: $(VENV)/test
+	@sh tests/install_system.sh ffmpeg nginx-light libnginx-mod-rtmp wrk
 	for script in bench/*.py; do $(BIN)/python $$script || exit 1; done
 
 clean:
