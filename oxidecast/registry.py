@@ -66,8 +66,6 @@ class Plugin:
     factory: Callable[[Any, IServices], Any]
     settings: type[msgspec.Struct] = NoSettings
     api_version: int = API_VERSION
-    origin: str = ""
-    """The distribution and its version, for `oxidecast plugins`; the server's own leave it empty."""
 
     def start(self, settings: Any, services: IServices) -> Any:
         return self.factory(settings, services)
