@@ -39,6 +39,9 @@ _NAL_UNITS = frozenset({Codec.H264, Codec.HEVC})
 _WITHOUT_HEADER = frozenset({Codec.MP3, Codec.AC3})
 """Codecs whose every frame says what it is."""
 
+LONGEST_NAME = 120
+"""Characters of an encoder's name that are kept."""
+
 SLOWEST, FASTEST = 0.01, 1000
 """Frames a second that metadata may claim."""
 
@@ -76,6 +79,10 @@ class RTMPFeed:
         video = "videocodecid" in values or values.get("hasVideo") is True
         audio = "audiocodecid" in values or values.get("hasAudio") is True
         publication.expect(video, audio)
+        # Most encoders call themselves a Flash encoder in `connect`, and give their own name here.
+        encoder = values.get("encoder")
+        if isinstance(encoder, str) and encoder:
+            publication.named(encoder[:LONGEST_NAME])
         rate = values.get("framerate")
         if isinstance(rate, float) and SLOWEST <= rate <= FASTEST:
             self._frame_rate = Fraction(rate).limit_denominator(1001)

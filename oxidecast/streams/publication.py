@@ -82,6 +82,9 @@ class Publication:
         if video or audio:
             self._expected = frozenset(kind for kind, there in ((True, video), (False, audio)) if there)
 
+    def named(self, encoder: str) -> None:
+        self.encoder = encoder
+
     def track(self, track: Track) -> None:
         known = self._tracks.get(track.id)
         if not self._open or known == track:
