@@ -70,7 +70,9 @@ DEMO = "Demo"
 """Title of the stream that `--demo` publishes to."""
 
 
-API_NAMES = frozenset({"auth", "streams", "users", "viewers", "stats", "recordings", "openapi.json", "docs", "events"})
+API_NAMES = frozenset(
+    {"auth", "streams", "users", "viewers", "stats", "recordings", "openapi.json", "docs", "events"}
+)
 """What the API itself answers, or will, below /api/v1: no plugin can have it."""
 
 

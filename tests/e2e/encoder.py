@@ -1,7 +1,8 @@
 """An encoder of our own: publishes FLV tags over a plain socket, as politely or as badly as a test wants.
 
-The one idea: ffmpeg only does what ffmpeg does. Timestamps that wrap, a publisher without keyframes, tags sent as fast as
-the server takes them and a connection that is closed only when the last of them was understood need a peer that obeys.
+The one idea: ffmpeg only does what ffmpeg does. Timestamps that wrap, a publisher without keyframes, tags sent as
+fast as the server takes them and a connection that is closed only when the last of them was understood need a peer
+that obeys.
 """
 
 import socket
@@ -77,9 +78,7 @@ class Encoder:
     """One connection that publishes; a context manager, which hangs up at the end."""
 
     def __init__(self, port: int, key: str, *, app: str = "live") -> None:
-        self.session = ClientSession(
-            "publish", app=app, tc_url=f"rtmp://127.0.0.1:{port}/{app}", name=key
-        )
+        self.session = ClientSession("publish", app=app, tc_url=f"rtmp://127.0.0.1:{port}/{app}", name=key)
         self.socket = socket.create_connection(("127.0.0.1", port), TIMEOUT)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.events: list[ClientEvent] = []
