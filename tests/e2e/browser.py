@@ -94,7 +94,9 @@ class Watcher:
     def wait_for_motion(self, seconds: float = 15) -> Glance:
         """Wait until the picture's clock has moved by a second."""
         start = self.wait_for_state("playing", seconds)
-        return self.wait("a second of play", lambda now: 1 < now.time - start.time < 10 or 1 < start.time - now.time)
+        return self.wait(
+            "a second of play", lambda now: 1 < now.time - start.time < 10 or start.time - now.time > 1
+        )
 
     def watch(self, seconds: float) -> tuple[Glance, Glance]:
         """Look away for a while: (before, after)."""
@@ -112,7 +114,9 @@ class Watcher:
     @property
     def words(self) -> str:
         """What the player says instead of, or above, the picture; empty while it only plays."""
-        return "\n".join(self.text(part) for part in ("#screen", "#toast") if self.page.locator(part).is_visible())
+        return "\n".join(
+            self.text(part) for part in ("#screen", "#toast") if self.page.locator(part).is_visible()
+        )
 
 
 class BrowserTestCase(unittest.TestCase):

@@ -174,7 +174,12 @@ def _write_ini(path: Path, sections: Mapping[str, Mapping[str, object]]) -> None
 def _scenes(clip: Path) -> dict[str, object]:
     """A scene collection with one scene that loops a clip."""
     item = {"id": 1, "name": "clip", "visible": True, "align": 5, "pos": {"x": 0.0, "y": 0.0}}
-    scene = {"id": "scene", "versioned_id": "scene", "name": NAME, "settings": {"id_counter": 2, "items": [item]}}
+    scene = {
+        "id": "scene",
+        "versioned_id": "scene",
+        "name": NAME,
+        "settings": {"id_counter": 2, "items": [item]},
+    }
     media = {"is_local_file": True, "local_file": str(clip), "looping": True, "hw_decode": False}
     source = {
         "id": "ffmpeg_source",

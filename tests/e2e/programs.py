@@ -276,6 +276,9 @@ class ServerCase(TestCase):
         cls._stack.close()
         super().tearDownClass()
 
+    def assert_near(self, found: float, expected: float, delta: float, what: object = "") -> None:
+        assert abs(found - expected) <= delta, f"{found} is not {expected} within {delta}: {what}"
+
     def log(self, name: str) -> Path:
         """A new file for a program's output."""
         return self.server.folder / f"{name}-{self.id().rpartition('.')[2]}-{time.monotonic_ns()}.log"

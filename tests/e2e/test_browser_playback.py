@@ -95,9 +95,7 @@ class PlaybackTests(BrowserTestCase):
         self.play("Plain", {})
 
     def test_av1_and_aac(self) -> None:
-        self.play(
-            "Modern", {"ffmpeg": FFMPEG_9, "video": ("libsvtav1", "-preset", "12"), "more": ENHANCED}
-        )
+        self.play("Modern", {"ffmpeg": FFMPEG_9, "video": ("libsvtav1", "-preset", "12"), "more": ENHANCED})
 
     def test_hevc_is_refused_with_the_reason_and_the_way_out(self) -> None:
         encoder = {"ffmpeg": FFMPEG_9, "video": HEVC, "more": ENHANCED, "size": "320x180"}
@@ -187,7 +185,9 @@ class PlaybackTests(BrowserTestCase):
             guest = self.watch(f"{self.server.url}/player/{name}?token={token}")
             before = guest.wait_for_motion()
             # Longer than everything that was in the buffer when the token ran out.
-            after = guest.wait("12 s of play after the token", lambda now: time.monotonic() > expires + 12, 30)
+            after = guest.wait(
+                "12 s of play after the token", lambda now: time.monotonic() > expires + 12, 30
+            )
             self.assertEqual((after.state, guest.words), ("playing", ""))
             self.assertAlmostEqual(after.time - before.time, after.wall - before.wall, delta=1)
             self.assertEqual(self.server.get(f"/api/v1/hls/{name}/playlist.m3u8?token={token}")[0], 401)

@@ -1,4 +1,5 @@
-"""What a viewer keeps when something breaks: the page goes on by itself, in the same document, or says what is wrong."""
+"""What a viewer keeps when something breaks: the page goes on by itself, in the same document, or says what is
+wrong."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -34,7 +35,9 @@ class RecoveryTests(BrowserTestCase):
         watcher.wait_for_motion()
         return watcher
 
-    def assert_plays_on(self, watcher: Watcher, wanted: Callable[[Glance], bool], seconds: float = 25) -> None:
+    def assert_plays_on(
+        self, watcher: Watcher, wanted: Callable[[Glance], bool], seconds: float = 25
+    ) -> None:
         """What is wanted comes, the picture moves then, and the page was not loaded anew."""
         watcher.wait("what should follow", wanted, seconds)
         watcher.wait_for_motion()
