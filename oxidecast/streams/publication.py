@@ -96,7 +96,7 @@ class Publication:
             )
         elif track.is_video or known is not None:
             # What was held before the picture was known, or has another configuration, cannot be the beginning any
-            more.self._drop_held()
+            self._drop_held()
 
     def packet(
         self, track_id: int, dts: int, pts: int, keyframe: bool, payload: bytes, samples: int = 0
