@@ -157,7 +157,7 @@ class StreamRoutes:
 
     async def ingests(self, call: Call) -> dict[str, Any]:
         """Where to publish: for the start page, which cannot know on which port RTMP listens."""
-        return {"ingest_urls": self._ingest_urls(call)}
+        return {"ingest_urls": self._registry.ingest_addresses(call.host)}
 
     # -- inside
 
