@@ -69,7 +69,9 @@ DEMO = "Demo"
 """Title of the stream that `--demo` publishes to."""
 
 
-API_NAMES = frozenset({"auth", "streams", "users", "viewers", "stats", "recordings", "openapi.json", "docs", "events"})
+API_NAMES = frozenset(
+    {"auth", "streams", "users", "viewers", "stats", "recordings", "openapi.json", "docs", "events"}
+)
 """What the API itself answers, or will, below /api/v1: no plugin can have it."""
 
 
@@ -178,7 +180,7 @@ class Server(MultiService):
         self.started.errback(error)
         self.started.addErrback(lambda _: None)
         if self.foundation.reactor.running:
-            print(f"oxidecast: {error}", file=sys.__stderr__)  # noqa: T201
+            print(f"oxidecast: {error}", file=sys.__stderr__)
             # twistd has no way to tell a service's failure by its exit code, so the interpreter's end does.
             atexit.register(os._exit, 1)
             self.foundation.reactor.stop()
@@ -319,7 +321,7 @@ class Server(MultiService):
             lines.append(f"Key     {first.key}")
         if first.password_file.exists():
             lines.append(f"Admin   user admin, password in {first.password_file}")
-        print("", *(f"  {line}" for line in lines), "", sep="\n", file=sys.__stdout__, flush=True)  # noqa: T201
+        print("", *(f"  {line}" for line in lines), "", sep="\n", file=sys.__stdout__, flush=True)
 
     # -- signals
 

@@ -96,7 +96,9 @@ def discover(package: ModuleType, path: Sequence[str] = ()) -> list[IPlugin]:
                 f"and OxideCast {oxidecast.__version__} has {API_VERSION}: upgrade the plugin or remove it"
             )
         if not isinstance(name, str) or not _NAME.fullmatch(name):
-            raise StartError(f"a plugin is named {name!r}: a name is like my_output, of at most 64 characters")
+            raise StartError(
+                f"a plugin is named {name!r}: a name is like my_output, of at most 64 characters"
+            )
         if getattr(plugin, "kind", None) not in KINDS.values():
             raise StartError(f"the plugin {name!r} is of no kind that this server has: {', '.join(KINDS)}")
         key = (kind_word(plugin), plugin.name)

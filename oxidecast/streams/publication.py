@@ -192,7 +192,9 @@ class Publication:
         self._note_delta(raw)
         if track.id in self._delta:
             return self._delta[track.id]
-        return min(round(TICKS / track.frame_rate), LONGEST_DURATION) if track.frame_rate else DEFAULT_DURATION
+        return (
+            min(round(TICKS / track.frame_rate), LONGEST_DURATION) if track.frame_rate else DEFAULT_DURATION
+        )
 
     def _feed(self, raw: _Raw) -> None:
         if not self._open:

@@ -40,7 +40,9 @@ class TestFrames(SynchronousTestCase):
         data = framed.track(TRACK) + frame(PACKET) + frame(PACKET)
         for at in range(len(data)):
             reader = FrameReader()
-            self.assertEqual([*reader.receive(data[:at]), *reader.receive(data[at:])], [TRACK, PACKET, PACKET])
+            self.assertEqual(
+                [*reader.receive(data[:at]), *reader.receive(data[at:])], [TRACK, PACKET, PACKET]
+            )
 
     def test_an_empty_payload_is_one(self) -> None:
         self.assertEqual(read(framed.packet(2, 0, 0, True, b""))[0].payload, b"")  # type: ignore[attr-defined]
@@ -71,7 +73,9 @@ class TestNonsense(SynchronousTestCase):
             self.assertIn("track", self.refusal(b"T" + len(body).to_bytes(4, "big") + body))
 
     def test_a_frame_rate_over_zero(self) -> None:
-        body = msgspec.msgpack.encode({**msgspec.to_builtins(TRACK, enc_hook=lambda f: [30, 0]), "extradata": b""})
+        body = msgspec.msgpack.encode(
+            {**msgspec.to_builtins(TRACK, enc_hook=lambda f: [30, 0]), "extradata": b""}
+        )
         self.refusal(b"T" + len(body).to_bytes(4, "big") + body)
 
     @settings(max_examples=150, deadline=None)

@@ -268,7 +268,11 @@ class TestFeed(FeedCase):
     @given(
         st.lists(
             st.tuples(
-                st.booleans(), st.integers(0, 2**32 - 1), st.integers(0, 30), st.integers(0, 400), st.binary(max_size=8)
+                st.booleans(),
+                st.integers(0, 2**32 - 1),
+                st.integers(0, 30),
+                st.integers(0, 400),
+                st.binary(max_size=8),
             ),
             max_size=30,
         )

@@ -188,7 +188,9 @@ class TestRefusal(ServerCase):
 
     def test_a_wrong_key_is_told_by_bad_name_and_the_connection_closes(self) -> None:
         peer = Peer(self.port).talk()
-        self.assertEqual(peer.told, [events.Refused("NetStream.Publish.BadName", "The stream key is not known.")])
+        self.assertEqual(
+            peer.told, [events.Refused("NetStream.Publish.BadName", "The stream key is not known.")]
+        )
         self.assertTrue(peer.closing)
 
     def test_who_does_not_read_the_refusal_is_cut_off(self) -> None:

@@ -36,7 +36,9 @@ class Segment:
 
     __slots__ = ("entry", "independent", "init", "name", "size")
 
-    def __init__(self, name: str, init: str | None, independent: bool, entry: m3u8.Segment, size: int) -> None:
+    def __init__(
+        self, name: str, init: str | None, independent: bool, entry: m3u8.Segment, size: int
+    ) -> None:
         self.name = name
         self.init = init
         self.independent = independent

@@ -89,7 +89,9 @@ class TestCutting(SynchronousTestCase):
     def test_a_slide_show_goes_on(self) -> None:
         segmenter = self.make()
         slides = [
-            msgspec.structs.replace(picture(TICKS * 2 + number * 3 * TICKS, number % 4 == 0), duration=3 * TICKS)
+            msgspec.structs.replace(
+                picture(TICKS * 2 + number * 3 * TICKS, number % 4 == 0), duration=3 * TICKS
+            )
             for number in range(20)
         ]
         for run in cut(segmenter, [*pictures(60, 60), *slides]):
@@ -97,7 +99,10 @@ class TestCutting(SynchronousTestCase):
 
     def test_pictures_that_pause_do_not_pile_sound_up(self) -> None:
         segmenter = self.make()
-        packets = [*pictures(60, 60), *(sound(number * SOUND) for number in range(60 * PICTURE // SOUND, 2000))]
+        packets = [
+            *pictures(60, 60),
+            *(sound(number * SOUND) for number in range(60 * PICTURE // SOUND, 2000)),
+        ]
         runs = cut(segmenter, packets)
         self.assertEqual(sum(len(run.packets) for run in runs), len(packets))
         self.assertLessEqual(max(run.duration for run in runs), (segmenter.target + ROUNDING) * TICKS)

@@ -44,7 +44,16 @@ class TestSessions(SynchronousTestCase):
         session = self.sessions.new()
         self.assertFalse(self.make(FakeStream("another")).valid(session))
         self.assertFalse(self.make(secret=b"t" * 32).valid(session))
-        for forged in ("", "x", session[:-1], session[1:], session.upper(), session + "0", "é" * 24, session[:-12]):
+        for forged in (
+            "",
+            "x",
+            session[:-1],
+            session[1:],
+            session.upper(),
+            session + "0",
+            "é" * 24,
+            session[:-12],
+        ):
             self.assertFalse(self.sessions.valid(forged), forged)
 
     @settings(max_examples=100, deadline=None)
