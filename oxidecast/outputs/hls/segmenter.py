@@ -15,15 +15,13 @@ LONGEST = 2
 """A segment grows to at most this many times `segment_duration`: an encoder that sends a keyframe every 8 or 10 seconds
 (the default of several) would otherwise cost every viewer as much delay, three times over."""
 
-<<<<<<< HEAD
 EARLY = TICKS // 20
 """A keyframe that comes up to 50 ms before `segment_duration` is over still ends the segment: stamps in whole
 milliseconds and encoders that jitter would else make every other segment twice as long."""
-=======
+
 PAUSE = 1 * TICKS
-"""How far sound may be ahead of pictures, beyond the longest segment, before the pictures count as paused: tracks of live
-streams are interleaved well within a second."""
->>>>>>> units
+"""How far sound may be ahead of pictures, beyond the longest segment, before the pictures count as paused: tracks of
+live streams are interleaved well within a second."""
 
 ROUNDING = 0.4
 """Seconds by which a segment may exceed TARGETDURATION: the promise is about the duration rounded to whole seconds, and
@@ -124,14 +122,11 @@ class Segmenter:
         if age > limit:
             self._run = Run(packet.dts, packet.keyframe)
             self._run.after_gap = True
-<<<<<<< HEAD
-            return self._end(run, last.dts + last.duration)
-        if (packet.keyframe and age >= self._wanted - EARLY) or age + packet.duration > limit:
-=======
             return self._end(run, self._known_end(run))
         full = run.size + len(packet.payload) > self._max_bytes
-        if age > 0 and (full or (packet.keyframe and age >= self._wanted) or age + packet.duration > limit):
->>>>>>> units
+        if age > 0 and (
+            full or (packet.keyframe and age >= self._wanted - EARLY) or age + packet.duration > limit
+        ):
             self._run = Run(packet.dts, packet.keyframe)
             return self._end(run, packet.dts)
         return None
