@@ -77,9 +77,7 @@ class Encoder:
     """One connection that publishes; a context manager, which hangs up at the end."""
 
     def __init__(self, port: int, key: str, *, app: str = "live") -> None:
-        self.session = ClientSession(
-            "publish", app=app, tc_url=f"rtmp://127.0.0.1:{port}/{app}", name=key
-        )
+        self.session = ClientSession("publish", app=app, tc_url=f"rtmp://127.0.0.1:{port}/{app}", name=key)
         self.socket = socket.create_connection(("127.0.0.1", port), TIMEOUT)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.events: list[ClientEvent] = []
@@ -99,7 +97,9 @@ class Encoder:
     def start(self) -> "Encoder":
         """Shake hands and ask; raises AssertionError with the server's words when it says no."""
         event = self.wait(Started, Refused)
-        assert isinstance(event, Started), event
+        if isinstance(event, Refused):
+            self.socket.close()
+            raise AssertionError(f"{event.code}: {event.description}")
         return self
 
     def send(self, sent: Iterable[Tag]) -> None:

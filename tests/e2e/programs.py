@@ -307,9 +307,9 @@ def publish(
         coders += ["-c:v", *video, "-g", str(gop), "-pix_fmt", "yuv420p"]
     if audio is not None:
         coders += ["-c:a", *audio]
-    # A pipe that ffmpeg 5 hangs on must not outlive the test run.
+    # It must not outlive a test run that is killed; `timeout` would be one process more, which takes the signals.
     return Program(
-        ["timeout", "-k", "2", str(seconds + 30), ffmpeg, "-hide_banner", "-loglevel", "warning", "-nostdin"]
+        ["setpriv", "--pdeathsig=KILL", ffmpeg, "-hide_banner", "-loglevel", "warning", "-nostdin"]
         + [*inputs, *coders, "-t", str(seconds), *more, "-f", "flv", url],
         log,
     )
