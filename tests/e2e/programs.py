@@ -95,12 +95,14 @@ class Program:
 
 
 class Server(Program):
-    """`oxidecast run` on free ports, with a data directory of its own."""
+    """`oxidecast run` on free ports, with a data directory of its own. A setting of None is not set at all."""
 
-    def __init__(self, folder: Path, *arguments: str, settings: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, folder: Path, *arguments: str, settings: Mapping[str, str | None] | None = None
+    ) -> None:
         self.folder = folder
         self.http, self.rtmp = free_port(), free_port()
-        self.environ = {
+        environ: dict[str, str | None] = {
             **os.environ,
             "PYTHONPATH": str(ROOT),
             "OXIDECAST_SERVER_HOST": "127.0.0.1",
@@ -110,6 +112,7 @@ class Server(Program):
             "OXIDECAST_LOGGING_LEVEL": "debug",
             **(settings or {}),
         }
+        self.environ = {name: value for name, value in environ.items() if value is not None}
         self._arguments = arguments
         self._token = ""
         self.secrets: set[str] = set()
@@ -247,7 +250,7 @@ class Server(Program):
 
 
 @contextmanager
-def server(*arguments: str, settings: Mapping[str, str] | None = None) -> Iterator[Server]:
+def server(*arguments: str, settings: Mapping[str, str | None] | None = None) -> Iterator[Server]:
     """A running server, gone afterwards with all that it wrote. Its log must hold no traceback."""
     with TemporaryDirectory(prefix="oxidecast-") as folder:
         running = Server(Path(folder), *arguments, settings=settings)
@@ -261,7 +264,7 @@ def server(*arguments: str, settings: Mapping[str, str] | None = None) -> Iterat
 class ServerCase(TestCase):
     """Tests that share one server, each with streams of its own."""
 
-    settings: Mapping[str, str] = {}
+    settings: Mapping[str, str | None] = {}
     server: Server
 
     @classmethod
