@@ -59,6 +59,7 @@ class Segmenter:
         """Ticks between keyframes, the most seen."""
         self._has_video = has_video
         self._wanted = round(segment_duration * TICKS)
+        self._early = EARLY if has_video else 0
         self._bound = math.ceil(max(segment_duration * LONGEST, 1))
         self._max_bytes = max_bytes
         self._run: Run | None = None
@@ -125,7 +126,7 @@ class Segmenter:
             return self._end(run, self._known_end(run))
         full = run.size + len(packet.payload) > self._max_bytes
         if age > 0 and (
-            full or (packet.keyframe and age >= self._wanted - EARLY) or age + packet.duration > limit
+            full or (packet.keyframe and age >= self._wanted - self._early) or age + packet.duration > limit
         ):
             self._run = Run(packet.dts, packet.keyframe)
             return self._end(run, packet.dts)
