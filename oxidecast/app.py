@@ -30,6 +30,7 @@ from oxidecast.accounts.gate import AccountsGate
 from oxidecast.accounts.limits import LoginThrottle
 from oxidecast.accounts.settings import AuthSettings
 from oxidecast.database import DatabaseError
+from oxidecast.delivery.hot import IHotResource
 from oxidecast.delivery.http_limits import HTTPLimits
 from oxidecast.delivery.http_server import HTTPServerFactory
 from oxidecast.foundation import Configuration, Foundation, configure
@@ -229,7 +230,7 @@ class Server(MultiService):
             {
                 f"/api/v1/{name}/".encode(): resource
                 for name, resource in outputs.items()
-                if hasattr(resource, "hot")
+                if IHotResource.providedBy(resource)
             },
             HTTPLimits(max_connections=server.max_connections),
             self.foundation.reactor,
@@ -343,7 +344,8 @@ class Server(MultiService):
             self.foundation.reactor.stop()
 
     def reload(self) -> list[str]:
-        """Take over the settings that can change while the server runs; the answer names the changed keys that cannot."""
+        """Take over the settings that can change while the server runs; the answer names the changed keys that
+        cannot."""
         try:
             fresh = self._reread().settings
         except StartError as error:
@@ -391,7 +393,7 @@ class Server(MultiService):
                 try:
                     running.call(running.instance.reload, settings[name])
                 except Detached:
-                    continue
+                    self.log.error("the plugin {name} did not take its new settings", name=name)
 
     # -- stopping
 

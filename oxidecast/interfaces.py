@@ -89,7 +89,8 @@ class IPlugin(twisted.plugin.IPlugin):
     )
 
     def start(settings: Any, services: "IServices") -> Any:
-        """Make the running plugin, which provides `kind`. What is raised marks the plugin failed; the server goes on."""
+        """Make the running plugin, which provides `kind`. What is raised marks the plugin failed; the server goes
+        on."""
 
 
 class IServices(Interface):
@@ -125,7 +126,8 @@ class ISubscriber(Interface):
     quick, and never wait."""
 
     def packet(packet: Packet) -> None:
-        """The next packet. The first one, and the first after `restarted`, is a keyframe when there is a video track."""
+        """The next packet. The first one, and the first after `restarted`, is a keyframe when there is a video
+        track."""
 
     def restarted(reason: str) -> None:
         """What follows does not continue what came before: the publisher came back, was taken over, or changed its
@@ -203,6 +205,9 @@ class IPublication(Interface):
 
     def expect(video: bool, audio: bool) -> None:
         """Which kinds of track the publisher announced, so that the stream starts without waiting for others."""
+
+    def named(encoder: str) -> None:
+        """What the encoder calls itself, where the ingest hears it only now."""
 
     def track(track: Track) -> None:
         """A track's configuration, before its first packet and whenever it changes."""

@@ -12,7 +12,8 @@ _predicate = LogLevelFilterPredicate()
 
 
 def set_level(level: str) -> None:
-    """Let only events of `level` (`debug`, `info`, `warn`, `error`, `critical`) and above through. May be called again."""
+    """Let only events of `level` (`debug`, `info`, `warn`, `error`, `critical`) and above through. May be called
+    again."""
     _predicate.setLogLevelForNamespace("", LogLevel.levelWithName(level))
     # The publisher has no public list of its observers.
     observers: list[Any] = list(globalLogPublisher._observers)

@@ -34,8 +34,8 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 CALLBACK_BOUND = 0.1
-"""Seconds that one call into a plugin may keep the reactor. A viewer's buffer hides a tenth of a second, and no built-in
-callback takes more than a few milliseconds."""
+"""Seconds that one call into a plugin may keep the reactor. A viewer's buffer hides a tenth of a second, and no
+built-in callback takes more than a few milliseconds."""
 
 SLOW_CALLS_ALLOWED = 20
 """Calls over the bound before a plugin is detached: a noisy machine makes a few, a plugin that blocks makes many."""
@@ -66,8 +66,6 @@ class Plugin:
     factory: Callable[[Any, IServices], Any]
     settings: type[msgspec.Struct] = NoSettings
     api_version: int = API_VERSION
-    origin: str = ""
-    """The distribution and its version, for `oxidecast plugins`; the server's own leave it empty."""
 
     def start(self, settings: Any, services: IServices) -> Any:
         return self.factory(settings, services)

@@ -9,6 +9,7 @@ for it by `oxidecast.delivery.http`.
 
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl, unquote_to_bytes
 
@@ -57,7 +58,7 @@ CORS_FIELDS = (
 
 _DOT_SEGMENT = re.compile(rb"(?:^|/)\.\.?(?:/|$)")
 _BROKEN_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
-_UNSAFE_BYTE = re.compile(rb"[\x00-\x1f\x7f\\]")
+_CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
 _FIELD_NAME = re.compile(rb"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _BAD_FIELD_VALUE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
@@ -207,12 +208,28 @@ class IHotResource(Interface):
         """
 
 
+@dataclass(frozen=True, slots=True)
+class HotRoute:
+    """One path prefix, and who answers below it."""
+
+    prefix: bytes
+    label: str
+    """Its name in the counters."""
+    resource: Any
+
+
+COLD = HotRoute(b"", "site", None)
+"""The route of all that is not hot, and its label where a resource of the site gives none of its own."""
+
+
 def decode_path(raw: bytes) -> bytes | None:
     """The path percent-decoded, or None when it tries to be more than a name: see `HotRequest.path`."""
     if b"%" in raw:
         if _BROKEN_ESCAPE.search(raw) or b"%2f" in raw.lower():
             return None
         raw = unquote_to_bytes(raw)
-    if (b"." in raw and _DOT_SEGMENT.search(raw)) or _UNSAFE_BYTE.search(raw):
+        if _CONTROL.search(raw):
+            return None
+    if b"\\" in raw or ((b"/." in raw or raw[:1] == b".") and _DOT_SEGMENT.search(raw)):
         return None
     return raw

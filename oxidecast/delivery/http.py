@@ -23,21 +23,19 @@ from twisted.python.failure import Failure
 from twisted.web.http_headers import Headers
 
 from oxidecast.delivery.conditional import preflight_head, represent
-from oxidecast.delivery.hot import HotAnswer, decode_path
+from oxidecast.delivery.hot import COLD, HotAnswer, HotRoute, decode_path
 from oxidecast.delivery.http_parser import Incoming, RequestParser
 from oxidecast.delivery.sink import sink_for
 from oxidecast.media.errors import LocalProtocolError
 
 if TYPE_CHECKING:
-    from oxidecast.delivery.http_server import HotRoute, HTTPServerFactory
+    from oxidecast.delivery.http_server import HTTPServerFactory
 
 HIGH_WATER = 65536
 """Bytes that wait before a cold answer's producer is asked to pause, as in Twisted's own transports."""
 
 HOT_METHODS = frozenset({b"GET", b"HEAD", b"OPTIONS"})
 
-SITE = "site"
-"""The route label of requests that the web site answered and gave no label of its own."""
 REFUSED = "refused"
 """The route label of requests that were refused before a route was looked for."""
 
@@ -160,28 +158,37 @@ class HTTPChannel(Protocol):
         self._keep_alive = incoming.keep_alive
         self._in_head = self._in_body = False
         try:
+            route = incoming.route
+            if route is None:
+                incoming.route = route = self._route(incoming)
             if server.admit is not None:
-                incoming.path = incoming.raw_path
                 refusal = server.admit(incoming)
                 if refusal is not None:
                     self._send(incoming, refusal, REFUSED)
                     return
-            if incoming.method in HOT_METHODS and not incoming.body and not incoming.upgrade:
-                route = server.route(incoming.raw_path)
-                if route is not None:
-                    path = decode_path(incoming.raw_path[route.start :])
-                    if path is not None:
-                        incoming.path = path
-                        answer = route.resource.hot(incoming)
-                        if isinstance(answer, Deferred):
-                            self._wait(incoming, answer, route)
-                            return
-                        if answer is not None:
-                            self._send_hot(incoming, answer, route.label)
-                            return
+            if route is not COLD:
+                answer = route.resource.hot(incoming)
+                if isinstance(answer, HotAnswer):
+                    self._send_hot(incoming, answer, route.label)
+                    return
+                if answer is not None:
+                    self._wait(incoming, answer, route)
+                    return
             self._render(incoming)
         except Exception:
             self._failed(incoming, Failure())
+
+    def _route(self, incoming: Incoming) -> HotRoute:
+        """The hot route that serves the request, or COLD; sets the request's `path` accordingly."""
+        if incoming.method in HOT_METHODS and not incoming.body and not incoming.upgrade:
+            route = self._server.route(incoming.raw_path)
+            if route is not None:
+                path = decode_path(incoming.raw_path[len(route.prefix) :])
+                if path is not None:
+                    incoming.path = path
+                    return route
+        incoming.path = incoming.raw_path
+        return COLD
 
     def _failed(self, incoming: Incoming, failure: Failure) -> None:
         """Something of ours raised: the log gets all of it, the client nothing."""
@@ -189,9 +196,10 @@ class HTTPChannel(Protocol):
         if self._lost or self._closing:
             return
         if self._request is not None or self._sink.pending:
-            self._transport.abortConnection()  # An answer had begun, and can neither be finished nor replaced.
+            self._transport.abortConnection()  # An answer had begun: it can be neither finished nor replaced.
         else:
-            self._send(incoming, SERVER_FAILED, REFUSED)
+            self._send(incoming, SERVER_FAILED, (incoming.route or COLD).label)
+            self._run()
 
     def _finished(self) -> None:
         """The answer in flight has left."""
@@ -303,13 +311,13 @@ class HTTPChannel(Protocol):
         else:
             self.deadline = server.now + server.limits.write_stall_timeout
 
-    def _wait(self, incoming: Incoming, answer: Deferred[Any], route: "HotRoute") -> None:
+    def _wait(self, incoming: Incoming, answer: Deferred[Any], route: HotRoute) -> None:
         self._waiting = answer
         self.deadline = self._server.now + self._server.limits.answer_timeout
         answer.addCallbacks(self._arrived, self._not_arrived, (incoming, route), {}, (incoming,))
         answer.addErrback(lambda failure: self._failed(incoming, failure))
 
-    def _arrived(self, answer: HotAnswer | None, incoming: Incoming, route: "HotRoute") -> None:
+    def _arrived(self, answer: HotAnswer | None, incoming: Incoming, route: HotRoute) -> None:
         self._waiting = None
         if self._lost:
             return
@@ -326,11 +334,7 @@ class HTTPChannel(Protocol):
         if not failure.check(CancelledError):
             self._failed(incoming, failure)
         elif not self._lost:
-            self._send(
-                incoming,
-                NOT_IN_TIME,
-                SITE,
-            )
+            self._send(incoming, NOT_IN_TIME, (incoming.route or COLD).label)
         self._run()
 
     # Cold answers: what a twisted.web Request asks of its channel.
@@ -359,9 +363,9 @@ class HTTPChannel(Protocol):
         """Gives the connection to `protocol` for good, and returns its transport.
 
         For endless answers and upgrades: write the head first, with `writeHeaders` when it should not be
-        chunked. The protocol gets makeConnection, all further bytes and connectionLost. The request is over:
-        it is not to be written to or finished, and its `notifyFinish` stays silent. The connection still
-        counts as one of the server's.
+        chunked. The protocol gets makeConnection, the bytes that come from now on, and connectionLost. The
+        request is over: it is not to be written to or finished, and its `notifyFinish` stays silent. The
+        connection still counts as one of the server's.
         """
         if self._request is None:
             raise LocalProtocolError("only a request that is being answered can detach its connection")
@@ -490,5 +494,5 @@ class HTTPChannel(Protocol):
 
 
 def _label(request: Any) -> str:
-    label: str = getattr(request, "route_label", SITE)
+    label: str = getattr(request, "route_label", COLD.label)
     return label

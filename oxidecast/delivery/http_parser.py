@@ -6,18 +6,24 @@ parsed at most `READ_AHEAD` at a time and only while no request waits, so a clie
 requests in one packet makes a few objects, and the rest stays bytes.
 """
 
+import re
 from collections import deque
 from dataclasses import dataclass
 
 import httptools
 from twisted.internet.interfaces import IAddress
 
-from oxidecast.delivery.hot import HotRequest
+from oxidecast.delivery.hot import HotRequest, HotRoute
 from oxidecast.delivery.http_limits import HTTPLimits
 
 READ_AHEAD = 4096
 """Bytes parsed at once: all of a usual head, and at most some two hundred tiny requests ahead of their
 turn."""
+
+_PLAIN_LINE = re.compile(
+    rb"(GET|HEAD) ((/[A-Za-z0-9_.~!$&'()*+,;=:@%/-]*)(?:\?([A-Za-z0-9_.~!$&'()*+,;=:@%/?-]*))?) HTTP/1\.1"
+)
+"""A request line that needs no parser to be understood; any other goes to it."""
 
 _FRAMING = (b"content-length", b"transfer-encoding")
 
@@ -33,12 +39,23 @@ class Refusal:
 class Incoming(HotRequest):
     """A request as it arrives: what a hot resource may see, and how its connection goes on."""
 
-    __slots__ = ("body", "body_size", "expects_continue", "keep_alive", "target", "upgrade", "version")
+    __slots__ = (
+        "body",
+        "body_size",
+        "expects_continue",
+        "keep_alive",
+        "route",
+        "target",
+        "upgrade",
+        "version",
+    )
 
     target: bytes
     """The request target in origin form."""
     version: bytes
     """`HTTP/1.1` or `HTTP/1.0`."""
+    route: HotRoute | None
+    """Who answers it, once that is known."""
     keep_alive: bool
     upgrade: bool
     """An upgrade to WebSocket was asked for: what follows on the connection may not be HTTP."""
@@ -47,19 +64,36 @@ class Incoming(HotRequest):
     body: list[bytes]
     body_size: int
 
+    def twin(self) -> "Incoming":
+        """A request with the same header fields, and without a body; its first line is the caller's to fill
+        in."""
+        twin = Incoming()
+        twin.client = self.client
+        twin.headers = self.headers
+        twin.fields = self.fields
+        twin.version = self.version
+        twin.keep_alive = self.keep_alive
+        twin.route = None
+        twin.upgrade = twin.expects_continue = False
+        twin.body = []
+        twin.body_size = 0
+        return twin
+
 
 class RequestParser:
     """Fed with `unparsed`, filled by `parse`: `ready` requests in order, and after them perhaps a
     `refusal`."""
 
     __slots__ = (
-        "_body_withheld", "_client", "_final", "_head_bytes", "_headers", "_limits", "_parser", "_replaying",
-        "_target", "partial", "ready", "refusal", "unparsed",
+        "_at_start", "_body_withheld", "_client", "_final", "_head_bytes", "_headers", "_limits", "_max_head",
+        "_parser", "_repeatable", "_repeatable_fields", "_repeated", "_replaying", "_target",
+        "partial", "ready", "refusal", "unparsed",
     )  # fmt: skip
 
     def __init__(self, limits: HTTPLimits, client: IAddress) -> None:
         self._limits = limits
         self._client = client
+        self._max_head = READ_AHEAD + limits.max_uri + limits.max_header_bytes
         self._parser = httptools.HttpRequestParser(self)
         self._headers: list[tuple[bytes, bytes]] = []
         self._target = b""
@@ -67,6 +101,9 @@ class RequestParser:
         self._final = False
         self._body_withheld = False
         self._replaying = False
+        self._at_start = True  # All that came so far was whole requests, each in a piece of its own.
+        self._repeatable = self._repeatable_fields = b""
+        self._repeated: Incoming | None = None
         self.unparsed: bytes | memoryview = b""
         """Bytes whose turn has not come."""
         self.ready: deque[Incoming] = deque()
@@ -83,12 +120,17 @@ class RequestParser:
 
     def parse(self) -> None:
         """Parses the next piece of `unparsed`."""
-        piece, self.unparsed = self.unparsed, b""
+        piece = self.unparsed
+        self.unparsed = b""
         if self._final or self.refusal is not None:
             return
-        if len(piece) > READ_AHEAD:
+        if self._repeated is not None and self._repeat(self._repeated, piece):
+            return
+        size = len(piece)
+        if size > READ_AHEAD:
             piece, self.unparsed = memoryview(piece)[:READ_AHEAD], memoryview(piece)[READ_AHEAD:]
-        self._head_bytes += len(piece)
+            size = READ_AHEAD
+        self._head_bytes += size
         try:
             self._parser.feed_data(piece)
         except httptools.HttpParserUpgrade as upgrade:
@@ -97,9 +139,42 @@ class RequestParser:
             if not self._final:
                 self._malformed(error)
         else:
-            bound = READ_AHEAD + self._limits.max_uri + self._limits.max_header_bytes
-            if self._head_bytes > bound and self.partial is None and not self.ready:
+            if self._head_bytes > self._max_head and self.partial is None and not self.ready:
                 self.refusal = Refusal(431, "The header fields are too large.")
+        self._remember(piece)
+
+    def _remember(self, piece: bytes | memoryview) -> None:
+        """Notes what these very bytes mean, when they were one whole request and nothing else.
+
+        A player that polls a playlist says the same bytes again and again, and other requests of its differ
+        in their first line. A parser in the same state makes the same of the same bytes, so the header
+        fields, which are most of a request, need not be parsed again.
+        """
+        if self._at_start and len(self.ready) == 1 and not self._final and isinstance(piece, bytes):
+            incoming = self.ready[0]
+            if not incoming.body and not incoming.upgrade and piece.find(b"\r\n\r\n") == len(piece) - 4:
+                self._repeatable, self._repeated = piece, incoming
+                self._repeatable_fields = piece[piece.index(b"\r\n") :]
+                return
+        self._at_start = False
+        self._repeatable = self._repeatable_fields = b""
+        self._repeated = None
+
+    def _repeat(self, repeated: Incoming, piece: bytes | memoryview) -> bool:
+        """Takes `piece` as a repetition of the request before it, if it is one."""
+        if piece == self._repeatable:
+            self.ready.append(repeated)
+            return True
+        if not isinstance(piece, bytes) or not piece.endswith(self._repeatable_fields):
+            return False
+        line = _PLAIN_LINE.fullmatch(piece, 0, len(piece) - len(self._repeatable_fields))
+        if line is None or repeated.version != b"HTTP/1.1" or len(piece) > self._limits.max_uri:
+            return False
+        incoming = repeated.twin()
+        incoming.method, incoming.target, incoming.raw_path, query = line.groups()
+        incoming.raw_query = query or b""
+        self.ready.append(incoming)
+        return True
 
     def release(self) -> None:
         """Lets go of the parser, which refers back to this object."""
@@ -171,6 +246,7 @@ class RequestParser:
         incoming.method = parser.get_method()
         incoming.headers = headers
         incoming.fields = fields
+        incoming.route = None
         incoming.keep_alive = parser.should_keep_alive()
         # Without a Connection field only HTTP/1.1 is kept alive, and asking for the version is dear.
         if incoming.keep_alive and b"connection" not in fields:

@@ -6,15 +6,15 @@ of the reactor is held against clients. The same tick renders the `Date` field.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IAddress, IDelayedCall, IProtocolNegotiationFactory, IReactorTime
 from twisted.internet.protocol import ServerFactory
 from twisted.web.http import datetimeToString
 from twisted.web.server import Site
+from zope.interface import implementer
 
-from oxidecast.delivery.hot import HotAnswer, HotRequest, IHotResource
+from oxidecast.delivery.hot import HotAnswer, HotRequest, HotRoute, IHotResource
 from oxidecast.delivery.http import HTTPChannel
 from oxidecast.delivery.http_limits import HTTPLimits
 
@@ -26,23 +26,15 @@ METHODS = {name.encode(): name for name in ("GET", "HEAD", "OPTIONS", "POST", "P
 """The methods that are counted by name; others are a stranger's text, and count as `other`."""
 
 
-@dataclass(frozen=True, slots=True)
-class HotRoute:
-    prefix: bytes
-    resource: IHotResource
-    label: str
-    start: int
-    """Where the resource's own part of the path starts."""
-
-
+@implementer(IProtocolNegotiationFactory)
 class HTTPServerFactory(ServerFactory[HTTPChannel]):
     """Serves `hot_routes` and, for everything else, `site`.
 
     `hot_routes` maps path prefixes such as `b"/api/v1/hls/"` to their resources; the longest that fits is
     asked first. `on_request(route, method, status)` is called once per answer, hot and cold alike, with
     bounded labels: the hot route's prefix, `site` (or what a resource put into `request.route_label`), or
-    `refused`. `admit(request)` sees every request first and may answer it, with a 429 for example; the answer
-    None lets it pass.
+    `refused`. `admit(request)` sees every request before its resource and may answer it, with a 429 for
+    example; the answer None lets it pass.
 
     Over `limits.max_connections` a connection is accepted, told 503 with Retry-After, and closed. Not
     accepting would leave clients and health checks hanging in the kernel's queue without a word, and would
@@ -69,9 +61,9 @@ class HTTPServerFactory(ServerFactory[HTTPChannel]):
         self.stopping = False
         self._on_request = on_request
         self._clock = clock
+        prefixes = sorted(hot_routes, key=len, reverse=True)
         self._routes = tuple(
-            HotRoute(prefix, hot_routes[prefix], prefix.decode("ascii"), len(prefix))
-            for prefix in sorted(hot_routes, key=len, reverse=True)
+            HotRoute(prefix, prefix.decode("ascii"), hot_routes[prefix]) for prefix in prefixes
         )
         self._refused: set[HTTPChannel] = set()
         self._next_tick: IDelayedCall | None = None
@@ -83,6 +75,10 @@ class HTTPServerFactory(ServerFactory[HTTPChannel]):
             return None
         assert addr is not None
         return HTTPChannel(self, addr)
+
+    def acceptableProtocols(self) -> list[bytes]:
+        """For TLS: HTTP/2 costs a media port three times the CPU, so it is not offered."""
+        return [b"http/1.1"]
 
     def stop(self, grace: float) -> Deferred[None]:
         """Ends idle connections now, others after the answer in flight, and all of them after `grace`

@@ -1,7 +1,7 @@
 """RTMP publishers: FLV messages in, access units of a publication out.
 
-The one idea: everything that is RTMP's own ends here. Whole milliseconds become ticks (sound by counting samples), FLV's
-codec records become Tracks, and the rooms above never learn by which protocol a stream came.
+The one idea: everything that is RTMP's own ends here. Whole milliseconds become ticks (sound by counting samples),
+FLV's codec records become Tracks, and the rooms above never learn by which protocol a stream came.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -38,6 +38,9 @@ _MODULES: Mapping[Codec, ModuleType] = {
 _NAL_UNITS = frozenset({Codec.H264, Codec.HEVC})
 _WITHOUT_HEADER = frozenset({Codec.MP3, Codec.AC3})
 """Codecs whose every frame says what it is."""
+
+LONGEST_NAME = 120
+"""Characters of an encoder's name that are kept."""
 
 SLOWEST, FASTEST = 0.01, 1000
 """Frames a second that metadata may claim."""
@@ -76,6 +79,10 @@ class RTMPFeed:
         video = "videocodecid" in values or values.get("hasVideo") is True
         audio = "audiocodecid" in values or values.get("hasAudio") is True
         publication.expect(video, audio)
+        # Most encoders call themselves a Flash encoder in `connect`, and give their own name here.
+        encoder = values.get("encoder")
+        if isinstance(encoder, str) and encoder:
+            publication.named(encoder[:LONGEST_NAME])
         rate = values.get("framerate")
         if isinstance(rate, float) and SLOWEST <= rate <= FASTEST:
             self._frame_rate = Fraction(rate).limit_denominator(1001)
@@ -103,7 +110,9 @@ class RTMPFeed:
         if not isinstance(tag.codec, Codec) or tag.codec not in _MODULES:
             self._not_carried(publication, "audio", tag.codec)
         elif tag.kind is Kind.SEQUENCE_HEADER:
-            self._announce(publication, _MODULES[tag.codec].track(tag.payload, AUDIO_ID))
+            # FFmpeg sends an empty one for codecs that have none.
+            if tag.codec not in _WITHOUT_HEADER:
+                self._announce(publication, _MODULES[tag.codec].track(tag.payload, AUDIO_ID))
         elif tag.kind is Kind.FRAMES and tag.payload:
             if tag.codec in _WITHOUT_HEADER:
                 self._announce(publication, _MODULES[tag.codec].track(tag.payload, AUDIO_ID))

@@ -1,7 +1,7 @@
 """The RTMP port: sockets, time and limits around the sans-IO session, and two gates to the rooms above.
 
-The one idea: publishing and playing share a port but not a room. Whoever takes publishers sets `publish_gate`, and gets a
-connection that already shook hands, said `connect` and named a key; the port never knows what becomes of it.
+The one idea: publishing and playing share a port but not a room. Whoever takes publishers sets `publish_gate`, and
+gets a connection that already shook hands, said `connect` and named a key; the port never knows what becomes of it.
 """
 
 from collections import Counter
@@ -42,6 +42,10 @@ from oxidecast.settings.errors import StartError
 FAREWELL = 5.0
 """Seconds that a refused peer has to read why, before its connection is aborted."""
 
+EARLY_BYTES = 512 * 1024
+"""What a peer may send before it publishes: a handshake is 3 KiB and a few commands are less. Parsing the worst bytes
+costs over a second for each MiB, which only who has a key may take."""
+
 
 class IMediaSink(Interface):
     """What a gate gives for a publisher it lets in: the messages of its stream, as they come."""
@@ -76,6 +80,7 @@ class RTMPConnection(Protocol):
         self.encoder = ""
         """What the peer calls itself."""
         self.bytes_received = 0
+        self._allowance = EARLY_BYTES
         self._port = port
         self._settings = port.settings
         self._clock = port.clock
@@ -100,7 +105,12 @@ class RTMPConnection(Protocol):
     def dataReceived(self, data: bytes) -> None:
         self.bytes_received += len(data)
         self._last_bytes = self._clock.seconds()
-        self._receive(data)
+        if self._over:
+            return
+        if self._sink is None and self.bytes_received > self._allowance:
+            self._farewell(f"more than {EARLY_BYTES} bytes without publishing")
+        else:
+            self._receive(data)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._over = True
@@ -179,6 +189,7 @@ class RTMPConnection(Protocol):
             self._decide(self._play(event))
         elif isinstance(event, PublishStopped):
             self._stop_sink("it stopped publishing")
+            self._allowance = self.bytes_received + EARLY_BYTES
             self._limit(self._settings.publish_timeout, "publishing again")
         return not self._over
 

@@ -8,6 +8,6 @@ class StartError(Exception):
 class SettingsError(StartError):
     """The server cannot start with these settings.
 
-    The sentence says where (file or variable), which key, what was expected. It never holds the text of a value, because
-    a value may be a secret.
+    The sentence says where (file or variable), which key, what was expected. It never holds the text of a value,
+    because a value may be a secret.
     """

@@ -108,14 +108,15 @@ class RawSettings:
         """Everything read so far. Raises SettingsError for sections and variables that nobody asked for."""
         for name in self._tables:
             if name not in self._sections:
-                known = [f"[{section}]" for section in self._sections]
+                known = {section: f"[{section}]" for section in self._sections}
                 raise SettingsError(
-                    f"{self._file}: [{_dotted(name)}] is not a known section{_hint(f'[{name}]', known)}."
+                    f"{self._file}: [{_dotted(name)}] is not a known section{_hint(name, known)}."
                 )
         for variable in sorted(self._environ):
             if variable not in self._claimed and variable not in ALIASES.values():
                 hint = _hint(
-                    variable, list(self._claimed), KNOWN_KEYS_NAMED if len(self._claimed) < 10 else 0
+                    variable.removeprefix(PREFIX),
+                    {name.removeprefix(PREFIX): name for name in self._claimed},
                 )
                 raise SettingsError(f"{_printable(variable)} is not a known setting{hint}.")
         return Settings(self._sections)
@@ -210,7 +211,7 @@ def _convert(name: str, table: dict[str, Any], struct: type[S], origins: _Origin
     if unknown is not None:
         path, known = unknown
         parent = path[:-1]
-        hint = _hint(_dotted(name, *path), [_dotted(name, *parent, key) for key in known])
+        hint = _hint(str(path[-1]), {key: _dotted(name, *parent, key) for key in known})
         refuse(path, f"is not a known setting{hint}")
     for path, value in _leaves(table):
         if not _is_plain(value):
@@ -308,12 +309,14 @@ def _kind(value: object) -> str:
     return "a date or time"
 
 
-def _hint(wrong: str, known: list[str], listed: int = KNOWN_KEYS_NAMED) -> str:
-    near = difflib.get_close_matches(wrong[:200], known, 1, 0.6)
+def _hint(wrong: str, known: Mapping[str, str]) -> str:
+    """The known word nearest to `wrong`, else all of them if they are few; `known` maps them to how they
+    look."""
+    near = difflib.get_close_matches(wrong[:100], known, 1, 0.6)
     if near:
-        return f"; the nearest is {near[0]}"
-    if 0 < len(known) <= listed:
-        return f"; known are {', '.join(known)}"
+        return f"; the nearest is {known[near[0]]}"
+    if 0 < len(known) <= KNOWN_KEYS_NAMED:
+        return f"; known are {', '.join(known.values())}"
     return ""
 
 

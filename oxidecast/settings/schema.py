@@ -5,6 +5,7 @@ Everything is read from `msgspec.inspect`, so that a plugin's section is describ
 
 import re
 from collections.abc import Iterator
+from functools import cache
 from typing import NamedTuple
 
 import msgspec
@@ -22,9 +23,10 @@ class Variable(NamedTuple):
     type: mi.Type
 
 
-def variables(section: str, struct: type[msgspec.Struct]) -> list[Variable]:
+@cache
+def variables(section: str, struct: type[msgspec.Struct]) -> tuple[Variable, ...]:
     """All variables of a section: a table before the keys inside it, so that the narrower one comes last."""
-    return list(_variables((section,), _struct(struct), ()))
+    return tuple(_variables((section,), section_type(struct), ()))
 
 
 def _variables(words: tuple[str, ...], struct: mi.StructType, path: tuple[str, ...]) -> Iterator[Variable]:
@@ -74,8 +76,12 @@ def type_at(expected: mi.Type, path: Path) -> mi.Type | None:
     return expected
 
 
-def section_type(struct: type[msgspec.Struct]) -> mi.Type:
-    return mi.type_info(struct)
+@cache
+def section_type(struct: type[msgspec.Struct]) -> mi.StructType:
+    info = mi.type_info(struct)
+    if not isinstance(info, mi.StructType):
+        raise TypeError(f"{struct.__name__} is not a msgspec Struct")
+    return info
 
 
 def alternatives(expected: mi.Type) -> list[mi.Type]:
@@ -148,10 +154,3 @@ def _item(expected: mi.Type, index: int) -> mi.Type | None:
             case mi.TupleType(item_types=items) if index < len(items):
                 return items[index]
     return None
-
-
-def _struct(struct: type[msgspec.Struct]) -> mi.StructType:
-    info = mi.type_info(struct)
-    if not isinstance(info, mi.StructType):
-        raise TypeError(f"{struct.__name__} is not a msgspec Struct")
-    return info

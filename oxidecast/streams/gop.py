@@ -1,7 +1,7 @@
 """The packets since the last keyframe, so that a new subscriber starts at once with a picture.
 
-The one idea: the cache is only ever whole. When a group of pictures outgrows a bound it is given up, and new subscribers
-wait for the next keyframe instead of getting half of one.
+The one idea: the cache is only ever whole. When a group of pictures outgrows a bound it is given up, and new
+subscribers wait for the next keyframe instead of getting half of one.
 """
 
 from oxidecast.media import TICKS, Packet

@@ -82,6 +82,9 @@ class Publication:
         if video or audio:
             self._expected = frozenset(kind for kind, there in ((True, video), (False, audio)) if there)
 
+    def named(self, encoder: str) -> None:
+        self.encoder = encoder
+
     def track(self, track: Track) -> None:
         known = self._tracks.get(track.id)
         if not self._open or known == track:
@@ -92,7 +95,7 @@ class Publication:
                 f"the {'picture' if track.is_video else 'sound'} {'changed' if known else 'appeared'}"
             )
         elif track.is_video or known is not None:
-            # What was held before the picture was known, or has another configuration, cannot be the beginning any more.
+            # What was held before the picture was known, or has another configuration, is no beginning any more.
             self._drop_held()
 
     def packet(

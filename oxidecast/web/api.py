@@ -1,8 +1,8 @@
 """The HTTP API's frame: routes, the envelope, and what goes wrong said in one way.
 
 The one idea: a handler is an `async` function from a `Call` to data. It raises `ApiError` for everything it will not
-do; whatever else it raises becomes a 500 that tells the client nothing. Every answer has the envelope of the contract:
-`{"success", "data", "error", "code", "timestamp"}`.
+do; whatever else it raises becomes a 500 that tells the client nothing. Every answer has the envelope of the
+contract: `{"success", "data", "error", "code", "timestamp"}`.
 """
 
 import re

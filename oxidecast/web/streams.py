@@ -140,12 +140,12 @@ class StreamRoutes:
 
     async def url(self, call: Call) -> dict[str, Any]:
         kind = call.query("connection_type") or "hls"
-        if kind not in CONNECTION_TYPES:
-            known = f"expected one of {', '.join(CONNECTION_TYPES)}"
-            raise ApiError(422, "invalid", f"connection_type: {known}.", fields={"connection_type": known})
         info = await self._visible(call)
-        stream = self._hub.streams.get(info.id)
-        url = self._urls(call, stream).get(kind) if stream is not None else None
+        urls = self._urls(call, self._hub.streams.get(info.id))
+        url = urls.get(kind)
+        if url is None and kind not in CONNECTION_TYPES:
+            known = f"expected one of {', '.join(dict.fromkeys((*CONNECTION_TYPES, *urls)))}"
+            raise ApiError(422, "invalid", f"connection_type: {known}.", fields={"connection_type": known})
         if url is None:
             raise ApiError(
                 404, "not_live", f"This stream cannot be watched by {kind} now.", [("Retry-After", "2")]

@@ -22,6 +22,8 @@ from oxidecast.web.pages import pages
 AVC, HEVC, AAC = "avc1.42c01e", "hvc1.1.6.L93.B0", "mp4a.40.2"
 WINDOW = 5
 TOKEN = "open-sesame"
+LENGTH = 12
+"""Seconds of each recording."""
 
 VIDEO = "-c:v libx264 -preset ultrafast -profile:v baseline -level 3.0 -pix_fmt yuv420p -g 30 -b:v 600k"
 SOUND = "-c:a aac -b:a 96k -ar 48000 -ac 2"
@@ -47,10 +49,15 @@ def make_media(directory: Path) -> None:
         subprocess.run(command, cwd=target, check=True, timeout=60)
 
     tone = ["-f", "lavfi", "-i", "sine=440:r=48000"]
-    for name, size, seconds in (("large", "640x360", 24), ("small", "426x240", 12)):
+    for name, size in (("large", "640x360"), ("small", "426x240")):
         picture = ["-f", "lavfi", "-i", f"testsrc2=s={size}:r=30"]
-        record(name, [*picture, *tone, "-t", str(seconds)], f"{VIDEO} {SOUND}")
-    record("sound", [*tone, "-t", "24"], SOUND)
+        record(name, [*picture, *tone, "-t", str(LENGTH)], f"{VIDEO} {SOUND}")
+    record("sound", [*tone, "-t", str(LENGTH)], SOUND)
+
+
+def endless(recording: str) -> list[tuple[str, int, float]]:
+    """Longer than any test: the recording over and over, as if its encoder were restarted each time."""
+    return [(recording, LENGTH - 1, 0.0)] * 30
 
 
 @dataclass(frozen=True)
@@ -83,7 +90,7 @@ class Channel:
     started: float | None = None
 
     def timeline(self, rendition: str) -> list[Segment]:
-        script = self.script if rendition == "source" else [(rendition, 22, 0.0)]
+        script = self.script if rendition == "source" else endless(rendition)
         segments: list[Segment] = []
         now = 0.0 - WINDOW
         for media, count, silence in script:
@@ -183,7 +190,7 @@ def channels() -> dict[str, Channel]:
         Channel(
             "show",
             "The evening show <b>live</b> & in colour",
-            [("large", 24, 0.0)],
+            endless("large"),
             [PICTURE, SPEECH],
             {"source": BOTH},
             details={
@@ -198,23 +205,23 @@ def channels() -> dict[str, Channel]:
         Channel(
             "switch",
             "Two cameras",
-            [("large", 9, 0.0), ("small", 12, 3.0)],
+            [("large", 6, 0.0), ("small", 12, 3.5)],
             [PICTURE, SPEECH],
             {"source": BOTH},
         ),
         Channel(
             "ending",
             "A short talk",
-            [("small", 8, 0.0)],
+            [("small", 6, 0.0)],
             [PICTURE, SPEECH],
             {"source": BOTH},
             ends=True,
-            returns_after=4.0,
+            returns_after=3.0,
         ),
         Channel(
             "hevc",
             "Drone over the fjord",
-            [("large", 24, 0.0)],
+            endless("large"),
             [video("hevc", HEVC, 3840, 2160), SPEECH],
             {"source": f"{HEVC},{AAC}"},
             details={"category": "Nature", "viewer_count": 37},
@@ -222,26 +229,26 @@ def channels() -> dict[str, Channel]:
         Channel(
             "hevc-sound",
             "Concert in 4K",
-            [("large", 24, 0.0)],
+            endless("large"),
             [video("hevc", HEVC, 3840, 2160), SPEECH],
             {"source": f"{HEVC},{AAC}", "sound": AAC},
         ),
         Channel(
             "radio",
             "Night radio",
-            [("sound", 22, 0.0)],
+            endless("sound"),
             [SPEECH],
             {"source": AAC},
             details={"viewer_count": 1},
         ),
         Channel("quiet", "Sunday service", [("large", 1, 0.0)], [], {"source": BOTH}, live=False),
         Channel(
-            "secret", "Board meeting", [("large", 24, 0.0)], [PICTURE, SPEECH], {"source": BOTH}, private=True
+            "secret", "Board meeting", endless("large"), [PICTURE, SPEECH], {"source": BOTH}, private=True
         ),
     ]
     for channel in every:
         if not channel.script:
-            channel.script = [(next(iter(channel.codecs)), 22, 0.0)]
+            channel.script = endless("large")
     return {channel.name: channel for channel in every}
 
 

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
@@ -20,6 +20,7 @@ from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 import imageio_ffmpeg
+from twisted.trial.unittest import TestCase
 
 T = TypeVar("T")
 
@@ -100,16 +101,20 @@ class Server(Program):
         self.folder = folder
         self.http, self.rtmp = free_port(), free_port()
         self.environ = {
-            **os.environ,
+            # A setting of whoever runs the tests is none of this server's.
+            **{name: value for name, value in os.environ.items() if not name.startswith("OXIDECAST_")},
             "PYTHONPATH": str(ROOT),
             "OXIDECAST_SERVER_HOST": "127.0.0.1",
             "OXIDECAST_SERVER_PORT": str(self.http),
             "OXIDECAST_RTMP_BIND_ADDRESS": f"127.0.0.1:{self.rtmp}",
             "OXIDECAST_DATA_DIR": str(folder / "data"),
+            "OXIDECAST_LOGGING_LEVEL": "debug",
             **(settings or {}),
         }
         self._arguments = arguments
         self._token = ""
+        self.secrets: set[str] = set()
+        """Keys, passwords and tokens that this run knows of: none may be found in the log."""
         self._start()
 
     def _start(self) -> None:
@@ -131,6 +136,18 @@ class Server(Program):
         self.stop(number)
         self._token = ""
         self._start()
+
+    def assert_clean(self) -> None:
+        """The log holds no traceback, and no secret."""
+        output = self.output
+        assert "Traceback" not in output, output
+        for secret in self.secrets:
+            assert secret not in output, f"a secret is in the log: {output}"
+
+    def metric(self, name: str) -> float:
+        """A figure without labels from /metrics."""
+        text = self.get("/metrics")[1].decode()
+        return float(next(line for line in text.splitlines() if line.startswith(f"{name} ")).split()[1])
 
     @property
     def url(self) -> str:
@@ -185,12 +202,14 @@ class Server(Program):
             status, answer = self.call("POST", "/auth/login", {"username": "admin", "password": password})
             assert status == 200, answer
             self._token = answer["data"]["access_token"]
+            self.secrets |= {password, self._token, answer["data"]["refresh_token"]}
         return self._token
 
     def new_stream(self, title: str, **more: Any) -> tuple[str, str]:
         """A new stream: (public name, key)."""
         status, answer = self.call("POST", "/streams", {"title": title, **more}, self.admin)
         assert status == 201, answer
+        self.secrets.add(answer["data"]["stream_key"])
         return answer["data"]["name"], answer["data"]["stream_key"]
 
     def stream(self, name: str) -> dict[str, Any]:
@@ -203,9 +222,9 @@ class Server(Program):
     def wait_live(self, name: str, seconds: float = 15) -> dict[str, Any]:
         """The stream, once it is live and HLS has a first segment."""
         until(lambda: self.stream(name)["state"] == "live", seconds, f"{name} is live")
-        until(
-            lambda: self.get(f"/api/v1/hls/{name}/playlist.m3u8")[0] == 200, seconds, f"{name} has a playlist"
-        )
+        # A private stream's, too: its owner asks.
+        playlist = f"/api/v1/hls/{name}/playlist.m3u8?token={self.admin}"
+        until(lambda: self.get(playlist)[0] == 200, seconds, f"{name} has a playlist")
         return self.stream(name)
 
     def get(self, path: str) -> tuple[int, bytes]:
@@ -237,7 +256,32 @@ def server(*arguments: str, settings: Mapping[str, str] | None = None) -> Iterat
             yield running
             if running.process.poll() is None:
                 running.stop()
-        assert "Traceback" not in running.output, running.output
+        running.assert_clean()
+
+
+class ServerCase(TestCase):
+    """Tests that share one server, each with streams of its own."""
+
+    settings: Mapping[str, str] = {}
+    server: Server
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        super().setUpClass()
+        cls._stack = ExitStack()
+        cls.server = cls._stack.enter_context(server(settings=cls.settings))
+
+    @classmethod
+    def tearDownClass(cls) -> None:
+        cls._stack.close()
+        super().tearDownClass()
+
+    def assert_near(self, found: float, expected: float, delta: float, what: object = "") -> None:
+        assert abs(found - expected) <= delta, f"{found} is not {expected} within {delta}: {what}"
+
+    def log(self, name: str) -> Path:
+        """A new file for a program's output."""
+        return self.server.folder / f"{name}-{self.id().rpartition('.')[2]}-{time.monotonic_ns()}.log"
 
 
 def publish(
@@ -264,9 +308,9 @@ def publish(
         coders += ["-c:v", *video, "-g", str(gop), "-pix_fmt", "yuv420p"]
     if audio is not None:
         coders += ["-c:a", *audio]
-    # A pipe that ffmpeg 5 hangs on must not outlive the test run.
+    # setpriv becomes ffmpeg, so that a signal meets ffmpeg itself, and ends it if the test run is killed.
     return Program(
-        ["timeout", "-k", "2", str(seconds + 30), ffmpeg, "-hide_banner", "-loglevel", "warning", "-nostdin"]
+        ["setpriv", "--pdeathsig", "KILL", ffmpeg, "-hide_banner", "-loglevel", "warning", "-nostdin"]
         + [*inputs, *coders, "-t", str(seconds), *more, "-f", "flv", url],
         log,
     )

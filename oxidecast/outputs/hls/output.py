@@ -33,8 +33,8 @@ from oxidecast.outputs.hls.sessions import Sessions
 from oxidecast.outputs.hls.settings import HlsSettings
 
 LINGER = 60.0
-"""Seconds for which an ended stream's playlist (with EXT-X-ENDLIST) and segments can still be read: the slowest viewer is
-a few target durations behind."""
+"""Seconds for which an ended stream's playlist (with EXT-X-ENDLIST) and segments can still be read: the slowest
+viewer is a few target durations behind."""
 
 FIRST_SEGMENT = 8.0
 """Seconds for which a request for the playlist of a stream that just started waits for its first segment: players give

@@ -23,7 +23,8 @@ LEAST = 3
 players (RFC 8216, 6.2.2)."""
 
 KEPT = 2
-"""Segments are kept for so many playlist lengths: a player may ask for one it read of a moment ago (RFC 8216, 6.2.2)."""
+"""Segments are kept for so many playlist lengths: a player may ask for one it read of a moment ago (RFC 8216,
+6.2.2)."""
 
 BANDWIDTH_WINDOW = 30
 """Segments over which AVERAGE-BANDWIDTH is measured."""

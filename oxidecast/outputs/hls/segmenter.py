@@ -15,6 +15,10 @@ LONGEST = 2
 """A segment grows to at most this many times `segment_duration`: an encoder that sends a keyframe every 8 or 10 seconds
 (the default of several) would otherwise cost every viewer as much delay, three times over."""
 
+EARLY = TICKS // 20
+"""A keyframe that comes up to 50 ms before `segment_duration` is over still ends the segment: stamps in whole
+milliseconds and encoders that jitter would else make every other segment twice as long."""
+
 PAUSE = 1 * TICKS
 """How far sound may be ahead of pictures, beyond the longest segment, before the pictures count as paused: tracks of live
 streams are interleaved well within a second."""
@@ -25,7 +29,8 @@ ROUNDING = 0.4
 
 
 class Run:
-    """The packets of one segment: `start` and `duration` in ticks, of the track that leads (video when there is one)."""
+    """The packets of one segment: `start` and `duration` in ticks, of the track that leads (video when there is
+    one)."""
 
     __slots__ = ("after_gap", "duration", "independent", "packets", "size", "start")
 
@@ -119,7 +124,7 @@ class Segmenter:
             self._run.after_gap = True
             return self._end(run, self._known_end(run))
         full = run.size + len(packet.payload) > self._max_bytes
-        if age > 0 and (full or (packet.keyframe and age >= self._wanted) or age + packet.duration > limit):
+        if age > 0 and (full or (packet.keyframe and age >= self._wanted - EARLY) or age + packet.duration > limit):
             self._run = Run(packet.dts, packet.keyframe)
             return self._end(run, packet.dts)
         return None

@@ -1,11 +1,10 @@
 """Who watches by HLS, told from polling.
 
-The one idea: a session is a token that proves itself (a random part and a keyed hash over it and the stream), so nothing
-is remembered for an address that was only looked up, sessions outlive a restart of the server, and a private stream's
-token is checked once, where playback starts.
+The one idea: a session is a token that proves itself (a random part and a keyed hash over it and the stream), so
+nothing is remembered for an address that was only looked up, sessions outlive a restart of the server, and a private
+stream's token is checked once, where playback starts.
 """
 
-import hashlib
 import hmac
 import secrets
 from collections.abc import Callable
@@ -13,14 +12,15 @@ from collections.abc import Callable
 from oxidecast.interfaces import IStream, IViewer
 
 LEFT_AFTER = 30.0
-"""Seconds without a playlist request after which a viewer has left: longer than any pause between two polls of a playlist
-with the longest segments, also over a bad network."""
+"""Seconds without a playlist request after which a viewer has left: longer than any pause between two polls of a
+playlist with the longest segments, also over a bad network."""
 
 MOST = 100_000
-"""Sessions that are counted at once; beyond it viewers are served uncounted. 10,000 viewers are the goal of one process."""
+"""Sessions that are counted at once; beyond it viewers are served uncounted. 10,000 viewers are the goal of one
+process."""
 
 _RANDOM = 9
-_PROOF = 12
+_PROOF = 16
 
 
 class Sessions:
@@ -69,5 +69,4 @@ class Sessions:
         self._viewers.clear()
 
     def _proof(self, random: str) -> str:
-        mac = hmac.digest(self._secret, f"{self._stream.id}/{random}".encode(), "sha256")
-        return hashlib.sha256(mac).hexdigest()[:_PROOF]
+        return hmac.digest(self._secret, f"{self._stream.id}/{random}".encode(), "sha256").hex()[:_PROOF]

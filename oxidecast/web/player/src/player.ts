@@ -31,7 +31,7 @@ export interface Stats {
 
 /** How often the API is asked while a stream plays, and while one is awaited. */
 const POLL_LIVE = 10_000;
-const POLL_OFFLINE = 3_000;
+const POLL_OFFLINE = 2_500;
 /** A dry buffer shows its spinner after this: shorter ones are seen as a hitch anyway. */
 const STALL = 400;
 /** After this without a frame while the playlist moves on, start over; with a silent playlist, wait for longer. */

@@ -93,7 +93,7 @@ export class Screen {
 
   private note(): string {
     const { player } = this;
-    if (player.state === "waiting" && player.engine !== null) return "The broadcaster's signal dropped. Waiting for it to come back.";
+    if (player.state === "waiting" && player.engine !== null) return "The signal dropped. Waiting for it to come back.";
     const video = player.lost.find((track) => track.kind === "video");
     if (video !== undefined && player.engine !== null) {
       return `Sound only: this browser cannot play ${codecName(video.codec_string)} (${video.codec_string}).`;

@@ -15,6 +15,7 @@ function describe({ stream, name, token, state, video }: Player): void {
   setText(find("title"), title);
   document.title = `${title} · OxideCast`;
   if (stream === null) return;
+  find("share").hidden = false;
   const size = video.videoHeight > 0 ? `${Math.min(video.videoWidth, video.videoHeight)}p` : pictureSize(stream.tracks);
   const live = stream.is_live && state !== "ended";
   const facts = live

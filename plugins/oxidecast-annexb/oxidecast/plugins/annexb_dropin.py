@@ -1,0 +1,6 @@
+from oxidecast_annexb import AnnexBOutput, AnnexBSettings
+
+from oxidecast.interfaces import IOutput
+from oxidecast.registry import Plugin
+
+annexb = Plugin("annexb", IOutput, AnnexBOutput, AnnexBSettings)

@@ -1,0 +1,203 @@
+"""Logging in and staying logged in."""
+
+from collections.abc import Coroutine
+from typing import Any
+
+from argon2 import PasswordHasher
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+
+from oxidecast.accounts import (
+    AccountError,
+    Accounts,
+    BadCredentials,
+    InvalidAccount,
+    InvalidToken,
+    LoginThrottle,
+    Passwords,
+    Tokens,
+    TooManyAttempts,
+)
+from oxidecast.accounts.accounts import Login
+from oxidecast.database import Conflict, DatabaseUnavailable
+from tests.accounts.support import PASSWORD, SECRET, AccountsCase
+from tests.database.support import START
+
+HOME = "192.0.2.1"
+
+
+class AccountsTest(AccountsCase):
+    async def setUp(self) -> None:  # type: ignore[override]
+        await super().setUp()
+        self.accounts = self.made(self.passwords)
+        self.ada = await self.accounts.create("ada", PASSWORD, "streamer")
+
+    def made(self, passwords: Passwords) -> Accounts:
+        return Accounts(
+            self.database,
+            self.clock,
+            passwords,
+            Tokens(SECRET, self.clock, 3600.0),
+            LoginThrottle(self.clock, 3, 10.0),
+            86_400.0,
+        )
+
+    async def login(self) -> Login:
+        return await self.accounts.login("ada", PASSWORD, HOME)
+
+    async def refused(self, call: Coroutine[Any, Any, Any], kind: type[Exception]) -> Any:
+        return await self.assertFailure(Deferred.fromCoroutine(call), kind)
+
+
+class LoggingIn(AccountsTest):
+    async def test_it_gives_tokens_and_the_user(self) -> None:
+        login = await self.login()
+        self.assertEqual((login.user, login.expires_in), (self.ada, 3600))
+        self.assertEqual((await self.accounts.bearer(login.access_token)).username, "ada")
+
+    async def test_it_is_dated(self) -> None:
+        await self.login()
+        user = await self.accounts.users.by_id(self.ada.id)
+        assert user is not None
+        self.assertEqual(user.last_login_at, START)
+
+    async def test_the_name_is_read_in_any_case(self) -> None:
+        await self.accounts.login("ADA", PASSWORD, HOME)
+
+    async def test_all_failures_look_the_same(self) -> None:
+        await self.accounts.create("bob", PASSWORD)
+        await self.accounts.set_disabled((await self.accounts.login("bob", PASSWORD, HOME)).user.id, True)
+        answers = set()
+        for username, password in (("ada", "wrong"), ("eve", PASSWORD), ("bob", PASSWORD), ("\0'", "\ud800")):
+            error = await self.refused(self.accounts.login(username, password, HOME), BadCredentials)
+            answers.add((str(error), error.code))
+        self.assertEqual(len(answers), 1)
+
+    async def test_too_many_failures_wait(self) -> None:
+        for _ in range(3):
+            await self.refused(self.accounts.login("ada", "wrong", HOME), BadCredentials)
+        error = await self.refused(self.login(), TooManyAttempts)
+        self.assertEqual(error.retry_after, 10)
+        await self.accounts.login("ada", PASSWORD, "192.0.2.2")
+
+    async def test_many_logins_that_succeed_do_not_wait(self) -> None:
+        for _ in range(8):
+            await self.login()
+
+    async def test_a_hash_with_old_costs_is_renewed(self) -> None:
+        stronger = Passwords(reactor, self.threads, PasswordHasher(2, 64, 1))
+        await self.made(stronger).login("ada", PASSWORD, HOME)
+        user = await self.accounts.users.by_id(self.ada.id)
+        assert user is not None
+        self.assertFalse(stronger.is_outdated(user.password_hash))
+
+    async def test_a_login_is_not_shown(self) -> None:
+        login = await self.login()
+        self.assertNotIn(login.refresh_token, repr(login))
+        self.assertNotIn(login.access_token, repr(login))
+
+    async def test_without_a_database_it_says_so(self) -> None:
+        await self.database.close()
+        await self.refused(self.login(), DatabaseUnavailable)
+
+
+class Refreshing(AccountsTest):
+    async def test_it_gives_new_tokens(self) -> None:
+        first = await self.login()
+        second = await self.accounts.refresh(first.refresh_token)
+        self.assertNotEqual(first.refresh_token, second.refresh_token)
+        self.assertEqual((await self.accounts.bearer(second.access_token)).id, self.ada.id)
+        await self.accounts.refresh(second.refresh_token)
+
+    async def test_a_used_token_ends_its_login(self) -> None:
+        first = await self.login()
+        second = await self.accounts.refresh(first.refresh_token)
+        await self.refused(self.accounts.refresh(first.refresh_token), InvalidToken)
+        await self.refused(self.accounts.refresh(second.refresh_token), InvalidToken)
+
+    async def test_other_logins_of_the_user_stay(self) -> None:
+        other, first = await self.login(), await self.login()
+        await self.accounts.refresh(first.refresh_token)
+        await self.refused(self.accounts.refresh(first.refresh_token), InvalidToken)
+        await self.accounts.refresh(other.refresh_token)
+
+    async def test_an_old_token_has_expired(self) -> None:
+        login = await self.login()
+        self.clock.advance(86_400)
+        error = await self.refused(self.accounts.refresh(login.refresh_token), InvalidToken)
+        self.assertEqual(error.code, "token_expired")
+
+    async def test_using_it_lengthens_a_login(self) -> None:
+        login = await self.login()
+        for _ in range(3):
+            self.clock.advance(80_000)
+            login = await self.accounts.refresh(login.refresh_token)
+
+    async def test_an_access_token_is_no_refresh_token(self) -> None:
+        login = await self.login()
+        await self.refused(self.accounts.refresh(login.access_token), InvalidToken)
+        await self.refused(self.accounts.bearer(login.refresh_token), InvalidToken)
+
+    async def test_anything_else_is_refused(self) -> None:
+        for token in ("", "x", "x" * 100_000, "\ud800", "\0"):
+            await self.refused(self.accounts.refresh(token), InvalidToken)
+
+    async def test_logout_ends_it_and_may_be_repeated(self) -> None:
+        login = await self.login()
+        for _ in range(2):
+            await self.accounts.logout(login.refresh_token)
+        await self.accounts.logout("unknown")
+        await self.refused(self.accounts.refresh(login.refresh_token), InvalidToken)
+
+    async def test_expired_tokens_do_not_pile_up(self) -> None:
+        for _ in range(5):
+            await self.login()
+            self.clock.advance(86_400)
+        await self.login()
+        rows = await self.database.query("SELECT count(*) AS n FROM refresh_tokens")
+        self.assertEqual(rows[0]["n"], 1)
+
+    async def test_no_token_is_in_the_database(self) -> None:
+        login = await self.login()
+        rows = await self.database.query("SELECT * FROM refresh_tokens")
+        self.assertNotIn(login.refresh_token, str(rows))
+
+
+class Changing(AccountsTest):
+    async def test_a_new_password_ends_all_logins(self) -> None:
+        login = await self.login()
+        self.assertTrue(await self.accounts.set_password(self.ada.id, "another password"))
+        await self.refused(self.accounts.refresh(login.refresh_token), InvalidToken)
+        await self.refused(self.login(), BadCredentials)
+        await self.accounts.login("ada", "another password", HOME)
+
+    async def test_a_disabled_account_is_out_at_once(self) -> None:
+        login = await self.login()
+        await self.accounts.set_disabled(self.ada.id, True)
+        await self.refused(self.accounts.bearer(login.access_token), InvalidToken)
+        await self.refused(self.accounts.refresh(login.refresh_token), InvalidToken)
+
+    async def test_an_enabled_one_logs_in_again(self) -> None:
+        await self.accounts.set_disabled(self.ada.id, True)
+        await self.accounts.set_disabled(self.ada.id, False)
+        await self.login()
+
+    async def test_an_unknown_account_is_said_so(self) -> None:
+        self.assertFalse(await self.accounts.set_password("x", PASSWORD))
+        self.assertFalse(await self.accounts.set_disabled("x", True))
+
+    async def test_a_taken_name_is_a_conflict(self) -> None:
+        await self.refused(self.accounts.create("Ada", PASSWORD), Conflict)
+
+    async def test_fields_have_rules(self) -> None:
+        for username, password, email, field in (
+            ("ab", PASSWORD, None, "username"),
+            ("a" * 51, PASSWORD, None, "username"),
+            ("a b c", PASSWORD, None, "username"),
+            ("adà", PASSWORD, None, "username"),
+            ("bob", "1234567", None, "password"),
+            ("bob", PASSWORD, "bob", "email"),
+        ):
+            error = await self.refused(self.accounts.create(username, password, email=email), InvalidAccount)
+            self.assertEqual(error.field, field)
+            self.assertIsInstance(error, AccountError)

@@ -1,0 +1,137 @@
+"""Who may publish, and what goes on when the database does not."""
+
+from twisted.internet.defer import Deferred
+
+from oxidecast.accounts import KeyAuthenticator, OpenAuthenticator, PublishKeys, PublishRefused
+from oxidecast.accounts.authenticator import CACHE_LIFETIME
+from oxidecast.database.streams import StreamChange, Streams
+from oxidecast.database.users import Users
+from tests.accounts.support import AccountsCase
+
+
+class AuthenticatorCase(AccountsCase):
+    async def setUp(self) -> None:  # type: ignore[override]
+        await super().setUp()
+        self.keys = PublishKeys(self.database, self.clock, self.safe)
+        self.streams = Streams(self.database, self.clock)
+        self.owner = await self.someone()
+        self.stream = await self.streams.create(self.owner.id, "Birds")
+        self.key = await self.keys.create(self.stream.id)
+        self.authenticator = KeyAuthenticator(self.database, self.clock, self.safe, cached_keys=3)
+
+    async def assertRefused(self, code: str, key: str | None = None) -> None:
+        answer = self.authenticator.authenticate_publish(key if key is not None else self.key.text)
+        error = await self.assertFailure(Deferred.fromCoroutine(answer), PublishRefused)
+        self.assertEqual(error.code, code)
+
+
+class Keys(AuthenticatorCase):
+    async def test_a_key_gives_its_stream(self) -> None:
+        grant = await self.authenticator.authenticate_publish(self.key.text)
+        self.assertEqual((grant.stream, grant.key_id), (self.stream, self.key.id))
+
+    async def test_a_wrong_key_is_refused(self) -> None:
+        for key in ("", "birds", self.stream.id, self.safe.new(), "x" * 10_000, "'; DROP TABLE users"):
+            await self.assertRefused("unknown_key", key)
+
+    async def test_a_refusal_does_not_quote_the_key(self) -> None:
+        wrong = self.safe.new()
+        answer = Deferred.fromCoroutine(self.authenticator.authenticate_publish(wrong))
+        error = await self.assertFailure(answer, PublishRefused)
+        self.assertNotIn(wrong, str(error))
+
+    async def test_a_revoked_key_is_refused_at_once(self) -> None:
+        await self.authenticator.authenticate_publish(self.key.text)
+        await self.keys.revoke(self.stream.id, self.key.id)
+        await self.assertRefused("unknown_key")
+
+    async def test_an_expired_key_is_refused(self) -> None:
+        await self.keys.rotate(self.stream.id)
+        await self.assertRefused("unknown_key")
+
+    async def test_a_stopped_stream_says_so(self) -> None:
+        await self.streams.update(self.stream.id, StreamChange(accepts_publishing=False))
+        await self.assertRefused("stream_stopped")
+
+    async def test_a_disabled_owner_is_said_so(self) -> None:
+        await Users(self.database, self.clock).set_disabled(self.owner.id, True)
+        await self.assertRefused("account_disabled")
+
+    async def test_the_use_of_a_key_is_noted(self) -> None:
+        await self.authenticator.authenticate_publish(self.key.text, "192.0.2.1")
+        await self.database.close()
+        self.database = self.opened()
+        [key] = await PublishKeys(self.database, self.clock, self.safe).all(self.stream.id)
+        self.assertEqual(key.last_used_from, "192.0.2.1")
+
+
+class DatabaseAway(AuthenticatorCase):
+    async def lose(self, *used: str) -> None:
+        for key in used:
+            await self.authenticator.authenticate_publish(key)
+        await self.database.close()
+
+    async def test_a_key_used_before_still_publishes(self) -> None:
+        await self.lose(self.key.text)
+        grant = await self.authenticator.authenticate_publish(self.key.text)
+        self.assertEqual(grant.stream, self.stream)
+
+    async def test_an_unknown_key_cannot_be_checked(self) -> None:
+        await self.lose(self.key.text)
+        await self.assertRefused("unavailable", self.safe.new())
+
+    async def test_what_cannot_be_a_key_is_refused_as_ever(self) -> None:
+        await self.lose()
+        await self.assertRefused("unknown_key", "birds")
+
+    async def test_a_key_that_was_revoked_before_does_not_come_back(self) -> None:
+        await self.authenticator.authenticate_publish(self.key.text)
+        await self.keys.revoke(self.stream.id, self.key.id)
+        await self.assertRefused("unknown_key")
+        await self.lose()
+        await self.assertRefused("unavailable")
+
+    async def test_a_key_expires_all_the_same(self) -> None:
+        await self.keys.rotate(self.stream.id, 60)
+        await self.lose(self.key.text)
+        self.clock.advance(60)
+        await self.assertRefused("unavailable")
+
+    async def test_no_key_is_remembered_for_ever(self) -> None:
+        await self.lose(self.key.text)
+        self.clock.advance(CACHE_LIFETIME + 1)
+        await self.assertRefused("unavailable")
+
+    async def test_a_forgotten_stream_cannot_be_checked(self) -> None:
+        await self.lose(self.key.text)
+        self.authenticator.forget(self.stream.id)
+        await self.assertRefused("unavailable")
+
+    async def test_the_oldest_goes_when_too_many_are_remembered(self) -> None:
+        others = [(await self.keys.create(self.stream.id)).text for _ in range(3)]
+        await self.lose(self.key.text, *others)
+        await self.assertRefused("unavailable")
+        await self.authenticator.authenticate_publish(others[0])
+
+
+class WithoutKeys(AuthenticatorCase):
+    async def setUp(self) -> None:  # type: ignore[override]
+        await super().setUp()
+        self.open = OpenAuthenticator(self.database, self.clock)
+
+    async def test_any_text_names_a_stream(self) -> None:
+        first = (await self.open.authenticate_publish("../Front Door")).stream
+        again = (await self.open.authenticate_publish("../Front Door")).stream
+        self.assertEqual((first.name, first.id), ("front-door", again.id))
+
+    async def test_a_stream_that_exists_is_used(self) -> None:
+        self.assertEqual((await self.open.authenticate_publish("birds")).stream, self.stream)
+
+    async def test_a_stopped_one_is_refused(self) -> None:
+        await self.streams.update(self.stream.id, StreamChange(accepts_publishing=False))
+        answer = Deferred.fromCoroutine(self.open.authenticate_publish("birds"))
+        await self.assertFailure(answer, PublishRefused)
+
+    async def test_it_needs_no_database(self) -> None:
+        await self.database.close()
+        self.assertEqual((await self.open.authenticate_publish("door")).stream.name, "door")

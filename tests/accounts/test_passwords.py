@@ -1,0 +1,67 @@
+from argon2 import PasswordHasher
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.python.threadpool import ThreadPool
+from twisted.trial.unittest import TestCase
+
+from oxidecast.accounts import InvalidAccount, Overloaded, Passwords
+from oxidecast.accounts import passwords as module
+from tests.accounts.support import PASSWORD, QUICK
+
+
+class Hashing(TestCase):
+    def setUp(self) -> None:
+        self.threads = ThreadPool(0, 2)
+        self.threads.start()
+        self.addCleanup(self.threads.stop)
+        self.passwords = Passwords(reactor, self.threads, QUICK)
+
+    async def test_the_right_password_is_right(self) -> None:
+        hashed = await self.passwords.hash(PASSWORD)
+        self.assertTrue(hashed.startswith("$argon2id$"))
+        self.assertTrue(await self.passwords.verify(PASSWORD, hashed))
+
+    async def test_others_are_wrong(self) -> None:
+        hashed = await self.passwords.hash(PASSWORD)
+        for other in ("", PASSWORD + " ", PASSWORD.upper(), "x" * 100_000, "\ud800"):
+            self.assertFalse(await self.passwords.verify(other, hashed))
+
+    async def test_accents_may_be_composed_either_way(self) -> None:
+        hashed = await self.passwords.hash("caf\u00e9-caf\u00e9")
+        self.assertTrue(await self.passwords.verify("cafe\u0301-cafe\u0301", hashed))
+
+    async def test_too_short_and_too_long_are_refused(self) -> None:
+        for password in ("", "1234567", "x" * 1025):
+            await self.assertFailure(Deferred.fromCoroutine(self.passwords.hash(password)), InvalidAccount)
+
+    async def test_an_unknown_user_has_no_password(self) -> None:
+        self.assertFalse(await self.passwords.verify(PASSWORD, None))
+
+    async def test_an_unknown_user_costs_a_full_check(self) -> None:
+        seen = []
+
+        class Recording(PasswordHasher):
+            def verify(self, hash: str | bytes, password: str | bytes) -> bool:  # type: ignore[override]
+                seen.append(str(hash).split("$")[1:4])
+                return super().verify(hash, password)  # type: ignore[return-value]
+
+        passwords = Passwords(reactor, self.threads, Recording(1, 64, 1))
+        hashed = await passwords.hash(PASSWORD)
+        await passwords.verify("wrong password", hashed)
+        await passwords.verify("wrong password", None)
+        self.assertEqual(seen[0], seen[1])
+
+    async def test_a_hash_that_is_none_is_wrong(self) -> None:
+        self.assertFalse(await self.passwords.verify(PASSWORD, "$argon2id$tampered"))
+
+    async def test_other_costs_are_outdated(self) -> None:
+        hashed = await self.passwords.hash(PASSWORD)
+        self.assertFalse(self.passwords.is_outdated(hashed))
+        self.assertTrue(Passwords(reactor, self.threads, PasswordHasher(2, 64, 1)).is_outdated(hashed))
+
+    async def test_too_many_at_once_are_refused(self) -> None:
+        self.patch(module, "MAXIMUM_WAITING", 3)
+        waiting = [Deferred.fromCoroutine(self.passwords.hash(PASSWORD)) for _ in range(3)]
+        await self.assertFailure(Deferred.fromCoroutine(self.passwords.hash(PASSWORD)), Overloaded)
+        await gatherResults(waiting)
+        await self.passwords.hash(PASSWORD)

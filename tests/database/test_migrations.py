@@ -1,0 +1,157 @@
+"""The schema grows in whole steps, once, and never backwards."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from twisted.internet.defer import Deferred, gatherResults
+
+from oxidecast.database import DatabaseError, SchemaTooNew, migrate, pending
+from oxidecast.database.migrations import find_migrations
+from oxidecast.settings.data import data_path
+from tests.database.support import START, DatabaseCase
+from tests.settings.support import temporary_folder
+
+ROOT = Path(__file__).parents[2]
+TABLES = (
+    "users",
+    "streams",
+    "stream_keys",
+    "refresh_tokens",
+    "stream_sessions",
+    "viewer_sessions",
+    "stream_metrics",
+    "recordings",
+    "audit_log",
+    "settings",
+    "schema_migrations",
+)
+CHILD = """
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from twisted.internet import defer, task
+from oxidecast.database.migrations import migrate
+from oxidecast.database.sqlite import SqliteDatabase
+
+async def main(reactor):
+    database = SqliteDatabase(Path(sys.argv[1]), reactor)
+    done = await migrate(database, datetime.now(UTC), Path(sys.argv[2]))
+    print(len(done))
+    await database.close()
+
+sys.stdin.read()
+task.react(lambda reactor: defer.ensureDeferred(main(reactor)))
+"""
+
+
+class Shipped(DatabaseCase):
+    async def test_a_second_run_does_nothing(self) -> None:
+        self.assertEqual(await migrate(self.database, START), [])
+        self.assertEqual(await pending(self.database), [])
+
+    async def test_every_table_is_there(self) -> None:
+        for table in TABLES:
+            self.assertTrue(await self.database.has_table(table), table)
+
+    async def test_what_ran_is_recorded(self) -> None:
+        rows = await self.database.query("SELECT * FROM schema_migrations")
+        self.assertEqual(
+            rows, [{"version": 1, "name": "initial", "applied_at": "2026-11-22T12:00:00.000000Z"}]
+        )
+
+
+class Folder(DatabaseCase):
+    async def setUp(self) -> None:  # type: ignore[override]
+        await super().setUp()
+        self.folder = temporary_folder(self)
+        for name in ("0001_initial.sql", "0001_initial.sqlite.sql"):
+            (self.folder / name).write_text((data_path("migrations") / name).read_text())
+
+    def write(self, name: str, text: str) -> None:
+        (self.folder / name).write_text(text)
+
+    async def test_a_step_runs_once_it_is_there(self) -> None:
+        script = "-- Birds.\nCREATE TABLE birds (\n    id uuid\n);\nCREATE TABLE nests (id uuid);"
+        self.write("0002_birds.sql", script)
+        self.assertEqual([step.name for step in await pending(self.database, self.folder)], ["birds"])
+        self.assertFalse(await self.database.has_table("birds"))
+        self.assertEqual([step.version for step in await migrate(self.database, START, self.folder)], [2])
+        self.assertTrue(await self.database.has_table("nests"))
+
+    async def test_rows_written_before_stay(self) -> None:
+        user = await self.someone()
+        self.write("0002_birds.sql", "ALTER TABLE users ADD COLUMN bird text NOT NULL DEFAULT 'wren';")
+        await migrate(self.database, START, self.folder)
+        rows = await self.database.query("SELECT id, bird FROM users")
+        self.assertEqual(rows, [{"id": user.id, "bird": "wren"}])
+
+    async def test_a_step_that_fails_leaves_the_schema_before_it(self) -> None:
+        self.write("0002_birds.sql", "CREATE TABLE birds (id uuid);\nCREATE TABLE users (id uuid);")
+        await self.assertFailure(
+            Deferred.fromCoroutine(migrate(self.database, START, self.folder)), DatabaseError
+        )
+        self.assertFalse(await self.database.has_table("birds"))
+        self.assertEqual(len(await pending(self.database, self.folder)), 1)
+
+    async def test_a_newer_schema_is_refused(self) -> None:
+        self.write("0002_birds.sql", "CREATE TABLE birds (id uuid);")
+        await migrate(self.database, START, self.folder)
+        for call in (migrate(self.database, START), pending(self.database)):
+            error = await self.assertFailure(Deferred.fromCoroutine(call), SchemaTooNew)
+            self.assertEqual(
+                str(error),
+                "The database has schema 2 and this version of OxideCast knows 1:"
+                " install the newer version again, or restore a backup.",
+            )
+
+    async def test_looking_what_is_pending_makes_no_database(self) -> None:
+        self.file = self.file.with_suffix(".absent")
+        self.assertEqual(len(await pending(self.opened(), self.folder)), 1)
+        self.assertFalse(self.file.exists())
+
+    async def test_two_that_start_at_once_in_one_process(self) -> None:
+        self.write("0002_birds.sql", "CREATE TABLE birds (id uuid);")
+        others = [self.opened(), self.opened()]
+        results = await gatherResults(
+            [Deferred.fromCoroutine(migrate(other, START, self.folder)) for other in others]
+        )
+        self.assertEqual(sorted(len(result) for result in results), [0, 1])
+
+    def test_three_processes_that_start_at_once_on_nothing(self) -> None:
+        self.write("0002_birds.sql", "CREATE TABLE birds (id uuid);")
+        file = self.file.with_suffix(".fresh")
+        children = [
+            subprocess.Popen(
+                [sys.executable, "-c", CHILD, str(file), str(self.folder)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                cwd=ROOT,
+            )
+            for _ in range(3)
+        ]
+        for child in children:
+            assert child.stdin is not None
+            child.stdin.close()
+            child.stdin = None
+        outputs = [child.communicate(timeout=30) for child in children]
+        self.assertEqual([child.returncode for child in children], [0, 0, 0], outputs)
+        self.assertEqual(sum(int(out) for out, _ in outputs), 2)
+
+    def test_the_other_engines_files_are_left_out(self) -> None:
+        self.write("0002_birds.postgres.sql", "x")
+        self.write("0002_birds.sql", "x")
+        for flavour, names in (
+            ("sqlite", ["0002_birds.sql"]),
+            ("postgres", ["0002_birds.sql", "0002_birds.postgres.sql"]),
+        ):
+            step = find_migrations(flavour, self.folder)[1]
+            self.assertEqual([file.name for file in step.files], names)
+
+    def test_a_folder_out_of_order_is_a_mistake_of_ours(self) -> None:
+        for name in ("0003_birds.sql", "0001_birds.sql", "birds.sql"):
+            self.write(name, "x")
+            self.assertRaises(ValueError, find_migrations, "sqlite", self.folder)
+            (self.folder / name).unlink()

@@ -1,0 +1,35 @@
+from twisted.internet import reactor
+from twisted.trial.unittest import TestCase
+
+from oxidecast.database import IDatabase, migrate, open_database
+from oxidecast.settings import SettingsError
+from tests.database.support import START
+from tests.settings.support import temporary_folder
+
+
+class Opening(TestCase):
+    def setUp(self) -> None:
+        self.folder = temporary_folder(self)
+
+    def opened(self, url: str) -> IDatabase:
+        database = open_database(url, self.folder, reactor)
+        self.addCleanup(database.close)
+        return database
+
+    async def test_a_relative_path_lies_in_the_data_directory(self) -> None:
+        await migrate(self.opened("sqlite:///a name?#%.db"), START)
+        self.assertTrue((self.folder / "a name?#%.db").exists())
+
+    async def test_an_absolute_path_lies_where_it_says(self) -> None:
+        other = temporary_folder(self) / "other.db"
+        await migrate(self.opened(f"sqlite:///{other}"), START)
+        self.assertTrue(other.exists())
+
+    def test_postgresql_comes_later(self) -> None:
+        error = self.assertRaises(SettingsError, self.opened, "postgresql://u:secret@db/oxidecast")
+        self.assertIn("a later version will support", str(error))
+        self.assertNotIn("secret", str(error))
+
+    def test_anything_else_is_refused(self) -> None:
+        for url in ("", "sqlite:", "sqlite:///", "mysql://db", "sqlite:///a\0b"):
+            self.assertRaises(SettingsError, self.opened, url)

@@ -1,0 +1,108 @@
+"""VLC as a viewer, without a screen: plays an address and answers how many frames it showed and lost.
+
+The one idea: VLC's own counters are the proof, read from its control port while it plays. VLC refuses to run as root,
+so there it runs as `nobody`, with a home that lives as long as it plays.
+"""
+
+import os
+import re
+import shutil
+import socket
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.e2e.programs import Program, free_port, until
+
+_NOBODY = 65534
+_COUNTER = re.compile(r"\|\s*([a-z][a-z ]*?)\s*:\s*(\d+)")
+_REPLY = 3.0
+"""Seconds that the control port has to answer."""
+
+
+class Vlc(Program):
+    """A VLC that plays one address."""
+
+    def __init__(self, url: str, home: Path, log: Path) -> None:
+        self._control = free_port()
+        environ = {**os.environ, "HOME": str(home), "XDG_RUNTIME_DIR": str(home)}
+        super().__init__(
+            [
+                *_as_normal_user(),
+                "cvlc",
+                "--no-dbus",
+                "--intf=oldrc",
+                "--rc-fake-tty",
+                f"--rc-host=127.0.0.1:{self._control}",
+                "--vout=dummy",
+                "--aout=adummy",
+                url,
+            ],
+            log,
+            environ,
+        )
+
+    def counters(self) -> dict[str, int]:
+        """VLC's statistics by name: `frames displayed`, `frames lost`, `buffers played`, `discontinuities`, ..."""
+        try:
+            with socket.create_connection(("127.0.0.1", self._control), _REPLY) as control:
+                control.settimeout(_REPLY)
+                control.sendall(b"stats\n")
+                answer = b""
+                while b"end of statistical info" not in answer:
+                    data = control.recv(65536)
+                    if not data:
+                        break
+                    answer += data
+        except OSError:
+            return {}
+        return {name: int(value) for name, value in _COUNTER.findall(answer.decode(errors="replace"))}
+
+    def wait_frames(self, frames: int, seconds: float) -> dict[str, int]:
+        """By how much each counter rose while so many frames in a row were displayed and none lost.
+
+        What is late while a player fills its buffers is not counted, nor a moment in which the machine was too busy to
+        decode: a fault of the stream comes again.
+        """
+        start = until(self._displays, seconds, "VLC displays something")
+        latest = start
+
+        def enough() -> dict[str, int] | None:
+            nonlocal start, latest
+            latest = self._displays() or latest
+            if latest["frames lost"] > start["frames lost"]:
+                start = latest
+            if latest["frames displayed"] < start["frames displayed"] + frames:
+                return None
+            return {name: value - start.get(name, 0) for name, value in latest.items()}
+
+        try:
+            return until(enough, seconds, f"VLC displays {frames} frames and loses none")
+        except AssertionError as error:
+            raise AssertionError(f"{error}: {latest}\n{self.output}") from None
+
+    def _displays(self) -> dict[str, int] | None:
+        if self.process.poll() is not None:
+            raise AssertionError(f"VLC ended:\n{self.output}")
+        counters = self.counters()
+        return counters if counters.get("frames displayed") else None
+
+
+@contextmanager
+def watching(url: str, log: Path) -> Iterator[Vlc]:
+    """VLC playing an address, gone afterwards."""
+    home = Path(tempfile.mkdtemp(prefix="oxidecast-vlc-"))
+    try:
+        if os.geteuid() == 0:
+            os.chown(home, _NOBODY, _NOBODY)
+        with Vlc(url, home, log) as player:
+            yield player
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def _as_normal_user() -> list[str]:
+    if os.geteuid() != 0:
+        return []
+    return ["setpriv", f"--reuid={_NOBODY}", f"--regid={_NOBODY}", "--clear-groups"]

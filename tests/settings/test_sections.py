@@ -1,0 +1,69 @@
+"""Rules that sections have beyond their types, and what they hide."""
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from oxidecast.rtmp.settings import RtmpSettings
+from oxidecast.settings import Invalid, SettingsError
+from oxidecast.settings.sections import (
+    CorsSettings,
+    MetricsSettings,
+    MulticastSettings,
+    Profile,
+    ServerSettings,
+)
+from tests.settings.support import loaded
+
+SECRET = "a-secret-that-is-long-enough-for-hmac"
+
+
+class Rules(SynchronousTestCase):
+    def test_a_secret_below_32_bytes_is_refused(self) -> None:
+        for section, key in (("server", "secret_key"), ("auth", "jwt_secret")):
+            error = self.assertRaises(SettingsError, loaded, f'[{section}]\n{key} = "{"x" * 31}"')
+            self.assertIn(f"{section}.{key} must be at least 32 bytes long", str(error))
+            loaded(f'[{section}]\n{key} = "{"x" * 32}"')
+
+    def test_an_origin_is_exact(self) -> None:
+        CorsSettings(origins=("https://example.com", "http://[::1]:8080"))
+        for wrong in ("*", "https://example.com/", "example.com", "https://", "https://a:b", "HTTPS://A.com"):
+            self.assertRaises(Invalid, CorsSettings, origins=(wrong,))
+
+    def test_a_network_is_a_network(self) -> None:
+        self.assertRaises(Invalid, MetricsSettings, allow=("10.0.0.1/8",))
+
+    def test_a_multicast_address_is_one(self) -> None:
+        for wrong in ("10.0.0.1", "x"):
+            self.assertRaises(Invalid, MulticastSettings, base_address=wrong)
+
+    def test_a_profile_cannot_be_called_source(self) -> None:
+        self.assertRaises(Invalid, Profile, name="source", width=16, height=16, bitrate=1)
+
+    def test_a_database_is_sqlite_or_postgresql(self) -> None:
+        for url in ("mysql://db", "sqlite:///", "sqlite:///:memory:", "oxidecast.db"):
+            self.assertRaises(SettingsError, loaded, DATABASE_URL=url)
+
+
+class BindAddress(SynchronousTestCase):
+    def test_host_and_port(self) -> None:
+        self.assertEqual(RtmpSettings().address(), ("0.0.0.0", 1935))
+        self.assertEqual(RtmpSettings(bind_address="[::]:0").address(), ("::", 0))
+
+    def test_anything_else_is_refused(self) -> None:
+        for wrong in ("1935", ":1935", "host:", "host:x", "host:65536", "::1:1935", "host:²"):
+            self.assertRaises(Invalid, RtmpSettings, bind_address=wrong)
+
+
+class Representation(SynchronousTestCase):
+    def test_secrets_are_not_shown(self) -> None:
+        settings = loaded(
+            OXIDECAST_SERVER_SECRET_KEY=SECRET,
+            OXIDECAST_AUTH_JWT_SECRET=SECRET,
+            DATABASE_URL=f"postgresql://u:{SECRET}@h/d",
+            OXIDECAST_WEBRTC_TURN_SERVERS=f'[{{"url": "turn:h", "credential": "{SECRET}"}}]',
+        )
+        for section in settings.values():
+            self.assertNotIn(SECRET, repr(section))
+            self.assertNotIn(SECRET, str(section))
+
+    def test_the_rest_is(self) -> None:
+        self.assertIn("port=8080", repr(ServerSettings()))
