@@ -42,7 +42,6 @@ from oxidecast.settings.errors import StartError
 FAREWELL = 5.0
 """Seconds that a refused peer has to read why, before its connection is aborted."""
 
-
 EARLY_BYTES = 512 * 1024
 """What a peer may send before it publishes: a handshake is 3 KiB and a few commands are less. Parsing the worst bytes
 costs over a second for each MiB, which only who has a key may take."""
@@ -106,6 +105,8 @@ class RTMPConnection(Protocol):
     def dataReceived(self, data: bytes) -> None:
         self.bytes_received += len(data)
         self._last_bytes = self._clock.seconds()
+        if self._over:
+            return
         if self._sink is None and self.bytes_received > self._allowance:
             self._farewell(f"more than {EARLY_BYTES} bytes without publishing")
         else:

@@ -82,7 +82,7 @@ class Segmenter:
     def _without_pictures(self, run: Run, packet: Packet) -> Run:
         """The pictures pause: the sound goes on in segments of its own, from where the longest segment ends."""
         end = run.start + self._limit
-        late = [one for one in run.packets if not one.track.is_video and one.dts + one.duration > end]
+        late = [one for one in run.packets[1:] if not one.track.is_video and one.dts + one.duration > end]
         following = Run(late[0].dts if late else packet.dts, False)
         following.packets = late
         following.size = sum(len(one.payload) for one in late)
