@@ -210,7 +210,13 @@ class Api(Resource):
             self._send(request, error.status, error.headers, None, error)
         except CancelledError:
             return
-        except DatabaseUnavailable:
+        except DatabaseUnavailable as error:
+            self.log.error(
+                "an API call could not be done: {method} {path}: {error}",
+                method=request.method.decode("ascii", "replace"),
+                path=request.path.decode("ascii", "backslashreplace"),
+                error=error,
+            )
             away = ApiError(
                 503, "database_away", "The database is away: try again in a moment.", [("Retry-After", "5")]
             )
