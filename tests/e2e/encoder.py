@@ -1,7 +1,8 @@
 """An encoder of our own: publishes FLV tags over a plain socket, as politely or as badly as a test wants.
 
-The one idea: ffmpeg only does what ffmpeg does. Timestamps that wrap, a publisher without keyframes, tags sent as fast as
-the server takes them and a connection that is closed only when the last of them was understood need a peer that obeys.
+The one idea: ffmpeg only does what ffmpeg does. Timestamps that wrap, a publisher without keyframes, tags sent as
+fast as the server takes them and a connection that is closed only when the last of them was understood need a peer
+that obeys.
 """
 
 import socket

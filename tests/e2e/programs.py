@@ -103,7 +103,8 @@ class Server(Program):
         self.folder = folder
         self.http, self.rtmp = free_port(), free_port()
         environ: dict[str, str | None] = {
-            **os.environ,
+            # A setting of whoever runs the tests is none of this server's.
+            **{name: value for name, value in os.environ.items() if not name.startswith("OXIDECAST_")},
             "PYTHONPATH": str(ROOT),
             "OXIDECAST_SERVER_HOST": "127.0.0.1",
             "OXIDECAST_SERVER_PORT": str(self.http),
@@ -224,9 +225,9 @@ class Server(Program):
     def wait_live(self, name: str, seconds: float = 15) -> dict[str, Any]:
         """The stream, once it is live and HLS has a first segment."""
         until(lambda: self.stream(name)["state"] == "live", seconds, f"{name} is live")
-        until(
-            lambda: self.get(f"/api/v1/hls/{name}/playlist.m3u8")[0] == 200, seconds, f"{name} has a playlist"
-        )
+        # A private stream's, too: its owner asks.
+        playlist = f"/api/v1/hls/{name}/playlist.m3u8?token={self.admin}"
+        until(lambda: self.get(playlist)[0] == 200, seconds, f"{name} has a playlist")
         return self.stream(name)
 
     def get(self, path: str) -> tuple[int, bytes]:
@@ -310,9 +311,9 @@ def publish(
         coders += ["-c:v", *video, "-g", str(gop), "-pix_fmt", "yuv420p"]
     if audio is not None:
         coders += ["-c:a", *audio]
-    # It must not outlive a test run that is killed; `timeout` would be one process more, which takes the signals.
+    # setpriv becomes ffmpeg, so that a signal meets ffmpeg itself, and ends it if the test run is killed.
     return Program(
-        ["setpriv", "--pdeathsig=KILL", ffmpeg, "-hide_banner", "-loglevel", "warning", "-nostdin"]
+        ["setpriv", "--pdeathsig", "KILL", ffmpeg, "-hide_banner", "-loglevel", "warning", "-nostdin"]
         + [*inputs, *coders, "-t", str(seconds), *more, "-f", "flv", url],
         log,
     )

@@ -1,4 +1,4 @@
-"""Whatever a peer sends: a clear end or a stream that goes on, nothing that stays behind, and nobody else who notices."""
+"""Whatever a peer sends: a clear end or a stream that goes on, nothing that stays, and nobody else who notices."""
 
 import random
 import socket

@@ -1,7 +1,7 @@
 """Ten minutes of media go through the server, faster than real time: none of it is lost, stretched or squeezed.
 
-The one idea: the server's clock for media is the media's own, so a file that is pushed as fast as the server reads must come
-out with the durations that it had. A playlist long enough to hold everything is read once, at the end.
+The one idea: the server's clock for media is the media's own, so a file that is pushed as fast as the server reads
+must come out with the durations that it had. A playlist long enough to hold everything is read once, at the end.
 """
 
 import subprocess

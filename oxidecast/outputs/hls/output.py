@@ -61,11 +61,11 @@ class HLSStream:
         self._settings = settings
         self._reactor = services.reactor
         self._on_closed = on_closed
-        self._waiting: list[Deferred[None]] = []
+        self._waiting: set[Deferred[None]] = set()
 
     def rendition_added(self, rendition: IRendition) -> None:
         self.renditions[rendition.name] = HLSRendition(
-            self.stream, rendition, self._settings, self, self._updated
+            self.stream, rendition, self._settings, self, self._wake
         )
 
     def rendition_removed(self, name: str) -> None:
@@ -84,32 +84,38 @@ class HLSStream:
     def stats(self) -> Mapping[str, Any]:
         return {name: rendition.stats() for name, rendition in self.renditions.items()}
 
+    @property
+    def carries_nothing(self) -> bool:
+        """Whether no segment can come, because HLS cannot carry any of the codecs."""
+        return not any(rendition.tracks or rendition.playlist for rendition in self.renditions.values())
+
     async def multivariant(self) -> HotAnswer | None:
         """The playlist that a new viewer starts from; None when there is nothing to list even after a wait."""
-        if not any(rendition.playlist for rendition in self.renditions.values()):
-            waiter: Deferred[None] = Deferred()
-            self._waiting.append(waiter)
-            waiter.addTimeout(FIRST_SEGMENT, self._reactor, onTimeoutCancel=lambda result, after: None)
-            await waiter
-        session = self.sessions.new()
+        if not self.carries_nothing and not any(rendition.playlist for rendition in self.renditions.values()):
+            await self._first_segment()
         ready = {name: rendition for name, rendition in self.renditions.items() if rendition.playlist}
         if not ready:
             return None
+        session = self.sessions.new()
         text = m3u8.multivariant(
             [rendition.variant(f"~{session}/{name}/playlist.m3u8") for name, rendition in ready.items()],
             independent_segments=all(rendition.independent for rendition in ready.values()),
         )
         return HotAnswer(text.encode(), PLAYLIST_TYPE, cache_control=b"no-store", cors=True)
 
-    def _updated(self) -> None:
-        if self._waiting:
-            self._wake()
+    async def _first_segment(self) -> None:
+        """Wait for it, or as long as a player waits."""
+        waiter: Deferred[None] = Deferred()
+        self._waiting.add(waiter)
+        waiter.addTimeout(FIRST_SEGMENT, self._reactor, onTimeoutCancel=lambda result, after: None)
+        try:
+            await waiter
+        finally:
+            self._waiting.discard(waiter)
 
     def _wake(self) -> None:
-        waiting, self._waiting = self._waiting, []
-        for waiter in waiting:
-            if not waiter.called:
-                waiter.callback(None)
+        for waiter in list(self._waiting):
+            waiter.callback(None)
 
 
 @implementer(IHotResource)
@@ -155,11 +161,15 @@ class HLSResource(Resource):
                 ),
             )
         except Refused as refused:
+            if refused.code == "unavailable":
+                return _refusal(503, refused.code, refused.sentence, (b"Retry-After", b"5"))
             return _refusal(401, refused.code, refused.sentence, (b"WWW-Authenticate", b"Bearer"))
         answer = await stream.multivariant()
-        return answer or _missing(
-            "no_segment", "The stream has just started: try again in a moment.", retry=True
-        )
+        if answer is not None:
+            return answer
+        if stream.carries_nothing:
+            return _missing("not_carried", "HLS cannot carry the codecs of this stream.")
+        return _missing("no_segment", "The stream has just started: try again in a moment.", retry=True)
 
     def render_GET(self, request: Any) -> bytes:
         """Paths that no hot resource is asked about, because they try to be more than a name."""
