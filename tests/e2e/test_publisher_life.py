@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -24,7 +25,7 @@ SLACK = 0.75
 def gaps(segments: list[Seen]) -> list[float]:
     """Seconds of wall clock between each segment and the one before it that no segment covers."""
     found = []
-    for one, next in zip(segments, segments[1:], strict=False):
+    for one, next in pairwise(segments):
         assert one.utc is not None and next.utc is not None
         found.append((next.utc - one.utc).total_seconds() - one.duration)
     return found
@@ -64,18 +65,21 @@ class ReturnTests(LifeCase):
     def test_back_within_the_grace_time_the_same_playlist_goes_on(self) -> None:
         name, key = self.server.new_stream("Killed")
         url = self.server.ingest(key)
-        with publish(url, self.log("first"), gop=30) as first, self.watched(name) as watcher:
-            with reading(self.server.hls(name), self.log("ffmpeg")) as reader:
-                self.more(watcher, 1)
-                first.stop(signal.SIGKILL)
-                until(lambda: self.server.stream(name)["state"] == "waiting", 5, "the stream waits")
-                time.sleep(3)
-                with publish(url, self.log("second"), gop=30):
-                    until(lambda: watcher.discontinuities, 10, "the playlist goes on")
-                    self.more(watcher)
-                    self.assertEqual(self.server.stream(name)["state"], "live")
-                    so_far = frames(reader)
-                    until(lambda: frames(reader) > so_far + 30, 15, f"ffmpeg reads on: {reader.output}")
+        with (
+            publish(url, self.log("first"), gop=30) as first,
+            self.watched(name) as watcher,
+            reading(self.server.hls(name), self.log("ffmpeg")) as reader,
+        ):
+            self.more(watcher, 1)
+            first.stop(signal.SIGKILL)
+            until(lambda: self.server.stream(name)["state"] == "waiting", 5, "the stream waits")
+            time.sleep(3)
+            with publish(url, self.log("second"), gop=30):
+                until(lambda: watcher.discontinuities, 10, "the playlist goes on")
+                self.more(watcher)
+                self.assertEqual(self.server.stream(name)["state"], "live")
+                so_far = frames(reader)
+                until(lambda: frames(reader) > so_far + 30, 15, f"ffmpeg reads on: {reader.output}")
         self.assertEqual(watcher.faults, [])
         self.assertEqual((watcher.discontinuities, len(watcher.targets)), (1, 1))
         self.assertEqual(len(watcher.inits), 1, "nothing changed, so the initialisation section did not")
@@ -106,13 +110,15 @@ class ReturnTests(LifeCase):
 
     def test_when_the_grace_time_is_over_the_playlist_ends(self) -> None:
         name, key = self.server.new_stream("Gone")
-        with publish(self.server.ingest(key), self.log("encoder"), gop=30) as encoder:
-            with self.watched(name) as watcher:
-                self.more(watcher, 1)
-                encoder.stop(signal.SIGKILL)
-                left = time.monotonic()
-                until(lambda: watcher.ended, GRACE + 5, "the playlist ends")
-                self.assertGreater(time.monotonic() - left, GRACE - 1)
+        with (
+            publish(self.server.ingest(key), self.log("encoder"), gop=30) as encoder,
+            self.watched(name) as watcher,
+        ):
+            self.more(watcher, 1)
+            encoder.stop(signal.SIGKILL)
+            left = time.monotonic()
+            until(lambda: watcher.ended, GRACE + 5, "the playlist ends")
+            self.assertGreater(time.monotonic() - left, GRACE - 1)
         self.assertEqual(watcher.faults, [])
         self.assertEqual(self.server.stream(name)["state"], "idle")
         self.assertFalse(self.server.stream(name)["is_live"])
@@ -132,14 +138,17 @@ class TransportStreamReturnTests(LifeCase):
     def test_vlc_plays_on_after_the_encoder_was_killed_and_came_back_with_another_size(self) -> None:
         name, key = self.server.new_stream("Killed")
         url = self.server.ingest(key)
-        with publish(url, self.log("first"), gop=30) as first, self.watched(name) as watcher:
-            with watching(self.server.hls(name), self.log("vlc")) as player:
-                player.wait_frames(10, 20)
-                first.stop(signal.SIGKILL)
-                with publish(url, self.log("second"), gop=30, size="426x240"):
-                    until(lambda: watcher.discontinuities, 10, "the playlist goes on")
-                    self.more(watcher, 4)
-                    player.wait_frames(30, 20)
+        with (
+            publish(url, self.log("first"), gop=30) as first,
+            self.watched(name) as watcher,
+            watching(self.server.hls(name), self.log("vlc")) as player,
+        ):
+            player.wait_frames(10, 20)
+            first.stop(signal.SIGKILL)
+            with publish(url, self.log("second"), gop=30, size="426x240"):
+                until(lambda: watcher.discontinuities, 10, "the playlist goes on")
+                self.more(watcher, 4)
+                player.wait_frames(30, 20)
         self.assertEqual(watcher.faults, [])
         self.assertEqual(watcher.discontinuities, 1)
 
@@ -206,12 +215,15 @@ class TakeoverTests(LifeCase):
 
     def test_a_newcomer_without_a_keyframe_takes_nothing(self) -> None:
         name, key = self.server.new_stream("Kept")
-        with self.publishing(key) as old, self.watched(name) as watcher:
-            with Encoder(self.server.rtmp, key).start() as new:
-                useless = [tag for tag in material() if tag.header or not tag.keyframe]
-                new.play(useless[:150])
-                self.more(watcher)
-                self.assertEqual(old.statuses, [])
+        with (
+            self.publishing(key) as old,
+            self.watched(name) as watcher,
+            Encoder(self.server.rtmp, key).start() as new,
+        ):
+            useless = [tag for tag in material() if tag.header or not tag.keyframe]
+            new.play(useless[:150])
+            self.more(watcher)
+            self.assertEqual(old.statuses, [])
         self.assertEqual(watcher.faults, [])
         self.assertEqual(watcher.discontinuities, 0)
 
