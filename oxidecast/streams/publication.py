@@ -82,6 +82,9 @@ class Publication:
         if video or audio:
             self._expected = frozenset(kind for kind, there in ((True, video), (False, audio)) if there)
 
+    def named(self, encoder: str) -> None:
+        self.encoder = encoder
+
     def track(self, track: Track) -> None:
         known = self._tracks.get(track.id)
         if not self._open or known == track:
@@ -92,8 +95,8 @@ class Publication:
                 f"the {'picture' if track.is_video else 'sound'} {'changed' if known else 'appeared'}"
             )
         elif track.is_video or known is not None:
-            # What was held before the picture was known, or has another configuration, cannot be the beginning any more.
-            self._drop_held()
+            # What was held before the picture was known, or has another configuration, cannot be the beginning any
+            more.self._drop_held()
 
     def packet(
         self, track_id: int, dts: int, pts: int, keyframe: bool, payload: bytes, samples: int = 0
@@ -192,7 +195,9 @@ class Publication:
         self._note_delta(raw)
         if track.id in self._delta:
             return self._delta[track.id]
-        return min(round(TICKS / track.frame_rate), LONGEST_DURATION) if track.frame_rate else DEFAULT_DURATION
+        return (
+            min(round(TICKS / track.frame_rate), LONGEST_DURATION) if track.frame_rate else DEFAULT_DURATION
+        )
 
     def _feed(self, raw: _Raw) -> None:
         if not self._open:

@@ -13,7 +13,7 @@ from oxidecast.accounts.roles import Permission, may, may_manage
 from oxidecast.accounts.tokens import Tokens
 from oxidecast.database.errors import Conflict
 from oxidecast.database.streams import Streams
-from oxidecast.interfaces import IIngest, PlayRequest, Refused
+from oxidecast.interfaces import PlayRequest, Refused
 from oxidecast.media import Track
 from oxidecast.registry import Registry
 from oxidecast.settings.sections import TranscodingSettings
@@ -113,7 +113,7 @@ class StreamRoutes:
         data = {
             **self._view(call, info),
             "stream_key": key.text,
-            "ingest_url": next(iter(self._ingest_urls(call)), None),
+            "ingest_url": next(iter(self._registry.ingest_addresses(call.host)), None),
         }
         return Reply(data, 201, [("Location", f"/api/v1/streams/{info.name}")])
 
@@ -122,7 +122,7 @@ class StreamRoutes:
         stream = self._hub.streams.get(info.id)
         view = self._view(call, info)
         if call.user is not None and may_manage(call.user, info):
-            view["ingest_urls"] = self._ingest_urls(call)
+            view["ingest_urls"] = self._registry.ingest_addresses(call.host)
             view["outputs"] = [
                 {"name": slot.name, "state": slot.state, "error": slot.error or None, "stats": slot.stats()}
                 for slot in (stream.outputs if stream is not None else ())
@@ -209,13 +209,6 @@ class StreamRoutes:
             return {}
         urls = {kind: url for slot in stream.outputs for kind, url in slot.urls().items()}
         return {kind: call.base + url if url.startswith("/") else url for kind, url in urls.items()}
-
-    def _ingest_urls(self, call: Call) -> Sequence[str]:
-        return [
-            address.replace("HOST", call.host)
-            for running in self._registry.of(IIngest)
-            for address in running.instance.addresses()
-        ]
 
 
 def _track(track: Track) -> dict[str, Any]:

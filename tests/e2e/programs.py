@@ -101,7 +101,8 @@ class Server(Program):
         self.folder = folder
         self.http, self.rtmp = free_port(), free_port()
         self.environ = {
-            **os.environ,
+            # A setting of whoever runs the tests is none of this server's.
+            **{name: value for name, value in os.environ.items() if not name.startswith("OXIDECAST_")},
             "PYTHONPATH": str(ROOT),
             "OXIDECAST_SERVER_HOST": "127.0.0.1",
             "OXIDECAST_SERVER_PORT": str(self.http),
@@ -221,9 +222,9 @@ class Server(Program):
     def wait_live(self, name: str, seconds: float = 15) -> dict[str, Any]:
         """The stream, once it is live and HLS has a first segment."""
         until(lambda: self.stream(name)["state"] == "live", seconds, f"{name} is live")
-        until(
-            lambda: self.get(f"/api/v1/hls/{name}/playlist.m3u8")[0] == 200, seconds, f"{name} has a playlist"
-        )
+        # A private stream's, too: its owner asks.
+        playlist = f"/api/v1/hls/{name}/playlist.m3u8?token={self.admin}"
+        until(lambda: self.get(playlist)[0] == 200, seconds, f"{name} has a playlist")
         return self.stream(name)
 
     def get(self, path: str) -> tuple[int, bytes]:
@@ -275,6 +276,9 @@ class ServerCase(TestCase):
         cls._stack.close()
         super().tearDownClass()
 
+    def assert_near(self, found: float, expected: float, delta: float, what: object = "") -> None:
+        assert abs(found - expected) <= delta, f"{found} is not {expected} within {delta}: {what}"
+
     def log(self, name: str) -> Path:
         """A new file for a program's output."""
         return self.server.folder / f"{name}-{self.id().rpartition('.')[2]}-{time.monotonic_ns()}.log"
@@ -304,9 +308,9 @@ def publish(
         coders += ["-c:v", *video, "-g", str(gop), "-pix_fmt", "yuv420p"]
     if audio is not None:
         coders += ["-c:a", *audio]
-    # A pipe that ffmpeg 5 hangs on must not outlive the test run.
+    # setpriv becomes ffmpeg, so that a signal meets ffmpeg itself, and ends it if the test run is killed.
     return Program(
-        ["timeout", "-k", "2", str(seconds + 30), ffmpeg, "-hide_banner", "-loglevel", "warning", "-nostdin"]
+        ["setpriv", "--pdeathsig", "KILL", ffmpeg, "-hide_banner", "-loglevel", "warning", "-nostdin"]
         + [*inputs, *coders, "-t", str(seconds), *more, "-f", "flv", url],
         log,
     )
