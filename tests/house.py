@@ -95,7 +95,13 @@ class HouseCase(TestCase):
         return Answer(await connection.done)
 
     async def ask(
-        self, method: str, path: str, body: Any = None, token: str = "", host: str = "localhost", **headers: str
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        token: str = "",
+        host: str = "localhost",
+        **headers: str,
     ) -> Answer:
         """`body` is made JSON, unless it is bytes."""
         fields = {"Host": host, "Connection": "close"}
