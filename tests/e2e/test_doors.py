@@ -228,10 +228,10 @@ class ReloadTests(TestCase):
         with TemporaryDirectory() as folder:
             file = Path(folder, "oxidecast.toml")
 
-            def write(level: str, origin: str, grace: int, length: int) -> None:
+            def write(level: str, origin: str, grace: int, chunk: int) -> None:
                 file.write_text(
                     f'[logging]\nlevel = "{level}"\n[cors]\norigins = ["{origin}"]\n'
-                    f"[streams]\npublisher_grace = {grace}\n[hls]\nplaylist_length = {length}\n"
+                    f"[streams]\npublisher_grace = {grace}\n[rtmp]\nchunk_size = {chunk}\n"
                 )
 
             def allowed(running: Server, origin: str) -> bool:
@@ -241,14 +241,14 @@ class ReloadTests(TestCase):
                 ).stdout
                 return f"access-control-allow-origin: {origin}" in answer.lower()
 
-            write("info", "https://one.example", 60, 6)
+            write("info", "https://one.example", 60, 4096)
             environment = {"OXIDECAST_CONFIG": str(file), "OXIDECAST_LOGGING_LEVEL": None}
             with server(settings=environment) as running:
                 name, key = running.new_stream("Reloaded")
                 self.assertTrue(allowed(running, "https://one.example"))
                 with publish(running.ingest(key), running.folder / "encoder.log") as encoder:
                     running.wait_live(name)
-                    write("debug", "https://two.example", 1, 9)
+                    write("debug", "https://two.example", 1, 8192)
                     running.process.send_signal(signal.SIGHUP)
                     until(lambda: "settings reloaded" in running.output, 5, "the settings are reloaded")
                     self.assertTrue(allowed(running, "https://two.example"))
@@ -258,10 +258,19 @@ class ReloadTests(TestCase):
                     )
                     for key_ in ("logging.level", "cors.origins", "streams.publisher_grace"):
                         self.assertIn(key_, reloaded)
-                    self.assertIn("wait for a restart: hls.playlist_length", running.output)
+                    self.assertIn("wait for a restart: rtmp.chunk_size", running.output)
                     self.assertEqual(running.stream(name)["state"], "live")
                     encoder.stop(signal.SIGKILL)
                 until(lambda: running.stream(name)["state"] == "idle", 5, "the new grace time counts")
+
+                write("error", "https://three.example", 1, 8192)
+                running.process.send_signal(signal.SIGHUP)
+                until(lambda: allowed(running, "https://three.example"), 5, "the settings are reloaded again")
+                with publish(running.ingest(key), running.folder / "encoder.log"):
+                    running.wait_live(name)
+                self.assertEqual(
+                    running.output.count(f"{name} is live"), 1, "nothing below the level is logged"
+                )
 
                 file.write_text("[logging]\nlevle = 1\n")
                 running.process.send_signal(signal.SIGHUP)
