@@ -22,9 +22,12 @@ def _state() -> dict[Path, int]:
     }
 
 
+ENDING = (signal.SIGINT, signal.SIGTERM)
+
+
 def main() -> None:
     # A shell starts what it puts into the background with SIGINT ignored.
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in ENDING:
         signal.signal(number, signal.default_int_handler)
     while True:
         before = _state()
@@ -33,6 +36,8 @@ def main() -> None:
             while _state() == before:
                 time.sleep(EVERY)
         except KeyboardInterrupt:
+            for number in ENDING:
+                signal.signal(number, signal.SIG_IGN)
             server.terminate()
             server.wait()
             return
