@@ -41,7 +41,8 @@ system:
 	@sh tests/install_system.sh
 
 test: system $(VENV)/test lint
-	$(BIN)/python -m pytest -n 2 --dist loadscope $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadscope -m "not alone" $(ARGS)
+	$(BIN)/python -m pytest -m alone $(ARGS)
 
 # Without the real clients and servers.
 unit: $(VENV)/test

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
+import pytest
 from playwright.sync_api import expect
 
 from oxidecast.accounts.tokens import Tokens
@@ -93,9 +94,11 @@ class PlaybackTests(BrowserTestCase):
             self.assertAlmostEqual(float(shown.removesuffix(" s")), now.latency, delta=1)
             self.assertEqual(watcher.words, "")
 
+    @pytest.mark.alone
     def test_h264_and_aac(self) -> None:
         self.play("Plain", {})
 
+    @pytest.mark.alone
     def test_av1_and_aac(self) -> None:
         self.play("Modern", {"ffmpeg": FFMPEG_9, "video": ("libsvtav1", "-preset", "12"), "more": ENHANCED})
 

@@ -5,7 +5,7 @@ Addresses (below `/api/v1/hls/`): `{stream}/playlist.m3u8` is made for each view
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,7 +13,7 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
-from twisted.web.resource import NoResource, Resource
+from twisted.web.resource import Resource
 from zope.interface import implementer
 
 from oxidecast.delivery.hot import HotAnswer, HotRequest, IHotResource
@@ -41,7 +41,7 @@ FIRST_SEGMENT = 8.0
 up on an answer after 10 s, and on a 404 at once."""
 
 SWEEP = 5.0
-"""Seconds between two looks for viewers that have left."""
+"""Seconds between two looks for viewers that have left, and for streams that ended long enough ago."""
 
 
 @implementer(IOutputStream)
@@ -53,14 +53,14 @@ class HLSStream:
         stream: IStream,
         settings: HlsSettings,
         services: IServices,
-        on_closed: Callable[["HLSStream"], None],
     ) -> None:
         self.stream = stream
+        self.closed_at: float | None = None
+        """UTC seconds of the stream's end, once it has ended."""
         self.renditions: dict[str, HLSRendition] = {}
         self.sessions = Sessions(stream, services.secret("hls session"), services.reactor.seconds)
         self._settings = settings
         self._reactor = services.reactor
-        self._on_closed = on_closed
         self._waiting: set[Deferred[None]] = set()
 
     def rendition_added(self, rendition: IRendition) -> None:
@@ -76,7 +76,7 @@ class HLSStream:
             rendition.close()
         self.sessions.close()
         self._wake()
-        self._on_closed(self)
+        self.closed_at = self._reactor.seconds()
 
     def urls(self, rendition: str | None) -> Mapping[str, str]:
         return {"hls": f"/api/v1/hls/{self.stream.name}/playlist.m3u8"}
@@ -171,8 +171,11 @@ class HLSResource(Resource):
             return _missing("not_carried", "HLS cannot carry the codecs of this stream.")
         return _missing("no_segment", "The stream has just started: try again in a moment.", retry=True)
 
-    def getChild(self, path: bytes, request: Any) -> Resource:
-        return NoResource()
+    def render_GET(self, request: Any) -> bytes:
+        """Paths that no hot resource is asked about, because they try to be more than a name."""
+        request.setResponseCode(404)
+        request.setHeader(b"Content-Type", b"application/json")
+        return bytes(_missing("not_found", "There is nothing at this address.").body)
 
 
 def _address(request: HotRequest) -> str:
@@ -212,7 +215,7 @@ class HLSOutput(Service):
         self.streams: dict[str, HLSStream] = {}
         """By public name and by id, streams that ended a moment ago included."""
         self._settings = settings
-        self._sweep = LoopingCall(self._sweep_sessions)
+        self._sweep = LoopingCall(self._look)
         self._sweep.clock = services.reactor
 
     def startService(self) -> None:
@@ -225,7 +228,7 @@ class HLSOutput(Service):
             self._sweep.stop()
 
     def open(self, stream: IStream) -> HLSStream:
-        output = HLSStream(stream, self._settings, self.services, self._closed)
+        output = HLSStream(stream, self._settings, self.services)
         self.streams[stream.name] = self.streams[stream.id] = output
         return output
 
@@ -236,14 +239,10 @@ class HLSOutput(Service):
         """Streams that start from now on follow the new settings."""
         self._settings = settings
 
-    def _closed(self, output: HLSStream) -> None:
-        self.services.reactor.callLater(LINGER, self._forget, output)
-
-    def _forget(self, output: HLSStream) -> None:
-        for key in (output.stream.name, output.stream.id):
-            if self.streams.get(key) is output:
+    def _look(self) -> None:
+        over = self.services.reactor.seconds() - LINGER
+        for key, output in list(self.streams.items()):
+            if output.closed_at is not None and output.closed_at <= over:
                 del self.streams[key]
-
-    def _sweep_sessions(self) -> None:
-        for output in set(self.streams.values()):
-            output.sessions.sweep()
+            else:
+                output.sessions.sweep()

@@ -59,6 +59,7 @@ class Segmenter:
         """Ticks between keyframes, the most seen."""
         self._has_video = has_video
         self._wanted = round(segment_duration * TICKS)
+        self._early = EARLY if has_video else 0
         self._bound = math.ceil(max(segment_duration * LONGEST, 1))
         self._max_bytes = max_bytes
         self._run: Run | None = None
@@ -81,7 +82,7 @@ class Segmenter:
     def _without_pictures(self, run: Run, packet: Packet) -> Run:
         """The pictures pause: the sound goes on in segments of its own, from where the longest segment ends."""
         end = run.start + self._limit
-        late = [one for one in run.packets if not one.track.is_video and one.dts + one.duration > end]
+        late = [one for one in run.packets[1:] if not one.track.is_video and one.dts + one.duration > end]
         following = Run(late[0].dts if late else packet.dts, False)
         following.packets = late
         following.size = sum(len(one.payload) for one in late)
@@ -125,7 +126,7 @@ class Segmenter:
             return self._end(run, self._known_end(run))
         full = run.size + len(packet.payload) > self._max_bytes
         if age > 0 and (
-            full or (packet.keyframe and age >= self._wanted - EARLY) or age + packet.duration > limit
+            full or (packet.keyframe and age >= self._wanted - self._early) or age + packet.duration > limit
         ):
             self._run = Run(packet.dts, packet.keyframe)
             return self._end(run, packet.dts)

@@ -217,14 +217,25 @@ class TestViewers(OutputCase):
 
 
 class TestEnd(OutputCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.hls.startService()
+        self.addCleanup(self.hls.stopService)
+
     def test_late_viewers_read_the_end_for_a_while(self) -> None:
         self.live()
         address = self.media_playlist()
         self.stream.end("over")
         self.assertIn(b"#EXT-X-ENDLIST", bytes(self.ask(address).body))
-        self.clock.advance(LINGER)
+        self.clock.advance(LINGER + SWEEP)
         self.assertEqual(self.code(address), (404, "no_stream"))
         self.assertEqual(self.hls.streams, {})
+
+    def test_the_end_leaves_no_timer_of_its_own(self) -> None:
+        self.live()
+        self.stream.end("over")
+        self.hls.stopService()
+        self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_nobody_is_counted_after_the_end(self) -> None:
         self.live()
