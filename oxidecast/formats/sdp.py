@@ -12,7 +12,7 @@ import ipaddress
 from dataclasses import dataclass
 from hashlib import sha256
 
-from oxidecast.formats.fec import Matrix
+from oxidecast.formats.fec import ROW_PORT, Matrix
 from oxidecast.formats.lines import one_line
 from oxidecast.formats.rtp import MP2T
 from oxidecast.media import LocalProtocolError
@@ -67,6 +67,9 @@ class Session:
             raise LocalProtocolError(f"session id {self.id} or version {self.version} is out of range")
         if self.fec is not None and not self.rtp:
             raise LocalProtocolError("FEC protects RTP packets; plain UDP has none")
+        beside = ROW_PORT if self.fec is not None else 1 if self.rtp else 0
+        if self.port + beside >= 0x10000:
+            raise LocalProtocolError(f"port {self.port} leaves no room for what belongs to RTP beside it")
 
     @property
     def origin_line(self) -> str:
@@ -95,6 +98,9 @@ class Session:
             f"m=video {self.port} {'RTP/AVP' if self.rtp else 'udp'} {MP2T}\r\n",
             f"a=rtpmap:{MP2T} MP2T/90000\r\n",
         ]
+        if self.rtp and self.port % 2:
+            # RTP ports are even unless RTCP's is named (RFC 3605): VLC would listen on the next one.
+            lines.append(f"a=rtcp:{self.port + 1}\r\n")
         if self.fec is not None:
             kind = "both" if self.fec.both else "columns"
             lines.append(f"a=x-smpte2022-1:L={self.fec.columns} D={self.fec.rows} {kind}\r\n")

@@ -26,7 +26,7 @@ def main(ts: str, sdp: str, encapsulation: str, *command: str) -> int:
     for line in ["link set lo up multicast on", "route add 224.0.0.0/4 dev lo"]:
         subprocess.run(["ip", *line.split()], check=True)
     session = Session(
-        id=session_id("evening"), version=1, origin=HOST, title=TITLE, group="239.255.7.1", port=30000,
+        id=session_id("evening"), version=1, origin=HOST, title=TITLE, group="239.255.7.1", port=30001,
         rtp=encapsulation == "rtp",
     )  # fmt: skip
     Path(sdp).write_bytes(bytes(session))

@@ -50,6 +50,16 @@ class SessionTests(SynchronousTestCase):
             self.assertEqual((medium.protocol, medium.formats), ("RTP/AVP", ["33"]))
             self.assertEqual(dict(medium.attributes), {"rtpmap": "33 MP2T/90000", "x-smpte2022-1": value})
 
+    def test_an_odd_port_of_rtp_names_the_one_of_rtcp(self) -> None:
+        for fields, port in [
+            ({"rtp": True, "port": 30001}, "30002"),
+            ({"rtp": True}, None),
+            ({"port": 30001}, None),
+        ]:
+            (medium,) = parse(bytes(session(**fields))).media
+            with self.subTest(fields=fields):
+                self.assertEqual(dict(medium.attributes).get("rtcp"), port)
+
     def test_a_source_specific_group(self) -> None:
         description = parse(bytes(session(group="232.1.2.3", source_specific=True)))
         self.assertIn(("source-filter", " incl IN IP4 232.1.2.3 192.0.2.7"), description.attributes)
@@ -90,6 +100,8 @@ class SessionTests(SynchronousTestCase):
             ({"group": "ff15::1", "origin": "fe80::1%a\r\nb=c"}, "zone"),
             ({"port": 0}, "port 0"),
             ({"port": 65536}, "port 65536"),
+            ({"port": 65535, "rtp": True}, "no room"),
+            ({"port": 65532, "rtp": True, "fec": Matrix(4, 4)}, "no room"),
             ({"ttl": 256}, "TTL 256"),
             ({"id": -1}, "session id -1"),
             ({"version": 1 << 63}, "version"),
