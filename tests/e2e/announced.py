@@ -2,9 +2,10 @@
 
     python -m tests.e2e.announced TS-FILE SDP-FILE udp|rtp PROGRAM ARGUMENT...
 
-Runs inside `unshare --net`, whose only interface is the loopback, and ends as PROGRAM ends.
+Runs inside `unshare --net`, whose only interface is the loopback, and ends as PROGRAM ends, or ends it on SIGTERM.
 """
 
+import signal
 import socket
 import subprocess
 import sys
@@ -34,6 +35,7 @@ def main(ts: str, sdp: str, encapsulation: str, *command: str) -> int:
     data = Path(ts).read_bytes()
     datagrams = [data[first : first + TS_DATAGRAM] for first in range(0, len(data), TS_DATAGRAM)]
     sent, announced = 0, 0.0
+    signal.signal(signal.SIGTERM, lambda *_: program.terminate())
     start = time.monotonic()
     with subprocess.Popen(command) as program, socket.socket(type=socket.SOCK_DGRAM) as sender:
         sender.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton(HOST))
