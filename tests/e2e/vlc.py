@@ -1,7 +1,7 @@
 """VLC as a viewer, without a screen: plays an address and answers how many frames it showed and lost.
 
-The one idea: VLC's own counters are the proof, read from its control port while it plays. VLC refuses to run as root, so
-there it runs as `nobody`, with a home that lives as long as it plays.
+The one idea: VLC's own counters are the proof, read from its control port while it plays. VLC refuses to run as root,
+so there it runs as `nobody`, with a home that lives as long as it plays.
 """
 
 import os
