@@ -178,13 +178,13 @@ class Server(MultiService):
             error = StartError(f"the server did not start: {error}")
         else:
             self.log.critical("{error}", error=error)
-        self.started.errback(error)
-        self.started.addErrback(lambda _: None)
         if self.foundation.reactor.running:
             print(f"oxidecast: {error}", file=sys.__stderr__)
             # twistd has no way to tell a service's failure by its exit code, so the interpreter's end does.
             atexit.register(os._exit, 1)
             self.foundation.reactor.stop()
+        self.started.errback(error)
+        self.started.addErrback(lambda _: None)
 
     async def _demo_key(self) -> str:
         """The key of the demo's stream, which is made when it is not there."""
@@ -408,8 +408,9 @@ class Server(MultiService):
         if self._check.running:
             self._check.stop()
         self.hub.close()
-        if self._listening is not None:
-            await self._listening.stopListening()
+        listening, self._listening = self._listening, None
+        if listening is not None:
+            await listening.stopListening()
         services = super().stopService()
         services.addTimeout(STOP_GRACE, self.foundation.reactor)
         services.addErrback(lambda failure: self.log.failure("a service did not stop in time", failure))
