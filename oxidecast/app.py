@@ -16,9 +16,9 @@ from typing import Any
 
 import msgspec
 from twisted.application.service import IService, MultiService
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, DeferredList
 from twisted.internet.error import CannotListenError
-from twisted.internet.task import LoopingCall
+from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -412,11 +412,13 @@ class Server(MultiService):
         if listening is not None:
             await listening.stopListening()
         services = super().stopService()
-        services.addTimeout(STOP_GRACE, self.foundation.reactor)
-        services.addErrback(lambda failure: self.log.failure("a service did not stop in time", failure))
         if self.http is not None:
             await self.http.stop(STOP_GRACE)
-        await services
+        timer: Deferred[None] = deferLater(self.foundation.reactor, STOP_GRACE)
+        _, first = await DeferredList([services, timer], fireOnOneCallback=True, consumeErrors=True)
+        if first == 1:
+            self.log.error("a service did not stop within {grace} s", grace=STOP_GRACE)
+        timer.cancel()
         await self.foundation.close()
 
 

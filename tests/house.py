@@ -10,8 +10,8 @@ from typing import Any
 from argon2 import PasswordHasher
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
-from twisted.internet.protocol import Protocol, connectionDone
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
+from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 
@@ -109,7 +109,13 @@ class HouseCase(TestCase):
         return Answer(await connection.done)
 
     async def ask(
-        self, method: str, path: str, body: Any = None, token: str = "", host: str = "localhost", **headers: str
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        token: str = "",
+        host: str = "localhost",
+        **headers: str,
     ) -> Answer:
         """`body` is made JSON, unless it is bytes."""
         fields = {"Host": host, "Connection": "close"}

@@ -46,7 +46,16 @@ class ApiCase(HouseCase):
 class TestFrame(ApiCase):
     async def test_what_does_not_exist(self) -> None:
         await self.start()
-        for path in ("", "/", "/nothing", "/streams/", "/streams/a/b/c", "/streams//url", "/../health", "/%00"):
+        for path in (
+            "",
+            "/",
+            "/nothing",
+            "/streams/",
+            "/streams/a/b/c",
+            "/streams//url",
+            "/../health",
+            "/%00",
+        ):
             self.assertEnvelope(await self.ask("GET", f"/api/v1{path}"), 404, "not_found")
 
     async def test_a_slash_inside_a_name_reaches_no_other_route(self) -> None:
@@ -164,9 +173,7 @@ class TestTokens(ApiCase):
         await self.token("viewer", "vera")
         login = await self.ask("POST", LOGIN, {"username": "vera", "password": "correct horse"})
         self.assertEnvelope(login, 200)
-        self.assertEqual(
-            list(login.data["user"]), ["id", "username", "email", "role", "created_at"]
-        )
+        self.assertEqual(list(login.data["user"]), ["id", "username", "email", "role", "created_at"])
         refresh = {"refresh_token": login.data["refresh_token"]}
         again = await self.ask("POST", "/api/v1/auth/refresh", refresh)
         self.assertEnvelope(again, 200)
@@ -244,7 +251,12 @@ class TestTokens(ApiCase):
         self.assertEnvelope(made, 201)
         self.assertEqual(made.data["role"], "viewer")
         self.assertEnvelope(await self.ask("POST", path, body), 409, "taken")
-        for wrong in ({"username": "x"}, {"username": "has blank"}, {"password": "short"}, {"email": "nonsense"}):
+        for wrong in (
+            {"username": "x"},
+            {"username": "has blank"},
+            {"password": "short"},
+            {"email": "nonsense"},
+        ):
             self.assertEnvelope(await self.ask("POST", path, {**body, **wrong}), 422, "invalid")
 
 
@@ -288,7 +300,9 @@ class TestStreams(ApiCase):
     async def test_a_new_stream(self) -> None:
         await self.start()
         token = await self.token("streamer")
-        made = await self.ask("POST", "/api/v1/streams", {"title": "Über uns!"}, token, host="tv.example:8080")
+        made = await self.ask(
+            "POST", "/api/v1/streams", {"title": "Über uns!"}, token, host="tv.example:8080"
+        )
         self.assertEnvelope(made, 201)
         self.assertEqual(made.data["name"], "uber-uns")
         self.assertEqual(made.headers["location"], "/api/v1/streams/uber-uns")
@@ -327,7 +341,16 @@ class TestStreams(ApiCase):
         self.assertEqual(len(answer.data["items"]), 2)
         self.assertEqual((await self.ask("GET", "/api/v1/streams?q=100%25'")).data["total"], 0)
         self.assertEqual((await self.ask("GET", "/api/v1/streams?category=")).data["total"], 6)
-        for query in ("page=0", "page=x", "page=-1", "limit=101", "limit=0", "page=99999999", "live=maybe", "mine=1"):
+        for query in (
+            "page=0",
+            "page=x",
+            "page=-1",
+            "limit=101",
+            "limit=0",
+            "page=99999999",
+            "live=maybe",
+            "mine=1",
+        ):
             self.assertEnvelope(await self.ask("GET", f"/api/v1/streams?{query}"), 422, "invalid")
 
     async def test_a_live_stream(self) -> None:

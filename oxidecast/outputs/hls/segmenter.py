@@ -124,7 +124,9 @@ class Segmenter:
             self._run.after_gap = True
             return self._end(run, self._known_end(run))
         full = run.size + len(packet.payload) > self._max_bytes
-        if age > 0 and (full or (packet.keyframe and age >= self._wanted - EARLY) or age + packet.duration > limit):
+        if age > 0 and (
+            full or (packet.keyframe and age >= self._wanted - EARLY) or age + packet.duration > limit
+        ):
             self._run = Run(packet.dts, packet.keyframe)
             return self._end(run, packet.dts)
         return None
