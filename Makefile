@@ -41,11 +41,12 @@ system:
 	@sh tests/install_system.sh
 
 test: system $(VENV)/test lint
-	$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadscope -m "not alone" $(ARGS)
+	$(BIN)/python -m pytest -m alone $(ARGS)
 
 # Without the real clients and servers.
 unit: $(VENV)/test
-	$(BIN)/python -m pytest -n 2 --dist loadgroup --ignore tests/e2e --ignore tests/packaging $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadscope --ignore tests/e2e --ignore tests/packaging $(ARGS)
 
 soak: system $(VENV)/test
 	OXIDECAST_SOAK=1 $(BIN)/python -m pytest $(ARGS)

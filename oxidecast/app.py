@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 from twisted.application.service import IService, MultiService
 from twisted.internet.defer import CancelledError, Deferred, DeferredList
-from twisted.internet.error import CannotListenError
+from twisted.internet.error import CannotListenError, ReactorNotRunning
 from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -340,8 +340,10 @@ class Server(MultiService):
             self.log.debug("signals are handled by the thread that runs this one")
 
     def _stop_reactor(self) -> None:
-        if self.foundation.reactor.running:
+        try:
             self.foundation.reactor.stop()
+        except ReactorNotRunning:
+            pass  # It stops already: somebody pressed Ctrl-C twice.
 
     def reload(self) -> list[str]:
         """Take over the settings that can change while the server runs; the answer names the changed keys that

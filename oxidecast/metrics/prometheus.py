@@ -19,8 +19,8 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
 OTHERS = "_others"
-"""The label of the streams beyond `max_streams`, together; no stream can have this name. Their bytes are left out, because
-a sum over changing streams would not only rise."""
+"""The label of the streams beyond `max_streams`, together; no stream can have this name. Their bytes are left out,
+because a sum over changing streams would not only rise."""
 
 
 class Metrics(Collector):

@@ -95,7 +95,7 @@ class Publication:
                 f"the {'picture' if track.is_video else 'sound'} {'changed' if known else 'appeared'}"
             )
         elif track.is_video or known is not None:
-            # What was held before the picture was known, or has another configuration, is no beginning any more.
+            # What was held before the picture was known, or with another configuration, is no beginning any more.
             self._drop_held()
 
     def packet(

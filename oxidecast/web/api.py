@@ -237,6 +237,12 @@ class Api(Resource):
         if isinstance(raised, ApiError):
             return raised
         if isinstance(raised, DatabaseUnavailable):
+            self.log.error(
+                "an API call could not be done: {method} {path}: {error}",
+                method=request.method.decode("ascii", "replace"),
+                path=request.path.decode("ascii", "backslashreplace"),
+                error=raised,
+            )
             sentence = "The database is away: try again in a moment."
             return ApiError(503, "database_away", sentence, [("Retry-After", "5")])
         self.log.failure("an API call failed: {method} {path}", method=request.method, path=request.path)

@@ -61,6 +61,7 @@ class StreamRoutes:
             Route("POST", "/streams", self.create),
             Route("GET", "/streams/{stream}", self.show),
             Route("GET", "/streams/{stream}/url", self.url),
+            Route("GET", "/ingests", self.ingests),
         )
 
     async def list(self, call: Call) -> Page:
@@ -153,6 +154,10 @@ class StreamRoutes:
         if info.is_private:
             url += f"{'&' if '?' in url else '?'}token={quote(self._tokens.playback(info.id))}"
         return {"url": url, "connection_type": kind}
+
+    async def ingests(self, call: Call) -> dict[str, Any]:
+        """Where to publish: for the start page, which cannot know on which port RTMP listens."""
+        return {"ingest_urls": self._registry.ingest_addresses(call.host)}
 
     # -- inside
 

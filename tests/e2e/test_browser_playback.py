@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
+from playwright.sync_api import expect
 
 from oxidecast.accounts.tokens import Tokens
 from tests.e2e.browser import PHONE, BrowserTestCase, Watcher, seconds_to_playing
@@ -17,9 +18,9 @@ CHEAP_PICTURE = {"width": 640, "height": 480}
 """Without a graphics card Chromium pays per pixel on screen: a window about as large as the picture is enough to see
 whether every frame comes in time."""
 
-WINDOWS = 5
-"""How many times 10 s are measured at most. Frames that the server is to blame for are missing from each; those that a
-busy test machine loses are not."""
+PATIENCE = 60
+"""Seconds within which 10 s in a row must go as they should. Frames that the server is to blame for are missing all the
+time; those that a busy test machine loses are not."""
 
 HEVC = (
     "libx265",
@@ -38,7 +39,6 @@ class WallClock:
         return time.time()
 
 
-@pytest.mark.xdist_group("browser-playback")
 class PlaybackTests(BrowserTestCase):
     server: ClassVar[Server]
 
@@ -62,15 +62,19 @@ class PlaybackTests(BrowserTestCase):
 
     def assert_plays_well(self, watcher: Watcher) -> None:
         """10 s in which time goes as it should, and at most 1 % of the frames are dropped."""
-        seen = []
-        for _ in range(WINDOWS):
-            before, after = watcher.watch(10)
+        seen = [watcher.glance()]
+        for _ in range(PATIENCE):
+            watcher.page.wait_for_timeout(1000)
+            after = watcher.glance()
+            seen.append(after)
+            before = next((then for then in reversed(seen) if after.wall - then.wall >= 10), None)
+            if before is None:
+                continue
             frames, dropped = after.frames - before.frames, after.dropped - before.dropped
             drift = (after.time - before.time) - (after.wall - before.wall)
-            seen.append(f"{dropped} of {frames} frames dropped, {drift:+.2f} s")
             if dropped <= frames / 100 and frames >= 290 and abs(drift) < 0.25:
                 return
-        self.fail("; ".join(seen))
+        self.fail(f"dropped frames, second by second: {[now.dropped for now in seen]}; at last {seen[-1]}")
 
     def play(self, title: str, encoder: dict[str, Any]) -> None:
         with self.live(title, encoder) as name:
@@ -85,13 +89,16 @@ class PlaybackTests(BrowserTestCase):
             assert now.latency is not None
             self.assertTrue(1 < now.latency < 9, now.latency)
             watcher.page.hover("#player")
+            watcher.page.locator("#c-latency").wait_for()
             shown = watcher.text("#c-latency")
             self.assertAlmostEqual(float(shown.removesuffix(" s")), now.latency, delta=1)
             self.assertEqual(watcher.words, "")
 
+    @pytest.mark.alone
     def test_h264_and_aac(self) -> None:
         self.play("Plain", {})
 
+    @pytest.mark.alone
     def test_av1_and_aac(self) -> None:
         self.play("Modern", {"ffmpeg": FFMPEG_9, "video": ("libsvtav1", "-preset", "12"), "more": ENHANCED})
 
@@ -137,6 +144,10 @@ class PlaybackTests(BrowserTestCase):
                 ):
                     page = self.open(self.server.url + path, context)
                     page.locator(f".card[data-stream={name}]").wait_for()
+                    if path == "/":
+                        ingest = self.server.ingest("KEY")
+                        expect(page.locator("#server")).to_have_value(ingest.removesuffix("/KEY"))
+                        self.assertIn(ingest, page.input_value("#ffmpeg"))
                     self.picture(page, f"{'list' if path == '/player' else 'start'}-{label}")
                 page.click(f".card[data-stream={name}] a")
                 page.wait_for_url(f"**/player/{name}")
@@ -150,6 +161,7 @@ class PlaybackTests(BrowserTestCase):
             self.picture(embed.page, "embed-desktop")
             desktop = self.watch(f"{self.server.url}/player/{name}")
             desktop.wait_for_motion()
+            desktop.page.get_by_text("viewers · ").wait_for()
             desktop.page.hover("#player")
             self.picture(desktop.page, "watch-desktop")
 

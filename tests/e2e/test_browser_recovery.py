@@ -5,8 +5,6 @@ from collections.abc import Callable
 from pathlib import Path
 from signal import SIGKILL
 
-import pytest
-
 from tests.e2e.browser import BrowserTestCase, Glance, Watcher
 from tests.e2e.programs import Program, Server, publish, server, until
 
@@ -14,7 +12,6 @@ GRACE = 4.0
 """Seconds for which these servers wait for a publisher: the default of 15 would only make the tests longer."""
 
 
-@pytest.mark.xdist_group("browser-recovery")
 class RecoveryTests(BrowserTestCase):
     def setUp(self) -> None:
         super().setUp()

@@ -45,7 +45,7 @@ class DurationCase(ServerCase):
 
     def assert_nothing_is_lost(self, sample_rate: int, container: str, *video: str) -> m3u8.M3U8:
         """Publish, then compare durations, counts and times of what went in and what can be watched."""
-        flv = self.material("published", sample_rate, *video)
+        flv = self.material(f"published-{sample_rate}", sample_rate, *video)
         name, key = self.server.new_stream("Ten minutes")
         with Encoder(self.server.rtmp, key).start() as encoder:
             encoder.send(tags(flv.read_bytes()))
@@ -61,7 +61,7 @@ class DurationCase(ServerCase):
         self.assertFalse(any(segment.discontinuity for segment in playlist.segments))
         self.assert_near(listed, dts[-1] - dts[0], FRAME + 0.0011, "the segments' durations add up")
 
-        whole = self.server.folder / f"whole.{container}"
+        whole = self.server.folder / f"whole-{sample_rate}.{container}"
         folder = address.rpartition("/")[0]
         init = playlist.segments[0].init_section
         with whole.open("wb") as file:

@@ -3,13 +3,10 @@
 import os
 from pathlib import Path
 
-import pytest
-
 from tests.e2e.obs import OBS29
 from tests.e2e.programs import Server, ServerCase, probe, until
 
 
-@pytest.mark.xdist_group("obs")
 class OBSTests(ServerCase):
     def obs(self, key: str) -> OBS29:
         running: Server = self.server

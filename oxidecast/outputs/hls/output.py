@@ -13,7 +13,7 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
-from twisted.web.resource import NoResource, Resource
+from twisted.web.resource import Resource
 from zope.interface import implementer
 
 from oxidecast.delivery.hot import HotAnswer, HotRequest, IHotResource
@@ -171,8 +171,11 @@ class HLSResource(Resource):
             return _missing("not_carried", "HLS cannot carry the codecs of this stream.")
         return _missing("no_segment", "The stream has just started: try again in a moment.", retry=True)
 
-    def getChild(self, path: bytes, request: Any) -> Resource:
-        return NoResource()
+    def render_GET(self, request: Any) -> bytes:
+        """Paths that no hot resource is asked about, because they try to be more than a name."""
+        request.setResponseCode(404)
+        request.setHeader(b"Content-Type", b"application/json")
+        return bytes(_missing("not_found", "There is nothing at this address.").body)
 
 
 def _address(request: HotRequest) -> str:

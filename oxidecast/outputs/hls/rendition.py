@@ -19,8 +19,8 @@ from oxidecast.outputs.hls.segmenter import Run, Segmenter
 from oxidecast.outputs.hls.settings import HlsSettings
 
 LEAST = 3
-"""Segments that stay listed even when they exceed the memory: a playlist shorter than three target durations starves its
-players (RFC 8216, 6.2.2)."""
+"""Segments that stay listed even when they exceed the memory: a playlist shorter than three target durations starves
+its players (RFC 8216, 6.2.2)."""
 
 KEPT = 2
 """Segments are kept for so many playlist lengths: a player may ask for one it read of a moment ago (RFC 8216,
@@ -72,11 +72,14 @@ class HLSRendition:
         self._rendition = rendition
         self._settings = settings
         self._on_update = on_update
+        # A cache may still hold what an earlier stream of this name had here.
         self._prefix = f"{int(stream.started_at * 1000):x}"
         self._sequence = 0
         self._first_discontinuity = 0
         self._discontinuous = False
         self._generation = 0
+        self._init: bytes | None = None
+        """The latest initialisation section: a publisher that comes back unchanged needs no new one."""
         self._segments: deque[Segment] = deque()
         self._rates: deque[tuple[int, int]] = deque(maxlen=BANDWIDTH_WINDOW)
         self._bytes = 0
@@ -171,7 +174,9 @@ class HLSRendition:
         self._warn_of_long_groups()
         if self._container is None:
             self._container = Container(self._settings.segment_type, self.tracks)
-            self._generation += 1
+            if self._container.init != self._init:
+                self._init = self._container.init
+                self._generation += 1
         discontinuous = (self._discontinuous or run.after_gap) and self._sequence > 0
         self._discontinuous = False
         init = None

@@ -20,8 +20,8 @@ EARLY = TICKS // 20
 milliseconds and encoders that jitter would else make every other segment twice as long."""
 
 PAUSE = 1 * TICKS
-"""How far sound may be ahead of pictures, beyond the longest segment, before the pictures count as paused: tracks of live
-streams are interleaved well within a second."""
+"""How far sound may be ahead of pictures, beyond the longest segment, before the pictures count as paused: tracks of
+live streams are interleaved well within a second."""
 
 ROUNDING = 0.4
 """Seconds by which a segment may exceed TARGETDURATION: the promise is about the duration rounded to whole seconds, and
@@ -59,6 +59,7 @@ class Segmenter:
         """Ticks between keyframes, the most seen."""
         self._has_video = has_video
         self._wanted = round(segment_duration * TICKS)
+        self._early = EARLY if has_video else 0
         self._bound = math.ceil(max(segment_duration * LONGEST, 1))
         self._max_bytes = max_bytes
         self._run: Run | None = None
@@ -125,7 +126,7 @@ class Segmenter:
             return self._end(run, self._known_end(run))
         full = run.size + len(packet.payload) > self._max_bytes
         if age > 0 and (
-            full or (packet.keyframe and age >= self._wanted - EARLY) or age + packet.duration > limit
+            full or (packet.keyframe and age >= self._wanted - self._early) or age + packet.duration > limit
         ):
             self._run = Run(packet.dts, packet.keyframe)
             return self._end(run, packet.dts)

@@ -284,7 +284,7 @@ class TestTracks(RenditionCase):
     def test_sound_alone(self) -> None:
         self.make(AUDIO)
         self.send(10)
-        self.assertEqual(len(self.parsed.segments), 5)
+        self.assertEqual(len(self.parsed.segments), 4)
         self.assertEqual(self.hls.variant("x").width, 0)
 
     def test_pictures_alone(self) -> None:
