@@ -4,7 +4,6 @@ Every line is tried for real: a port is bound, a file is written, an encoder enc
 do about it.
 """
 
-import os
 import resource
 import shutil
 import socket
@@ -80,8 +79,9 @@ def _ports(configuration: Configuration) -> Iterator[Line]:
             attempt.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 attempt.bind((host, port))
-            except OSError as error:
-                yield FAIL, f"{name} port {port}: {os.strerror(error.errno or 0)}; free it, or set {key}"
+            except (OSError, UnicodeError) as error:
+                reason = error.strerror if isinstance(error, OSError) else f"{host} is no host's name"
+                yield FAIL, f"{name} port {port}: {reason}; free it, or set {key}"
             else:
                 yield OK, f"{name} port {port} on {host} is free"
 
