@@ -87,7 +87,17 @@ class TestFrame(ApiCase):
         self.assertEqual(good.headers["access-control-allow-origin"], "https://good.example")
         self.assertIn("POST", good.headers["access-control-allow-methods"])
         self.assertNotIn("access-control-allow-credentials", good.headers)
-        for origin in ("https://evil.example", "null", "https://good.example.evil.example", "*"):
+        own = await self.ask(
+            "GET", "/api/v1/streams", host="tv.example:8080", Origin="http://tv.example:8080"
+        )
+        self.assertEqual(own.headers["access-control-allow-origin"], "http://tv.example:8080")
+        for origin in (
+            "https://evil.example",
+            "https://localhost",
+            "null",
+            "https://good.example.evil.example",
+            "*",
+        ):
             bad = await self.ask("GET", "/api/v1/streams", Origin=origin)
             self.assertNotIn("access-control-allow-origin", bad.headers)
             self.assertEqual(bad.headers["vary"], "Origin")
@@ -114,6 +124,25 @@ class TestFrame(ApiCase):
         await self.start()
         answer = await self.ask("POST", LOGIN, {"username": 5, "password": "x"})
         self.assertEqual(list(answer.data["fields"]), ["username"])
+
+    async def test_a_422_names_every_field(self) -> None:
+        await self.start()
+        answer = await self.ask("POST", LOGIN, {"password": 5, "user": "x"})
+        self.assertEqual(
+            answer.data["fields"],
+            {
+                "username": "This field is required",
+                "password": "Expected `str`, got `int`",
+                "user": "There is no such field",
+            },
+        )
+        self.assertIn("username: This field is required; ", answer.json["error"])
+        self.assertEqual(answer.reason, "Unprocessable Entity")
+
+    async def test_a_422_does_not_repeat_thousands_of_unknown_fields(self) -> None:
+        await self.start()
+        answer = await self.ask("POST", LOGIN, {f"x{number}": 1 for number in range(3000)})
+        self.assertLess(len(answer.body), 2000)
 
     async def test_host_header_games(self) -> None:
         await self.start()
