@@ -279,6 +279,7 @@ class Server(MultiService):
             [*self._auth.routes(), *streams.routes()],
             foundation.accounts,
             lambda: self.settings.of(CorsSettings).origins,
+            foundation.reactor.seconds,
         )
         operations = {
             b"health": Health(),
