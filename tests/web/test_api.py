@@ -459,14 +459,16 @@ class TestStreams(ApiCase):
         await self.server._check_database()
         ready = await self.ask("GET", "/ready")
         self.assertEqual((ready.status, ready.json["reasons"]), (503, ["The database's disk is full."]))
-        self.assertEqual((await self.ask("GET", "/health")).status, 200)
+        health = await self.ask("GET", "/health")
+        self.assertEqual((health.status, health.json), (200, {"status": "ok", "database": "away"}))
+        self.assertIn(b"\noxidecast_database_up 0.0\n", (await self.ask("GET", "/metrics")).body)
 
 
 class TestOperations(ApiCase):
     async def test_ready_and_health(self) -> None:
         await self.start()
         self.assertEqual((await self.ask("GET", "/ready")).json, {"status": "ready"})
-        self.assertEqual((await self.ask("GET", "/health")).json, {"status": "ok"})
+        self.assertEqual((await self.ask("GET", "/health")).json, {"status": "ok", "database": "ok"})
         self.assertEqual((await self.ask("HEAD", "/health")).body, b"")
 
     async def test_metrics_are_for_the_networks_allowed(self) -> None:
