@@ -17,9 +17,9 @@ from typing import Any
 
 import msgspec
 from twisted.application.service import IService, MultiService
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, DeferredList
 from twisted.internet.error import CannotListenError, ReactorNotRunning
-from twisted.internet.task import LoopingCall
+from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -179,13 +179,13 @@ class Server(MultiService):
             error = StartError(f"the server did not start: {error}")
         else:
             self.log.critical("{error}", error=error)
-        self.started.errback(error)
-        self.started.addErrback(lambda _: None)
         if self.foundation.reactor.running:
             print(f"oxidecast: {error}", file=sys.__stderr__)
             # twistd has no way to tell a service's failure by its exit code, so the interpreter's end does.
             atexit.register(os._exit, 1)
             self.foundation.reactor.stop()
+        self.started.errback(error)
+        self.started.addErrback(lambda _: None)
 
     async def _demo_key(self) -> str:
         """The key of the demo's stream, which is made when it is not there."""
@@ -415,14 +415,17 @@ class Server(MultiService):
         if self._check.running:
             self._check.stop()
         self.hub.close()
-        if self._listening is not None:
-            await self._listening.stopListening()
+        listening, self._listening = self._listening, None
+        if listening is not None:
+            await listening.stopListening()
         services = super().stopService()
-        services.addTimeout(STOP_GRACE, self.foundation.reactor)
-        services.addErrback(lambda failure: self.log.failure("a service did not stop in time", failure))
         if self.http is not None:
             await self.http.stop(STOP_GRACE)
-        await services
+        timer: Deferred[None] = deferLater(self.foundation.reactor, STOP_GRACE)
+        _, first = await DeferredList([services, timer], fireOnOneCallback=True, consumeErrors=True)
+        if first == 1:
+            self.log.error("a service did not stop within {grace} s", grace=STOP_GRACE)
+        timer.cancel()
         await self.foundation.close()
 
 

@@ -79,8 +79,9 @@ def _ports(configuration: Configuration) -> Iterator[Line]:
             attempt.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 attempt.bind((host, port))
-            except OSError as error:
-                yield FAIL, f"{name} port {port} on {host}: {error.strerror or error}; free it, or set {key}"
+            except (OSError, UnicodeError) as error:
+                reason = getattr(error, "strerror", None) or f"{host} is no host's name"
+                yield FAIL, f"{name} port {port} on {host}: {reason}; free it, or set {key}"
             else:
                 yield OK, f"{name} port {port} on {host} is free"
 

@@ -64,6 +64,19 @@ class _Once(Protocol):
         self.done.callback(self.received)
 
 
+class Unstoppable:
+    """The reactor, which notes that it was to stop: trial owns the real one."""
+
+    def __init__(self) -> None:
+        self.stopped = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(reactor, name)
+
+    def stop(self) -> None:
+        self.stopped += 1
+
+
 class HouseCase(TestCase):
     """A test with a server: `await self.start()`, then `await self.ask(...)`."""
 
@@ -74,12 +87,13 @@ class HouseCase(TestCase):
         self.addCleanup(shutil.rmtree, self.folder)
         self.environ: dict[str, str] = dict(LOOPBACK)
         self.config: Path | None = None
+        self.reactor = Unstoppable()
         self.patch(foundation, "Passwords", partial(Passwords, hasher=CHEAP))
         self.patch(app, "set_level", lambda level: None)
         self.patch(Server, "_handle_signals", lambda server: None)
 
     def build(self, demo: bool = False) -> Server:
-        return Server.build(self.config, self.folder / "data", self.environ, reactor, demo)
+        return Server.build(self.config, self.folder / "data", self.environ, self.reactor, demo)
 
     async def start(self, demo: bool = False) -> Server:
         self.server = server = self.build(demo)
