@@ -397,6 +397,32 @@ class TestStreams(ApiCase):
             listed = (await self.ask("GET", f"/api/v1/streams?live={query}")).data["items"]
             self.assertEqual([item["name"] for item in listed], names)
 
+    async def test_streams_without_an_account_are_listed_after_those_with_one(self) -> None:
+        self.environ["OXIDECAST_RTMP_ENABLE_AUTH"] = "false"
+        await self.start()
+        await self.live(await self.token("streamer"))
+        for name in ("red", "green", "blue"):
+            publisher = Encoder(self, key=name)  # type: ignore[arg-type]
+            request = PublishRequest(protocol="rtmp", address="192.0.2.1", key=name)
+            publication = await self.server.hub.publish(request, publisher)
+            for track in (VIDEO, AUDIO):
+                publication.track(track)
+            publication.packet(1, 0, 0, True, b"\0\0\0\1\x65")
+        for query, names, total in (
+            ("", ["show", "my-stream", "red", "green", "blue"], 5),
+            ("live=true&limit=3", ["show", "red", "green"], 4),
+            ("live=true&limit=3&page=2", ["blue"], 4),
+            ("limit=2&page=3", ["blue"], 5),
+            ("limit=2&page=4", [], 5),
+            ("live=false", ["my-stream"], 1),
+            ("q=GREE", ["green"], 1),
+            ("category=red", [], 0),
+        ):
+            listed = (await self.ask("GET", f"/api/v1/streams?{query}")).data
+            self.assertEqual(
+                ([item["name"] for item in listed["items"]], listed["total"]), (names, total), query
+            )
+
     async def test_where_to_watch(self) -> None:
         await self.start()
         await self.live(await self.token("streamer"))
