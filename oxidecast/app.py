@@ -279,9 +279,10 @@ class Server(MultiService):
             [*self._auth.routes(), *streams.routes()],
             foundation.accounts,
             lambda: self.settings.of(CorsSettings).origins,
+            foundation.reactor.seconds,
         )
         operations = {
-            b"health": Health(),
+            b"health": Health(lambda: self.metrics.database_away),
             b"ready": Ready(self.not_ready),
             b"metrics": MetricsResource(self.metrics, lambda: self.settings.of(MetricsSettings).allow),
         }
@@ -300,6 +301,7 @@ class Server(MultiService):
             self._database_away = ""
         except DatabaseError as error:
             self._database_away = str(error)
+        self.metrics.database_away = bool(self._database_away)
 
     def _say(self, first: FirstSteps) -> None:
         """Tell where everything is. A key is shown on a terminal, and nowhere else."""

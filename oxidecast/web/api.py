@@ -8,7 +8,6 @@ contract: `{"success", "data", "error", "code", "timestamp"}`.
 import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any, TypeVar
 from urllib.parse import unquote_to_bytes
@@ -25,6 +24,7 @@ from oxidecast.accounts.errors import InvalidToken
 from oxidecast.accounts.roles import Permission, may
 from oxidecast.database.errors import DatabaseUnavailable
 from oxidecast.database.users import User
+from oxidecast.delivery.envelope import envelope
 
 T = TypeVar("T")
 
@@ -232,11 +232,16 @@ class Api(Resource):
     log = Logger()
 
     def __init__(
-        self, routes: Sequence[Route], accounts: Accounts, origins: Callable[[], Sequence[str]]
+        self,
+        routes: Sequence[Route],
+        accounts: Accounts,
+        origins: Callable[[], Sequence[str]],
+        seconds: Callable[[], float],
     ) -> None:
         super().__init__()
         self._accounts = accounts
         self._origins = origins
+        self._seconds = seconds
         paths: dict[str, _Compiled] = {}
         for route in routes:
             paths.setdefault(route.path, _Compiled(route.path)).methods[route.method] = route
@@ -252,12 +257,14 @@ class Api(Resource):
         try:
             self._allow_origin(request)
             reply = await self._call(request)
-            status, headers, body = reply.status, reply.headers, _envelope(reply.data, None)
+            status, headers, body = reply.status, reply.headers, envelope(self._seconds(), reply.data)
         except CancelledError:
             return
         except Exception as raised:
             error = self._error(request, raised)
-            status, headers, body = error.status, error.headers, _envelope(None, error)
+            data = {"fields": error.fields} if error.fields else None
+            status, headers = error.status, error.headers
+            body = envelope(self._seconds(), data, error.sentence, error.code)
         self._send(request, status, headers, body)
 
     def _error(self, request: Request, raised: Exception) -> ApiError:
@@ -346,16 +353,3 @@ def _scheme(request: Request) -> str:
 def _own_origin(request: Request) -> str:
     """What a browser calls the origin of this server's pages (RFC 6454, 6.2)."""
     return f"{_scheme(request)}://{request.getHeader('host') or ''}"
-
-
-def _envelope(data: Any, error: ApiError | None) -> bytes:
-    """Raises TypeError for data that JSON cannot hold, such as a plugin's figures may be."""
-    return msgspec.json.encode(
-        {
-            "success": error is None,
-            "data": data if error is None else ({"fields": error.fields} if error.fields else None),
-            "error": error.sentence if error is not None else None,
-            "code": error.code if error is not None else None,
-            "timestamp": datetime.now(UTC),
-        }
-    )
