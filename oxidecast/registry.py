@@ -40,7 +40,7 @@ built-in callback takes more than a few milliseconds."""
 
 SLOW_CALLS_ALLOWED = 20
 SLOW_WINDOW = 60.0
-"""Calls over the bound within so many seconds before a plugin is detached: a noisy machine makes a few a day, which must
+"""So many calls over the bound within so many seconds detach a plugin: a noisy machine makes a few a day, which must
 not add up over months; a plugin that blocks makes many a minute, even one that does so only at each segment."""
 
 KINDS: dict[str, Any] = {
