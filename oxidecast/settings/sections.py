@@ -43,12 +43,19 @@ class ServerSettings(Section, frozen=True, kw_only=True):
         require_long_secret("secret_key", self.secret_key)
 
 
+LEVELS = ("debug", "info", "warn", "warning", "error", "critical")
+
+
 class LoggingSettings(Section, frozen=True, kw_only=True):
     """[logging]"""
 
     reloadable: ClassVar[frozenset[str]] = frozenset({"level"})
 
-    level: Literal["debug", "info", "warn", "error", "critical"] = "info"
+    level: str = "info"
+
+    def __post_init__(self) -> None:
+        if self.level.lower() not in LEVELS:
+            raise Invalid("level", f"must be one of {', '.join(LEVELS)}")
 
 
 class PluginsSettings(Section, frozen=True, kw_only=True):

@@ -13,9 +13,9 @@ from oxidecast.accounts.roles import Permission, may, may_manage
 from oxidecast.accounts.tokens import Tokens
 from oxidecast.database.errors import Conflict
 from oxidecast.database.streams import Streams
-from oxidecast.interfaces import PlayRequest, Refused
+from oxidecast.interfaces import IOutput, PlayRequest, Refused
 from oxidecast.media import Track
-from oxidecast.registry import Registry
+from oxidecast.registry import Detached, Registry, Running
 from oxidecast.settings.sections import TranscodingSettings
 from oxidecast.streams.hub import Hub
 from oxidecast.streams.info import StreamInfo
@@ -28,8 +28,8 @@ CONNECTION_TYPES = ("hls", "webrtc", "multicast", "rtmp", "flv", "websocket")
 
 class NewStream(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     title: Annotated[str, Meta(min_length=1, max_length=200)]
-    description: Annotated[str, Meta(max_length=5000)] = ""
-    category: Annotated[str, Meta(max_length=100)] = ""
+    description: Annotated[str, Meta(max_length=5000)] | None = None
+    category: Annotated[str, Meta(max_length=100)] | None = None
     name: Annotated[str, Meta(min_length=1, max_length=64)] | None = None
     is_private: bool = False
     recording_enabled: bool = False
@@ -106,8 +106,8 @@ class StreamRoutes:
                 user.id,
                 body.title,
                 name=body.name,
-                description=body.description,
-                category=body.category,
+                description=body.description or "",
+                category=body.category or "",
                 is_private=body.is_private,
                 recording_enabled=body.recording_enabled,
                 transcoding_profiles=body.transcoding_profiles,
@@ -148,7 +148,7 @@ class StreamRoutes:
     async def url(self, call: Call) -> dict[str, Any]:
         kind = call.query("connection_type") or "hls"
         info = await self._visible(call)
-        urls = self._urls(call, self._hub.streams.get(info.id))
+        urls = self._urls(call, info)
         url = urls.get(kind)
         if url is None and kind not in CONNECTION_TYPES:
             known = f"expected one of {', '.join(dict.fromkeys((*CONNECTION_TYPES, *urls)))}"
@@ -217,14 +217,26 @@ class StreamRoutes:
             "tracks": [_track(track) for track in stream.source.tracks] if stream is not None else [],
             "renditions": [_rendition(r) for r in stream.renditions.values()] if stream is not None else [],
             "notices": list(stream.notices.values()) if stream is not None else [],
-            "stream_urls": self._urls(call, stream),
+            "stream_urls": self._urls(call, info),
         }
 
-    def _urls(self, call: Call, stream: Stream | None) -> Mapping[str, str]:
-        if stream is None:
-            return {}
-        urls = {kind: url for slot in stream.outputs for kind, url in slot.urls().items()}
+    def _urls(self, call: Call, info: StreamInfo) -> Mapping[str, str]:
+        """Where to watch, by connection type: what the outputs of a live stream say, or where it will be."""
+        stream = self._hub.streams.get(info.id)
+        if stream is not None and stream.renditions:
+            urls = {kind: url for slot in stream.outputs for kind, url in slot.urls().items()}
+        else:
+            urls = {kind: url for one in self._registry.of(IOutput) for kind, url in _planned(one, info).items()}
         return {kind: call.base + url if url.startswith("/") else url for kind, url in urls.items()}
+
+
+def _planned(output: Running, info: StreamInfo) -> Mapping[str, str]:
+    """Where an output will show a stream that is not live."""
+    try:
+        urls = output.call(output.instance.urls, info)
+    except Detached:
+        return {}
+    return urls if isinstance(urls, Mapping) else {}
 
 
 def _track(track: Track) -> dict[str, Any]:

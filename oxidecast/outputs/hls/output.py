@@ -30,6 +30,7 @@ from oxidecast.interfaces import (
 from oxidecast.outputs.hls.rendition import PLAYLIST_TYPE, HLSRendition
 from oxidecast.outputs.hls.sessions import Sessions
 from oxidecast.outputs.hls.settings import HlsSettings
+from oxidecast.streams.info import StreamInfo
 
 LINGER = 60.0
 """Seconds for which an ended stream's playlist (with EXT-X-ENDLIST) and segments can still be read: the slowest
@@ -41,6 +42,11 @@ up on an answer after 10 s, and on a 404 at once."""
 
 SWEEP = 5.0
 """Seconds between two looks for viewers that have left, and for streams that ended long enough ago."""
+
+
+def address(name: str) -> Mapping[str, str]:
+    """Where the stream of this public name is watched."""
+    return {"hls": f"/api/v1/hls/{name}/playlist.m3u8"}
 
 
 @implementer(IOutputStream)
@@ -78,7 +84,7 @@ class HLSStream:
         self.closed_at = self._reactor.seconds()
 
     def urls(self, rendition: str | None) -> Mapping[str, str]:
-        return {"hls": f"/api/v1/hls/{self.stream.name}/playlist.m3u8"}
+        return address(self.stream.name)
 
     def stats(self) -> Mapping[str, Any]:
         return {name: rendition.stats() for name, rendition in self.renditions.items()}
@@ -221,6 +227,9 @@ class HLSOutput(Service):
         output = HLSStream(stream, self._settings, self.services)
         self.streams[stream.name] = self.streams[stream.id] = output
         return output
+
+    def urls(self, info: StreamInfo) -> Mapping[str, str]:
+        return address(info.name)
 
     def routes(self) -> Mapping[str, Any]:
         return {"hls": HLSResource(self)}
