@@ -8,6 +8,7 @@ import atexit
 import errno
 import os
 import resource
+import shlex
 import signal
 import sys
 from collections.abc import Mapping
@@ -280,9 +281,10 @@ class Server(MultiService):
             [*self._auth.routes(), *streams.routes()],
             foundation.accounts,
             lambda: self.settings.of(CorsSettings).origins,
+            foundation.reactor.seconds,
         )
         operations = {
-            b"health": Health(),
+            b"health": Health(lambda: self.metrics.database_away),
             b"ready": Ready(self.not_ready),
             b"metrics": MetricsResource(self.metrics, lambda: self.settings.of(MetricsSettings).allow),
         }
@@ -301,6 +303,7 @@ class Server(MultiService):
             self._database_away = ""
         except DatabaseError as error:
             self._database_away = str(error)
+        self.metrics.database_away = bool(self._database_away)
 
     def _say(self, first: FirstSteps) -> None:
         """Tell where everything is. A key is shown on a terminal, and nowhere else."""
@@ -313,10 +316,12 @@ class Server(MultiService):
                 self.log.warn("[{name}] is set, and has no effect in this version", name=name)
         self.log.info("OxideCast is ready: {web} {ingests}", web=web, ingests=" ".join(ingests))
         if sys.__stdout__ is None or not sys.__stdout__.isatty():
-            name = first.stream.name if first.stream is not None else "STREAM"
+            # Without the directory the commands would open, or even make, another database.
             self.log.info(
-                "a stream key: oxidecast key show {stream}; a password for admin: oxidecast user passwd admin",
-                stream=name,
+                "a stream key: oxidecast key show {stream} --data-dir {data}; "
+                "a password for admin: oxidecast user passwd admin --data-dir {data}",
+                stream=first.stream.name if first.stream is not None else "STREAM",
+                data=shlex.quote(str(self.foundation.data_directory)),
             )
             return
         lines = [f"Web     {web}", *(f"Server  {address}" for address in ingests)]
@@ -428,10 +433,10 @@ class Server(MultiService):
 
 def reason(error: CannotListenError) -> str:
     """Why a port cannot be listened on, for people."""
-    number = getattr(error.socketError, "errno", None)
-    if number == errno.EADDRINUSE:
+    if getattr(error.socketError, "errno", None) == errno.EADDRINUSE:
         return "another program uses it"
-    return os.strerror(number) if number else str(error.socketError)
+    # The numbers of failed look-ups of a name are no errnos: only the exception knows their words.
+    return getattr(error.socketError, "strerror", None) or str(error.socketError)
 
 
 def _allow_many_files() -> None:

@@ -34,7 +34,8 @@ class Answer:
     def __init__(self, raw: bytes) -> None:
         head, _, self.body = raw.partition(b"\r\n\r\n")
         status, *lines = head.decode("latin-1").split("\r\n")
-        self.status = int(status.split()[1])
+        _, code, self.reason = status.split(" ", 2)
+        self.status = int(code)
         self.headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
 
     @property

@@ -11,7 +11,7 @@ from oxidecast import check as module
 from oxidecast.check import FAIL, OK, WARN, check
 
 
-class TestCheck(SynchronousTestCase):
+class CheckTestCase(SynchronousTestCase):
     def setUp(self) -> None:
         self.folder = Path(tempfile.mkdtemp())
         self.addCleanup(shutil.rmtree, self.folder)
@@ -22,6 +22,8 @@ class TestCheck(SynchronousTestCase):
         lines: list[str] = []
         return check(None, self.folder / "data", self.environ, lines.append), lines
 
+
+class TestCheck(CheckTestCase):
     def test_a_machine_that_will_do(self) -> None:
         status, lines = self.check()
         self.assertEqual(status, 0, lines)
@@ -39,7 +41,9 @@ class TestCheck(SynchronousTestCase):
             status, lines = self.check()
         (line,) = [line for line in lines if line.startswith(FAIL)]
         self.assertEqual(status, 1)
-        self.assertIn(f"HTTP port {number}: Address already in use; free it, or set server.port", line)
+        self.assertIn(
+            f"HTTP port {number} on 0.0.0.0: Address already in use; free it, or set server.port", line
+        )
 
     def test_a_host_that_does_not_exist_is_a_line_too(self) -> None:
         for host in ("no-such-host.invalid", "x" * 70):
@@ -63,6 +67,30 @@ class TestCheck(SynchronousTestCase):
     def test_a_clock_that_was_never_set(self) -> None:
         self.patch(module, "EARLIEST_CLOCK", 1 << 40)
         self.assertEqual(self.check()[0], 1)
+
+
+class TestDatabase(CheckTestCase):
+    def failed(self) -> str:
+        """The one line that fails."""
+        status, lines = self.check()
+        self.assertEqual(status, 1)
+        (line,) = [line for line in lines if line.startswith(FAIL)]
+        return line
+
+    def test_a_look_makes_none(self) -> None:
+        self.check()
+        self.assertFalse((self.folder / "data" / "oxidecast.db").exists())
+
+    def test_a_file_that_is_no_database(self) -> None:
+        (self.folder / "data").mkdir()
+        (self.folder / "data" / "oxidecast.db").write_bytes(b"garbage" * 100)
+        self.assertIn("not an SQLite database", self.failed())
+
+    def test_an_engine_that_this_version_does_not_serve(self) -> None:
+        self.environ["DATABASE_URL"] = "postgresql://tv:hunter2@db.example/tv"
+        line = self.failed()
+        self.assertIn("PostgreSQL", line)
+        self.assertNotIn("hunter2", line)
 
 
 class TestEncoder(SynchronousTestCase):

@@ -9,7 +9,6 @@ from ipaddress import ip_address, ip_network
 from typing import Annotated, ClassVar, Literal
 from urllib.parse import urlsplit
 
-import msgspec
 from msgspec import Meta
 
 from oxidecast.settings.section import (
@@ -202,22 +201,6 @@ class MulticastSettings(Section, frozen=True, kw_only=True):
             raise Invalid("base_address", 'must be a multicast address such as "239.255.0.1"')
         if self.port_range[0] > self.port_range[1]:
             raise Invalid("port_range", "must be the first port and the last")
-
-
-SECTIONS: dict[str, type[msgspec.Struct]] = {
-    "server": ServerSettings,
-    "logging": LoggingSettings,
-    "plugins": PluginsSettings,
-    "metrics": MetricsSettings,
-    "cors": CorsSettings,
-    "rate_limit": RateLimitSettings,
-    "tls": TlsSettings,
-    "storage": StorageSettings,
-    "transcoding": TranscodingSettings,
-    "webrtc": WebrtcSettings,
-    "multicast": MulticastSettings,
-}
-"""Name and type of each section in this file."""
 
 
 def _is_origin(text: str) -> bool:

@@ -80,8 +80,14 @@ class StreamRoutes:
             only=on_air if live is True else None,
             without=on_air if live is False else (),
         )
-        items = [self._view(call, info) for info in found.items]
-        return Page(items, found.total, page, limit, found.total_pages)
+        # Streams without an account (`rtmp.enable_auth = false`) follow those of the database.
+        others = (
+            [] if live is False or mine or call.query("category") else self._unowned(call.query("q") or "")
+        )
+        begin = max(0, (page - 1) * limit - found.total)
+        infos = [*found.items, *others[begin : begin + limit - len(found.items)]]
+        total = found.total + len(others)
+        return Page([self._view(call, info) for info in infos], total, page, limit, -(-total // limit))
 
     async def create(self, call: Call) -> Reply:
         user = call.require(Permission.CREATE_STREAMS)
@@ -160,6 +166,11 @@ class StreamRoutes:
         return {"ingest_urls": self._registry.ingest_addresses(call.host)}
 
     # -- inside
+
+    def _unowned(self, q: str) -> Sequence[StreamInfo]:
+        """The streams on air that exist only as long as somebody publishes."""
+        infos = [stream.info for stream in self._hub.streams.values() if stream.renditions]
+        return [info for info in infos if not info.owner_id and q.lower() in info.name]
 
     async def _visible(self, call: Call) -> StreamInfo:
         """The stream of the path, if the caller may see it."""
