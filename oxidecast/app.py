@@ -110,7 +110,7 @@ class Server(MultiService):
         self._demo = demo
         self._reread = reread
         self._listening: Any = None
-        self._ready = False
+        self._ready = self._stopped = False
         self._database_away = ""
         self._check = LoopingCall(self._check_database)
         self._check.clock = foundation.reactor
@@ -141,6 +141,8 @@ class Server(MultiService):
         self.foundation.reactor.callWhenRunning(self._begin)
 
     def _begin(self) -> None:
+        if self._stopped:
+            return
         self._handle_signals()
         self._starting = Deferred.fromCoroutine(self._start())
         self._starting.addErrback(self._did_not_start)
@@ -408,7 +410,7 @@ class Server(MultiService):
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
-        self._ready = False
+        self._ready, self._stopped = False, True
         self.log.info("OxideCast is stopping")
         if self._starting is not None:
             self._starting.cancel()

@@ -5,6 +5,7 @@ import shutil
 import tempfile
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from argon2 import PasswordHasher
@@ -90,6 +91,7 @@ class HouseCase(TestCase):
         self.reactor = Unstoppable()
         self.patch(foundation, "Passwords", partial(Passwords, hasher=CHEAP))
         self.patch(app, "set_level", lambda level: None)
+        self.patch(app, "atexit", SimpleNamespace(register=lambda *_: None))
         self.patch(Server, "_handle_signals", lambda server: None)
 
     def build(self, demo: bool = False) -> Server:

@@ -2,7 +2,6 @@
 
 import io
 import socket
-from types import SimpleNamespace
 from typing import Any
 
 from twisted.application.service import Service
@@ -10,6 +9,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 from twisted.internet.protocol import Protocol
+from twisted.internet.task import deferLater
 from zope.interface import implementer
 
 from oxidecast import app, foundation
@@ -41,7 +41,6 @@ class AppCase(HouseCase):
 
     async def failing(self, demo: bool = False) -> str:
         """The sentence of a start that fails."""
-        self.patch(app, "atexit", SimpleNamespace(register=lambda *_: None))
         self.patch(app.sys, "__stderr__", io.StringIO())
         try:
             await self.start(demo)
@@ -125,14 +124,24 @@ class TestStart(AppCase):
             self.environ = {f"OXIDECAST_{name}": value}
             self.assertRaises(StartError, self.build)
 
-    def test_stopping_while_it_starts_is_no_failure(self) -> Any:
+    async def test_stopping_while_it_starts_is_no_failure(self) -> None:
+        for steps in range(4):
+            await deferLater(reactor, 0)
+            server = self.build()
+            outcomes: list[Any] = []
+            server.started.addBoth(outcomes.append)
+            server.startService()
+            for _ in range(steps):
+                await deferLater(reactor, 0)
+            await server.stopService()
+            self.assertEqual((outcomes, self.reactor.stopped), ([], 0))
+
+    async def test_stopping_before_the_reactor_runs_starts_nothing(self) -> None:
         server = self.build()
-        server.startService()
-        outcomes: list[Any] = []
-        server.started.addBoth(outcomes.append)
-        stopped = server.stopService()
-        stopped.addCallback(lambda _: self.assertEqual(outcomes, []))
-        return stopped
+        server.startService()  # trial runs the reactor only from the first await on
+        await server.stopService()
+        await deferLater(reactor, 0.05)
+        self.assertEqual((server.http, self.reactor.stopped), (None, 0))
 
 
 @implementer(IOutput)
