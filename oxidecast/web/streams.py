@@ -20,7 +20,6 @@ from oxidecast.settings.sections import TranscodingSettings
 from oxidecast.streams.hub import Hub
 from oxidecast.streams.info import StreamInfo
 from oxidecast.streams.rendition import Rendition
-from oxidecast.streams.stream import Stream
 from oxidecast.web.api import ApiError, Call, Page, Reply, Route, not_found, unauthorised
 
 CONNECTION_TYPES = ("hls", "webrtc", "multicast", "rtmp", "flv", "websocket")
@@ -226,7 +225,9 @@ class StreamRoutes:
         if stream is not None and stream.renditions:
             urls = {kind: url for slot in stream.outputs for kind, url in slot.urls().items()}
         else:
-            urls = {kind: url for one in self._registry.of(IOutput) for kind, url in _planned(one, info).items()}
+            urls = {
+                kind: url for one in self._registry.of(IOutput) for kind, url in _planned(one, info).items()
+            }
         return {kind: call.base + url if url.startswith("/") else url for kind, url in urls.items()}
 
 

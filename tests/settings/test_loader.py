@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from oxidecast.rtmp.settings import RtmpSettings
 from oxidecast.settings import RawSettings, SettingsError, load
-from oxidecast.settings.sections import ServerSettings
+from oxidecast.settings.sections import LoggingSettings, ServerSettings
 from tests.settings.support import ALL, loaded, temporary_folder
 
 
@@ -162,7 +162,15 @@ class Mistakes(SynchronousTestCase):
 
     def test_a_word_that_is_not_among_the_words(self) -> None:
         self.assertSentence(
-            'FILE: logging.level must be one of "critical", "debug", "error", "info", "warn", not this text.',
+            'FILE: transcoding.hardware_acceleration.device must be one of "cuda", "qsv", "vaapi", "videotoolbox",'
+            " not this text.",
+            '[transcoding.hardware_acceleration]\ndevice = "loud"',
+        )
+
+    def test_a_log_level_is_a_word_in_any_case(self) -> None:
+        self.assertEqual(LoggingSettings(level="WARNING").level, "WARNING")
+        self.assertSentence(
+            "FILE: logging.level must be one of debug, info, warn, warning, error, critical.",
             '[logging]\nlevel = "loud"',
         )
 

@@ -310,8 +310,8 @@ class TestStreams(ApiCase):
             "": (200, 401, 401, 200, 401, 401),
             "viewer": (200, 200, 403, 200, 403, 403),
             "streamer": (200, 200, 201, 200, 403, 403),
-            "owner": (200, 200, 201, 200, 200, 404),
-            "admin": (200, 200, 201, 200, 200, 404),
+            "owner": (200, 200, 201, 200, 200, 200),
+            "admin": (200, 200, 201, 200, 200, 200),
         }
         for who, statuses in expected.items():
             got = [
@@ -339,6 +339,10 @@ class TestStreams(ApiCase):
         shown = await self.ask("GET", "/api/v1/streams/uber-uns", token=token)
         self.assertNotIn(made.data["stream_key"].encode(), shown.body)
         self.assertEqual(shown.data["state"], "idle")
+        # Its address can be shared before it is live.
+        url = await self.ask("GET", "/api/v1/streams/uber-uns/url?connection_type=hls")
+        self.assertEqual(url.data["url"], "http://localhost/api/v1/hls/uber-uns/playlist.m3u8")
+        self.assertEqual(shown.data["stream_urls"], {"hls": url.data["url"]})
 
     async def test_what_a_new_stream_cannot_be(self) -> None:
         await self.start()
