@@ -253,7 +253,7 @@ class MulticastSocket:
             sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, self._address.packed)
             sock.bind((str(self._address), 0))
         elif self.interface:
-            index = socket.if_nametoindex(self.interface)
+            index = _index(self.interface)
             sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, struct.pack("=4x4xi", index))
         sock.connect((str(self.group), self.port))
 
@@ -267,7 +267,7 @@ class MulticastSocket:
             index = _index_of(self._address)
             sock.bind((str(self._address).partition("%")[0], 0, 0, index))
         elif self.interface:
-            index = socket.if_nametoindex(self.interface)
+            index = _index(self.interface)
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_IF, index)
         sock.connect((str(self.group), self.port, 0, index))
 
@@ -295,10 +295,17 @@ def _own_address(interface: str, group: IPv4Address | IPv6Address) -> IPv4Addres
     return address
 
 
+def _index(name: str) -> int:
+    try:
+        return socket.if_nametoindex(name)
+    except OSError:
+        raise OSError(errno.ENODEV, f"there is no interface {name}")
+
+
 def _index_of(address: IPv6Address) -> int:
     """The interface that has the address: the one its scope names, else as Linux lists them."""
     if address.scope_id:
-        return socket.if_nametoindex(address.scope_id)
+        return _index(address.scope_id)
     for line in Path("/proc/thread-self/net/if_inet6").read_text().splitlines():
         digits, index, *_ = line.split()
         if bytes.fromhex(digits) == address.packed:
