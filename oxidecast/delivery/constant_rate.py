@@ -99,7 +99,7 @@ class ConstantRate(Flow):
         if count <= 0:
             return
         leaves = start + first * spacing
-        parts = self._head(leaves, leaves + count * spacing, leaves)
+        parts = self._head(leaves, leaves + count * spacing)
         used = sum(map(len, parts))
         count = max(count, -(-used // self.size))
         self._next = first + count

@@ -163,15 +163,16 @@ class Flow:
             self.at += (now - self.at) // self.interval * self.interval + self.interval
         return planned
 
-    def _head(self, at: float, following: float, pcr: float) -> list[bytes]:
-        """Tables and clock as far as they are due before the next batch, whose time is `following`."""
+    def _head(self, at: float, following: float) -> list[bytes]:
+        """Clock and tables as far as they are due before the next batch, whose time is `following`. The clock is
+        the first packet of its datagram, so that its time is the datagram's."""
         head = []
+        if following - self._clock_at > CLOCK_INTERVAL:
+            self._clock_at = at
+            head.append(self._stream.clock(self._clock.pcr(at)))
         if following - self._tables_at > TABLES_INTERVAL:
             self._tables_at = at
             head.append(self._stream.tables())
-        if following - self._clock_at > CLOCK_INTERVAL:
-            self._clock_at = at
-            head.append(self._stream.clock(self._clock.pcr(pcr)))
         return head
 
     def _send(self, parts: list[bytes], size: int, total: int, planned: float) -> None:

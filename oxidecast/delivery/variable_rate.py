@@ -79,7 +79,7 @@ class VariableRate(Flow):
         if now - planned > SLOW:
             self._resume(now)
         self._count(now)
-        head = self._head(now, now + self.interval, now)
+        head = self._head(now, now + self.interval)
         queue = self._queue
         size, waiting = self.size, queue.size
         extra = sum(map(len, head))
