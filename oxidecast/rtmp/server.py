@@ -39,9 +39,12 @@ from oxidecast.rtmp.session import ServerSession
 from oxidecast.rtmp.settings import RtmpSettings
 from oxidecast.settings.errors import StartError
 
+BACKLOG = 1024
+"""Connections that the kernel keeps until they are accepted. When it is full a connect waits a second or more, so
+neither encoders that all come back after a restart nor a flood from one address must fill it."""
+
 FAREWELL = 5.0
 """Seconds that a refused peer has to read why, before its connection is aborted."""
-
 
 EARLY_BYTES = 512 * 1024
 """What a peer may send before it publishes: a handshake is 3 KiB and a few commands are less. Parsing the worst bytes
@@ -106,6 +109,8 @@ class RTMPConnection(Protocol):
     def dataReceived(self, data: bytes) -> None:
         self.bytes_received += len(data)
         self._last_bytes = self._clock.seconds()
+        if self._over:
+            return
         if self._sink is None and self.bytes_received > self._allowance:
             self._farewell(f"more than {EARLY_BYTES} bytes without publishing")
         else:
@@ -342,7 +347,9 @@ class RTMPPort(Service, ServerFactory[RTMPConnection]):
         if self.publish_gate is not None or self.play_gate is not None:
             host, number = self.settings.address()
             try:
-                self._listening = self._reactor.listenTCP(number, cast(Any, self), interface=host)
+                self._listening = self._reactor.listenTCP(
+                    number, cast(Any, self), backlog=BACKLOG, interface=host
+                )
             except CannotListenError as error:
                 reason = getattr(error.socketError, "strerror", None) or error.socketError
                 raise StartError(

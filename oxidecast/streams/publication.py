@@ -95,8 +95,8 @@ class Publication:
                 f"the {'picture' if track.is_video else 'sound'} {'changed' if known else 'appeared'}"
             )
         elif track.is_video or known is not None:
-            # What was held before the picture was known, or has another configuration, cannot be the beginning any
-            more.self._drop_held()
+            # What was held before the picture was known, or with another configuration, is no beginning any more.
+            self._drop_held()
 
     def packet(
         self, track_id: int, dts: int, pts: int, keyframe: bool, payload: bytes, samples: int = 0

@@ -74,7 +74,7 @@ class StreamRoutes:
             limit,
             include_private=mine is True or everything,
             owner_id=owner.id if owner is not None else None,
-            category=call.query("category"),
+            category=call.query("category") or None,
             q=call.query("q"),
             only=on_air if live is True else None,
             without=on_air if live is False else (),

@@ -98,7 +98,9 @@ class Encoder:
     def start(self) -> "Encoder":
         """Shake hands and ask; raises AssertionError with the server's words when it says no."""
         event = self.wait(Started, Refused)
-        assert isinstance(event, Started), event
+        if isinstance(event, Refused):
+            self.socket.close()
+            raise AssertionError(f"{event.code}: {event.description}")
         return self
 
     def send(self, sent: Iterable[Tag]) -> None:

@@ -95,12 +95,14 @@ class Program:
 
 
 class Server(Program):
-    """`oxidecast run` on free ports, with a data directory of its own."""
+    """`oxidecast run` on free ports, with a data directory of its own. A setting of None is not set at all."""
 
-    def __init__(self, folder: Path, *arguments: str, settings: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, folder: Path, *arguments: str, settings: Mapping[str, str | None] | None = None
+    ) -> None:
         self.folder = folder
         self.http, self.rtmp = free_port(), free_port()
-        self.environ = {
+        environ: dict[str, str | None] = {
             # A setting of whoever runs the tests is none of this server's.
             **{name: value for name, value in os.environ.items() if not name.startswith("OXIDECAST_")},
             "PYTHONPATH": str(ROOT),
@@ -111,6 +113,7 @@ class Server(Program):
             "OXIDECAST_LOGGING_LEVEL": "debug",
             **(settings or {}),
         }
+        self.environ = {name: value for name, value in environ.items() if value is not None}
         self._arguments = arguments
         self._token = ""
         self.secrets: set[str] = set()
@@ -248,7 +251,7 @@ class Server(Program):
 
 
 @contextmanager
-def server(*arguments: str, settings: Mapping[str, str] | None = None) -> Iterator[Server]:
+def server(*arguments: str, settings: Mapping[str, str | None] | None = None) -> Iterator[Server]:
     """A running server, gone afterwards with all that it wrote. Its log must hold no traceback."""
     with TemporaryDirectory(prefix="oxidecast-") as folder:
         running = Server(Path(folder), *arguments, settings=settings)
@@ -262,7 +265,7 @@ def server(*arguments: str, settings: Mapping[str, str] | None = None) -> Iterat
 class ServerCase(TestCase):
     """Tests that share one server, each with streams of its own."""
 
-    settings: Mapping[str, str] = {}
+    settings: Mapping[str, str | None] = {}
     server: Server
 
     @classmethod
@@ -308,9 +311,9 @@ def publish(
         coders += ["-c:v", *video, "-g", str(gop), "-pix_fmt", "yuv420p"]
     if audio is not None:
         coders += ["-c:a", *audio]
-    # setpriv becomes ffmpeg, so that a signal meets ffmpeg itself, and ends it if the test run is killed.
+    # It must not outlive a test run that is killed; `timeout` would be one process more, which takes the signals.
     return Program(
-        ["setpriv", "--pdeathsig", "KILL", ffmpeg, "-hide_banner", "-loglevel", "warning", "-nostdin"]
+        ["setpriv", "--pdeathsig=KILL", ffmpeg, "-hide_banner", "-loglevel", "warning", "-nostdin"]
         + [*inputs, *coders, "-t", str(seconds), *more, "-f", "flv", url],
         log,
     )

@@ -21,7 +21,7 @@ from oxidecast.interfaces import Refused
 from oxidecast.media import RemoteProtocolError
 from oxidecast.rtmp import events
 from oxidecast.rtmp.client import ClientSession
-from oxidecast.rtmp.server import FAREWELL, IMediaSink, RTMPConnection, RTMPPort
+from oxidecast.rtmp.server import EARLY_BYTES, FAREWELL, IMediaSink, RTMPConnection, RTMPPort
 from oxidecast.rtmp.settings import RtmpSettings
 from oxidecast.settings.errors import StartError
 
@@ -363,6 +363,24 @@ class TestTimeouts(ServerCase):
         peer.talk()
         self.clock.advance(20)
         self.assertTrue(peer.closing)
+
+
+class TestEarlyBytes(ServerCase):
+    def test_who_sends_much_before_it_publishes_is_told_off_once_and_cut(self) -> None:
+        self.answer = Deferred()  # so that what comes stays bytes
+        peer = Peer(self.port).talk()
+        for _ in range(10):
+            peer.connection.dataReceived(bytes(EARLY_BYTES // 2))
+            self.clock.advance(1)
+        self.assertTrue(peer.closing)
+        self.assertTrue(peer.transport.aborted)
+
+    def test_a_publisher_may_send_more(self) -> None:
+        peer = self.publisher()
+        for _ in range(3):
+            peer.client.send_video(0, bytes(EARLY_BYTES))
+        peer.talk()
+        self.assertEqual((len(self.sink.got), peer.closing), (3, False))
 
 
 class TestStopping(ServerCase):

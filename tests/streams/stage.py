@@ -34,6 +34,7 @@ AUDIO = Track(
 )
 MONO = Track(id=2, codec=Codec.AAC, extradata=b"a2", codec_string="mp4a.40.2", sample_rate=48_000, channels=1)
 PICTURE = TICKS // 30
+PAYLOAD = b"\0\0\0\3\x65ab"
 SOUND = 1024 * TICKS // 48_000
 
 
@@ -126,7 +127,7 @@ class Encoder:
         for _ in range(pictures):
             if video:
                 key = keyframes and self._count % self.gop == 0
-                self.publication.packet(1, self._picture, self._picture, key, b"picture")
+                self.publication.packet(1, self._picture, self._picture, key, PAYLOAD)
                 self._count += 1
             self._picture += PICTURE
             while self._sound < self._picture:
