@@ -99,8 +99,11 @@ class ConstantRate(Flow):
         if count <= 0:
             return
         leaves = start + first * spacing
-        parts = self._head(leaves, leaves + count * spacing)
-        used = sum(map(len, parts))
+        parts: list[bytes] = []
+        used = 0
+        if leaves + count * spacing > self._head_by:
+            parts = self._head(leaves, leaves + count * spacing)
+            used = sum(map(len, parts))
         count = max(count, -(-used // self.size))
         self._next = first + count
         total = count * self.size

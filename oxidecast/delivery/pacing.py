@@ -1,8 +1,8 @@
 """When datagrams leave: one tick for all groups of the process, and what a flow of one group is.
 
 The one idea: a timer costs as much as a send, so there is one, and flows say when they want to be called next.
-A flow that sends little is called at every second tick, alternately with the others, so that a hundred groups do
-not burst together; each call sends one batch.
+A flow that sends little is called at every second tick, and where there are many, some at the even and some at the
+odd ones, so that a hundred groups do not burst together; each call sends one batch.
 """
 
 from collections import deque
@@ -22,6 +22,9 @@ TICK = 0.005
 SLOW = 2 * TICK
 """The interval of a flow that would fill fewer than `FAST` datagrams in it."""
 FAST = 8
+
+_TOGETHER = 32
+"""Flows that are served at the same tick: what they send keeps the wire busy for a millisecond or two."""
 
 DATAGRAM = 7 * PACKET_SIZE
 """1316 bytes: as many transport packets as Ethernet's 1500 hold."""
@@ -127,7 +130,7 @@ class Flow:
         self._queue = PacketQueue()
         self._started = False
         self._log_at = float("-inf")
-        self._clock_at = self._tables_at = float("-inf")
+        self._clock_at = self._tables_at = self._head_by = float("-inf")
 
     @property
     def backlog(self) -> int:
@@ -158,9 +161,9 @@ class Flow:
     def _planned(self, now: float) -> float:
         """The moment that this call was planned for; plans the next one on the same grid."""
         planned = self.at
-        self.at += self.interval
-        if self.at <= now:
-            self.at += (now - self.at) // self.interval * self.interval + self.interval
+        self.at = following = planned + self.interval
+        if following <= now:
+            self.at += (now - following) // self.interval * self.interval + self.interval
         return planned
 
     def _head(self, at: float, following: float) -> list[bytes]:
@@ -173,6 +176,7 @@ class Flow:
         if following - self._tables_at > TABLES_INTERVAL:
             self._tables_at = at
             head.append(self._stream.tables())
+        self._head_by = min(self._clock_at + CLOCK_INTERVAL, self._tables_at + TABLES_INTERVAL)
         return head
 
     def _send(self, parts: list[bytes], size: int, total: int, planned: float) -> None:
@@ -200,7 +204,7 @@ class Flow:
 
 
 class Pacer:
-    """The tick. Runs while there are flows."""
+    """The tick. Runs while there are flows, and passes over ticks at which none wants to be served."""
 
     log = Logger()
 
@@ -209,17 +213,20 @@ class Pacer:
         self._reactor = reactor
         self._flows: list[Flow] = []
         self._call: IDelayedCall | None = None
-        self._tick_at = 0.0
-        self._turn = 0
+        self._grid = 0.0
 
     def add(self, flow: Flow) -> None:
         """Serve the flow from the next tick on."""
+        now = self.seconds()
         if self._call is None:
-            self._tick_at = self.seconds() + TICK
+            self._grid = now
             self._call = self._reactor.callLater(TICK, self._tick)
-        self._turn = 1 - self._turn
-        flow.at = self._tick_at + self._turn * TICK
+        next_tick = self._grid + ((now - self._grid) // TICK + 1) * TICK
+        turn = round((next_tick - self._grid) / TICK) % 2
+        flow.at = next_tick + TICK * (turn != len(self._flows) // _TOGETHER % 2)
         self._flows = [*self._flows, flow]
+        if self._call.getTime() > flow.at:
+            self._call.reset(flow.at - now)
 
     def remove(self, flow: Flow) -> None:
         """Send nothing more of it. May be called more than once."""
@@ -230,11 +237,9 @@ class Pacer:
 
     def _tick(self) -> None:
         now = self.seconds()
-        self._tick_at += TICK
-        if self._tick_at <= now:
-            self._tick_at += (now - self._tick_at) // TICK * TICK + TICK
-        self._call = self._reactor.callLater(self._tick_at - now, self._tick)
+        self._call = None
         soon = now + TICK / 2
+        following = now + SLOW
         for flow in self._flows:
             if flow.at <= soon:
                 try:
@@ -242,3 +247,8 @@ class Pacer:
                 except Exception:
                     self.log.failure("{name}: sending failed and is given up", name=flow.name)
                     self.remove(flow)
+                    continue
+            if flow.at < following:
+                following = flow.at
+        if self._flows:
+            self._call = self._reactor.callLater(max(0.0, following - self.seconds()), self._tick)

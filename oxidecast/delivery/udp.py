@@ -104,8 +104,7 @@ class MulticastSocket:
         """Send `data` as datagrams of `size` bytes; the last one may be shorter."""
         if self._socket is None and not self._reopen():
             self.dropped += -(-len(data) // size)
-            return
-        if self.segmenting and len(data) > size:
+        elif self.segmenting and len(data) > size:
             batch = size * min(MAX_BATCH, _MAX_BYTES // size)
             if len(data) <= batch:
                 self._send_batch(data, size)
@@ -151,33 +150,33 @@ class MulticastSocket:
             else:
                 self._failed(error, -(-len(data) // size))
         else:
-            self._sent(-(-len(data) // size), len(data))
+            self.packets += -(-len(data) // size)
+            self.bytes += len(data)
+            if self._failing:
+                self._recovered()
 
     def _send_singly(self, data: bytes, size: int) -> None:
         sock = self._socket
         count = -(-len(data) // size)
-        sent = start = 0
-        try:
-            if sock is not None:
-                for start in range(0, len(data), size):
-                    sock.send(data[start : start + size])
-                    sent += 1
-                start = len(data)
-        except OSError as error:
-            if sent:
-                self._sent(sent, start)
-            self._failed(error, count - sent)
-        else:
-            self._sent(sent, start)
-            self.dropped += count - sent
+        if sock is None:
+            self.dropped += count
+            return
+        for start in range(0, len(data), size):
+            datagram = data[start : start + size]
+            try:
+                sock.send(datagram)
+            except OSError as error:
+                self._failed(error, count - start // size)
+                return
+            self.packets += 1
+            self.bytes += len(datagram)
+            if self._failing:
+                self._recovered()
 
-    def _sent(self, packets: int, size: int) -> None:
-        self.packets += packets
-        self.bytes += size
-        if self._failing:
-            self._failing = False
-            self._retry_after = FIRST_RETRY
-            self.log.info("{socket!r}: sending again", socket=self)
+    def _recovered(self) -> None:
+        self._failing = False
+        self._retry_after = FIRST_RETRY
+        self.log.info("{socket!r}: sending again", socket=self)
 
     def _without_segmentation(self, error: OSError) -> None:
         self.segmenting = False

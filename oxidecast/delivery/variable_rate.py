@@ -57,20 +57,26 @@ class VariableRate(Flow):
 
     def put(self, data: bytes) -> None:
         now = self._seconds()
-        if not self._queue.size:
-            self._allowed, self._counted_at = min(self._allowed, 0.0), now
+        queue, marks = self._queue, self._marks
+        if queue.size:
+            allowed = min(self._allowed + self._rate * (now - self._counted_at), queue.size)
         else:
-            self._count(now)
+            allowed, self._rate = min(self._allowed, 0.0), 0.0
+        self._allowed, self._counted_at = allowed, now
         self._started = True
-        self._queue.put(data)
+        queue.put(data)
         self._put += len(data)
-        if self._partial_since is None and self._queue.size < self.size:
+        if self._partial_since is None and queue.size < self.size:
             self._partial_since = now
         due = now + SPREAD
-        if self._marks and due - self._marks[-1][1] < TICK:
-            due = self._marks.pop()[1]
-        self._marks.append((self._put, due))
-        self._plan(now)
+        if marks and due - marks[-1][1] < SLOW:
+            due = marks.pop()[1]
+        marks.append((self._put, due))
+        # Who keeps to a plan finds that its most pressing moment goes on to ask the same rate, and the others ask
+        # less and less; so only the new one can ask for more.
+        wanted = (queue.size - allowed) / (due - now)
+        if wanted > self._rate:
+            self._pace(wanted)
 
     def serve(self, now: float) -> None:
         planned = self._planned(now)
@@ -78,54 +84,51 @@ class VariableRate(Flow):
             return
         if now - planned > SLOW:
             self._resume(now)
-        self._count(now)
-        head = self._head(now, now + self.interval)
-        queue = self._queue
-        size, waiting = self.size, queue.size
-        extra = sum(map(len, head))
-        datagrams = int(extra + max(0.0, self._allowed)) // size
-        if head and not datagrams:
-            datagrams = -(-extra // size)
-        if not datagrams and self._overdue(now):
-            datagrams = 1
+        queue, size = self._queue, self.size
+        waiting = queue.size
+        allowed = self._allowed + self._rate * (now - self._counted_at)
+        if allowed > waiting:
+            allowed = waiting
+        self._counted_at = now
+        parts: list[bytes] = []
+        extra = 0
+        following = now + self.interval
+        if following > self._head_by:
+            parts = self._head(now, following)
+            extra = sum(map(len, parts))
+        datagrams = int(extra + allowed) // size if allowed > 0 else 0
+        if not datagrams and (extra or self._overdue(following)):
+            datagrams = -(-extra // size) or 1
         if datagrams:
             media = min(datagrams * size - extra, waiting)
-            queue.take(media, head)
-            self._allowed -= media
+            queue.take(media, parts)
+            allowed -= media
             self._left += media
-            self._send(head, extra + media, datagrams * size, planned)
-            self._forget(now)
-
-    def _count(self, now: float) -> None:
-        """Let go what the rate allows since last time."""
-        self._allowed = min(self._allowed + self._rate * (now - self._counted_at), self._queue.size)
-        self._counted_at = now
-
-    def _overdue(self, now: float) -> bool:
-        """Whether too few packets for a datagram have waited long enough."""
-        waiting = self._queue.size
-        if self._partial_since is None or waiting >= self.size:
-            self._partial_since = None
-            return False
-        return now + self.interval - self._partial_since > FILL
-
-    def _forget(self, now: float) -> None:
-        """Drop the marks that are behind us, after which the others may ask for less."""
-        self._partial_since = now if 0 < self._queue.size < self.size else None
-        marks, left = self._marks, self._left
-        if marks and marks[0][0] <= left:
-            while marks and marks[0][0] <= left:
-                marks.popleft()
+            self._send(parts, extra + media, datagrams * size, planned)
+            waiting -= media
+            self._partial_since = now if 0 < waiting < size else None
+        self._allowed = allowed
+        if self._marks and self._marks[0][0] <= self._left:
             self._plan(now)
 
+    def _overdue(self, following: float) -> bool:
+        """Whether too few packets for a datagram would have waited too long by then."""
+        since = self._partial_since
+        if since is None or self._queue.size >= self.size:
+            self._partial_since = None
+            return False
+        return following - since > FILL
+
     def _plan(self, now: float) -> None:
-        base = self._left + max(0.0, self._allowed)
-        rate = 0.0
-        for end, due in self._marks:
-            wanted = (end - base) / max(due - now, TICK)
-            if wanted > rate:
-                rate = wanted
-        self._rate = rate
+        """Forget the marks that are behind us, and find the rate that the others ask for."""
+        marks, left = self._marks, self._left
+        while marks and marks[0][0] <= left:
+            marks.popleft()
+        base = left + max(0.0, self._allowed)
+        self._pace(max([(end - base) / max(due - now, TICK) for end, due in marks], default=0.0))
+
+    def _pace(self, rate: float) -> None:
+        self._rate = max(0.0, rate)
         self.interval = TICK if rate * SLOW >= FAST * self.size else SLOW
 
     def _resume(self, now: float) -> None:

@@ -342,8 +342,14 @@ class PacerTests(FlowTestCase):
             self.play(self.variable(), 1)
             self.assertEqual(len(self.clock.getDelayedCalls()), 1)
 
-    def test_slow_flows_take_turns(self) -> None:
-        flows = [self.variable() for _ in range(6)]
+    def test_no_timer_fires_for_nothing(self) -> None:
+        flow = self.variable()
+        self.play(flow, 5)
+        (call,) = self.clock.getDelayedCalls()
+        self.assertEqual(call.getTime(), flow.at)
+
+    def test_many_slow_flows_take_turns(self) -> None:
+        flows = [self.variable() for _ in range(40)]
         for _ in range(10):
             for flow in flows:
                 flow.put(frame(FRAME))
