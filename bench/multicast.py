@@ -3,7 +3,7 @@
 Run by hand, as root: `python bench/multicast.py`. Two hosts (network namespaces with a wire between, `netns.py`);
 nobody has joined but the receiver that measures gaps. Only CPU time of the sending processes is counted, by the
 scheduler's nanoseconds (/proc/PID/schedstat), in a window that leaves their start out. The contestants alternate,
-and the median counts. All senders have the highest ordinary priority (nice -20), so that other work on the machine
+and the median counts. All senders are scheduled before ordinary processes (SCHED_RR), so that other work on the machine
 shows less in the figures.
 """
 
@@ -37,7 +37,7 @@ from tests.delivery.receiving import Receiver  # noqa: E402
 from tests.e2e.netns import LINK, Network  # noqa: E402
 
 FFMPEG = "/usr/bin/ffmpeg"
-FIRST = ("nice", "-n", "-20")
+FIRST = ("chrt", "--rr", "1")
 STREAMS, MANY = 20, 100
 RATE = 5_000_000
 VIDEO, AUDIO = 4_500_000, 128_000

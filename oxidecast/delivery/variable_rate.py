@@ -25,6 +25,8 @@ FILL = 0.02
 """Seconds that a datagram may wait for more packets before null packets fill it."""
 CATCH_UP = 0.05
 """Seconds over which leaves what a blocked process left behind."""
+_LONGEST = 2 * SLOW
+"""Seconds of the plan that may leave at once."""
 MAX_BACKLOG = 8 << 20
 """Bytes that may wait: half a second of 100 Mbit/s, more than any live stream brings in `SPREAD`."""
 
@@ -59,7 +61,7 @@ class VariableRate(Flow):
         now = self._seconds()
         queue, marks = self._queue, self._marks
         if queue.size:
-            allowed = min(self._allowed + self._rate * (now - self._counted_at), queue.size)
+            allowed = min(self._allowed + self._rate * min(now - self._counted_at, _LONGEST), queue.size)
         else:
             allowed, self._rate = min(self._allowed, 0.0), 0.0
         self._allowed, self._counted_at = allowed, now
@@ -86,7 +88,7 @@ class VariableRate(Flow):
             self._resume(now)
         queue, size = self._queue, self.size
         waiting = queue.size
-        allowed = self._allowed + self._rate * (now - self._counted_at)
+        allowed = self._allowed + self._rate * min(now - self._counted_at, _LONGEST)
         if allowed > waiting:
             allowed = waiting
         self._counted_at = now
@@ -134,5 +136,4 @@ class VariableRate(Flow):
     def _resume(self, now: float) -> None:
         """The process stood still: what should have left meanwhile is spread anew."""
         self._marks = deque((end, max(due, now + CATCH_UP)) for end, due in self._marks)
-        self._counted_at = now
         self._plan(now)

@@ -224,6 +224,15 @@ class VariableRateTests(FlowTestCase):
         self.assertLessEqual(max(self.datagrams(start)), 3 * 5)
         self.assertGreater(flow.lateness.maximum, 0.08)
 
+    def test_packets_that_come_before_the_tick_do_not_let_go_what_is_overdue(self) -> None:
+        flow = self.variable()
+        self.play(flow, 25)
+        start = self.clock.seconds()
+        self.clock.rightNow += 0.1
+        flow.put(frame(FRAME))
+        self.run_for(0.2)
+        self.assertLessEqual(max(self.datagrams(start)), 3 * 5)
+
     def test_a_fast_flow_is_served_at_every_tick(self) -> None:
         flow = self.variable()
         self.play(flow, 25, 4 * FRAME)
