@@ -386,6 +386,23 @@ class StrictTests(SynchronousTestCase):
         self.assertEqual(parser.clocks, [p.dts * 300 for p in packets[::4]])
         self.assertTrue(all(unit.random_access for unit in parser.of(0x101)))
 
+    def test_a_clock_of_its_own_may_leave_between_any_two_packets(self) -> None:
+        video = stream(Codec.H264)
+        writer = TSWriter([video[0]], own_clock=True)
+        frames = b"".join(writer.write(packet) for packet in video[1])
+        clocks = [writer.clock(pcr) for pcr in range(0, 3_000, 1_000)]
+        parser = parse(
+            writer.tables(), clocks[0], frames[:PACKET_SIZE], clocks[1], frames[PACKET_SIZE:], clocks[2]
+        )
+        self.assertEqual(parser.clocks, [0, 1_000, 2_000])
+        self.assertEqual(len(parser.of(0x100)), len(video[1]))
+        self.assertIn(bytes.fromhex("f001 f000"), writer.tables(), "the PMT names its PID")
+
+    def test_a_clock_of_its_own_tells_a_discontinuity_once(self) -> None:
+        writer = TSWriter([stream(Codec.H264)[0]], own_clock=True)
+        writer.discontinuity()
+        self.assertEqual([bool(writer.clock(0)[5] & 0x80) for _ in range(2)], [True, False])
+
     def test_counters_live_as_long_as_the_writer(self) -> None:
         video, audio = stream(Codec.H264), stream(Codec.AAC)
         writer = TSWriter([video[0], audio[0]])

@@ -67,10 +67,10 @@ class PID:
         self._counter = self._counter + 1 & 15
         return (header + b"\0" + data).ljust(PACKET_SIZE, b"\xff")
 
-    def clock(self, pcr: int) -> bytes:
+    def clock(self, pcr: int, flags: int = 0) -> bytes:
         """One packet of nothing but the clock; without payload, the counter stands still (2.4.3.3)."""
         header = self._header(self._counter - 1 & 15, adaptation=True, payload=False)
-        return header + _stuffed(adaptation_field(0, pcr), b"")
+        return header + _stuffed(adaptation_field(flags, pcr), b"")
 
 
 SECTION_ROOM = _ROOM - 1

@@ -12,6 +12,8 @@ from oxidecast.formats.mpegts.packets import SECTION_ROOM
 from oxidecast.media import LocalProtocolError, Track
 
 PAT_PID, SDT_PID, PMT_PID = 0x0000, 0x0011, 0x1000
+CLOCK_PID = 0x1001
+"""Of a clock that no track carries."""
 FIRST_PID = 0x0100
 """Of track id 1; the others follow by their ids."""
 MAX_TRACK_ID = 0x0E00

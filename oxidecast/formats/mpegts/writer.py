@@ -4,6 +4,9 @@ break.
 Times. Media time t is told as PCR t; the PTS and DTS on the wire are `lead` later than the packet's own. So a
 frame that is sent when the clock says its dts has `lead` to arrive before it is due, as H.222.0 asks of its
 buffer model (2.4.2), and no time is below zero. All tracks and renditions with the same lead stay in step.
+
+The clock travels on a track's PID, where frames and clock must leave in the order they were written in; or, for
+a sender who queues frames and makes each PCR at the moment it leaves, on a PID of its own (2.4.4.8).
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -39,7 +42,8 @@ class _Stream:
 
 
 class TSWriter:
-    """Writes the transport stream of `tracks`; the first video track, else the first, carries the clock.
+    """Writes the transport stream of `tracks`; the first video track, else the first, carries the clock, unless
+    it has its `own_clock` PID.
 
     `service` and `provider` name it in an SDT; without a service name there is none. `lead` is in ticks.
     Raises LocalProtocolError for a codec that MPEG-TS does not carry, for no track or two of one id, and for
@@ -47,9 +51,17 @@ class TSWriter:
     """
 
     def __init__(
-        self, tracks: Sequence[Track], *, service: str = "", provider: str = "OxideCast", lead: int = LEAD
+        self,
+        tracks: Sequence[Track],
+        *,
+        service: str = "",
+        provider: str = "OxideCast",
+        lead: int = LEAD,
+        own_clock: bool = False,
     ) -> None:
         self._lead = lead
+        self._own_clock = own_clock
+        self._clock_broken = False
         self._names = (service, provider)
         self._pids: dict[int, PID] = {}
         self._version = -1
@@ -61,9 +73,10 @@ class TSWriter:
             raise LocalProtocolError("MPEG-TS needs tracks, each with an id of its own")
         clock = next((track for track in tracks if track.is_video), tracks[0])
         version = self._version + 1 & 31
+        clock_pid = tables.CLOCK_PID if self._own_clock else tables.pid(clock)
         sections = [
             (tables.PAT_PID, tables.pat()),
-            (tables.PMT_PID, tables.pmt(tracks, tables.pid(clock), version)),
+            (tables.PMT_PID, tables.pmt(tracks, clock_pid, version)),
         ]
         if self._names[0]:
             sections.append((tables.SDT_PID, tables.sdt(*self._names, tracks, version)))
@@ -72,6 +85,7 @@ class TSWriter:
         self._tables = [(self._pid(number), section) for number, section in sections]
         self._streams = streams
         self._clock = clock.id
+        self._clock_pid = self._pid(clock_pid)
 
     def _pid(self, number: int) -> PID:
         return self._pids.setdefault(number, PID(number))
@@ -81,7 +95,9 @@ class TSWriter:
         return b"".join([pid.section(section) for pid, section in self._tables])
 
     def discontinuity(self) -> None:
-        """Each track's next packet says that its time does not go on from the one before (2.4.3.5)."""
+        """The next packet of each track, and the next `clock` on a PID of its own, say that time does not go on
+        from what was before (2.4.3.5)."""
+        self._clock_broken = self._own_clock
         for stream in self._streams.values():
             stream.broken = True
 
@@ -104,8 +120,10 @@ class TSWriter:
         return stream.pid.unit(data, adaptation_field(flags, pcr))
 
     def clock(self, pcr: int) -> bytes:
-        """One transport packet with the clock alone, for a sender whose frames lie too far apart."""
-        return self._streams[self._clock].pid.clock(pcr)
+        """One transport packet with the clock alone: between frames that lie too far apart, or on its own PID."""
+        flags = DISCONTINUITY if self._clock_broken else 0
+        self._clock_broken = False
+        return self._clock_pid.clock(pcr, flags)
 
     def segment(self, packets: Iterable[Packet]) -> bytes:
         """An HLS segment: tables, then `packets`, which come in the order of their dts.
