@@ -1,46 +1,55 @@
-# make run | demo | dev | test | soak | lint | bench | clean
+# make run | demo | dev | test | unit | soak | lint | format | bench | clean
+#
+# Everything is installed into .venv. ARGS is handed on: make run ARGS="--config my.toml", make unit ARGS=tests/rtmp
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
+PAGES := $(shell find oxidecast/web/player -name node_modules -prune -o -type f -print)
 
 .PHONY: run demo dev test unit soak lint format bench clean system
 
 run: $(VENV)/run
-	$(BIN)/oxidecast run $(ARGS)
+	@exec $(BIN)/oxidecast run $(ARGS)
 
 demo: $(VENV)/run
-	$(BIN)/oxidecast run --demo $(ARGS)
+	@exec $(BIN)/oxidecast run --demo $(ARGS)
 
+# Starts again whenever the code changes.
 dev: $(VENV)/run
-	$(BIN)/python -m oxidecast.dev $(ARGS)
+	@exec $(BIN)/python -m oxidecast.dev $(ARGS)
 
-$(VENV)/bin/python:
-	$(PYTHON) -m venv $(VENV) || { echo "python3-venv is missing: apt-get install python3-venv"; rm -rf $(VENV); exit 1; }
+# Debian keeps a part of the standard library in a package of its own, python3-venv.
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "OxideCast needs Python 3.11 or newer; name it with PYTHON=" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || sh tests/install_system.sh python3-venv
+	@echo "Installing into $(VENV): this takes a minute, once"
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
 
-$(VENV)/run: $(VENV)/bin/python pyproject.toml
-	$(BIN)/python -m pip install --quiet --editable .
-	touch $@
+$(VENV)/run: $(BIN)/python pyproject.toml hatch_build.py $(PAGES)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
 
-$(VENV)/test: $(VENV)/bin/python pyproject.toml
-	$(BIN)/python -m pip install --quiet --editable '.[test]'
-	touch $@ $(VENV)/run
+$(VENV)/test: $(BIN)/python pyproject.toml hatch_build.py $(PAGES)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	@touch $@ $(VENV)/run
 
 # The real clients and servers that the tests use: installed on Debian as root, named elsewhere.
 system:
-	sh tests/install_system.sh
+	@sh tests/install_system.sh
 
-test: system
-	$(MAKE) $(VENV)/test
-	$(MAKE) lint
-	$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
+test: system $(VENV)/test lint
+	$(BIN)/python -m pytest -n 2 --dist loadscope -m "not alone" $(ARGS)
+	$(BIN)/python -m pytest -m alone $(ARGS)
 
+# Without the real clients and servers.
 unit: $(VENV)/test
-	$(BIN)/python -m pytest -n 2 --ignore tests/e2e $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadscope --ignore tests/e2e --ignore tests/packaging $(ARGS)
 
 soak: system $(VENV)/test
-	OXIDECAST_SOAK=1 $(BIN)/python -m pytest tests $(ARGS)
+	OXIDECAST_SOAK=1 $(BIN)/python -m pytest $(ARGS)
 
 lint: $(VENV)/test
 	$(BIN)/ruff check .
@@ -52,8 +61,10 @@ format: $(VENV)/test
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: system $(VENV)/test
+bench: $(VENV)/test
+	@sh tests/install_system.sh ffmpeg nginx-light libnginx-mod-rtmp wrk
 	for script in bench/*.py; do $(BIN)/python $$script || exit 1; done
 
 clean:
-	rm -rf $(VENV) build dist oxidecast/web/static .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) build dist oxidecast/web/static oxidecast/web/player/node_modules
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

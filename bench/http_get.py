@@ -20,8 +20,20 @@ import time
 from pathlib import Path
 
 FILES = {"playlist.m3u8": 500, "segment.m4s": 600_000}
+CASES = {
+    "playlist, 500 B, polled": ("playlist.m3u8", False),
+    "playlist, 500 B, every request different": ("playlist.m3u8", True),
+    "segment, 600 KB, every request different": ("segment.m4s", True),
+}
+DIFFERENT = """
+local n = 0
+request = function()
+    n = n + 1
+    return wrk.format("GET", wrk.path .. "?_HLS_msn=" .. n)
+end
+"""
 PREFIX = "/api/v1/hls/"
-CONTESTANTS = ["ours", "nginx", "nginx, file cache", "twisted.web"]
+CONTESTANTS = ["ours", "nginx", "nginx, file cache", "bare Twisted", "twisted.web"]
 TICKS = os.sysconf("SC_CLK_TCK")
 
 NGINX = """
@@ -113,6 +125,24 @@ def serve_twisted_web(port: int) -> None:
     reactor.run()
 
 
+def serve_bare(port: int) -> None:
+    """The least that Twisted can do: whatever comes, one send of ready bytes. Nothing here can be faster."""
+    from twisted.internet import reactor
+    from twisted.internet.protocol import Factory, Protocol
+
+    small = b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n" + bytes(500)
+
+    class Bare(Protocol):
+        def dataReceived(self, data: bytes) -> None:
+            self.transport.socket.send(small)
+
+    reactor.listenTCP(port, Factory.forProtocol(Bare), backlog=1024, interface="127.0.0.1")
+    reactor.run()
+
+
+SERVERS = {"ours": serve_ours, "bare Twisted": serve_bare, "twisted.web": serve_twisted_web}
+
+
 def start_python(which: str, port: int, folder: Path) -> tuple[subprocess.Popen[bytes], int]:
     process = subprocess.Popen([sys.executable, __file__, "--serve", which, "--port", str(port)])
     return process, process.pid
@@ -144,15 +174,22 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / TICKS
 
 
-def measure(pid: int, url: str, connections: int, seconds: int) -> float:
+def measure(pid: int, url: str, connections: int, seconds: int, script: Path | None) -> float:
     """Microseconds of the server's CPU per request."""
     before = cpu_seconds(pid)
-    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", url]
+    command = [
+        "wrk",
+        "-t1",
+        f"-c{connections}",
+        f"-d{seconds}s",
+        *(["-s", str(script)] if script else []),
+        url,
+    ]
     output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     spent = cpu_seconds(pid) - before
     requests = re.search(r"(\d+) requests in", output)
-    if requests is None or "Non-2xx" in output or "Socket errors" in output:
-        raise SystemExit(f"wrk met errors:\n{output}")
+    if requests is None or requests[1] == "0" or "Non-2xx" in output or "Socket errors" in output:
+        raise SystemExit(f"wrk met errors at {url}, process {pid}:\n{output}")
     return spent / int(requests[1]) * 1e6
 
 
@@ -168,11 +205,11 @@ def main() -> None:
     parser.add_argument("--seconds", type=int, default=3)
     parser.add_argument("--connections", type=int, default=50)
     parser.add_argument("--only", nargs="*", default=CONTESTANTS)
-    parser.add_argument("--serve", choices=["ours", "twisted.web"])
+    parser.add_argument("--serve", choices=SERVERS)
     parser.add_argument("--port", type=int, default=0)
     options = parser.parse_args()
     if options.serve:
-        (serve_ours if options.serve == "ours" else serve_twisted_web)(options.port)
+        SERVERS[options.serve](options.port)
         return
 
     with tempfile.TemporaryDirectory(dir="/dev/shm") as temporary:
@@ -183,18 +220,25 @@ def main() -> None:
                 start = start_nginx if name.startswith("nginx") else start_python
                 servers[name] = (*start(name, port, Path(temporary)), port)
             time.sleep(2)
-            for file, size in FILES.items():
+            script = Path(temporary) / "different.lua"
+            script.write_text(DIFFERENT)
+            for case, (file, different) in CASES.items():
                 costs: dict[str, list[float]] = {name: [] for name in servers}
                 for _ in range(options.runs):
                     for name, (_, pid, port) in servers.items():
+                        if name == "bare Twisted" and FILES[file] > 500:
+                            continue
                         url = f"http://127.0.0.1:{port}{PREFIX}{file}"
-                        costs[name].append(measure(pid, url, options.connections, options.seconds))
+                        cost = measure(
+                            pid, url, options.connections, options.seconds, script if different else None
+                        )
+                        costs[name].append(cost)
+                print(case)
                 for name, values in costs.items():
+                    if not values:
+                        continue
                     runs = " ".join(f"{value:.1f}" for value in values)
-                    print(
-                        f"{size:>7} B  {name:17} {statistics.median(values):7.1f} us/request   ({runs})",
-                        flush=True,
-                    )
+                    print(f"    {name:17} {statistics.median(values):7.1f} us/request   ({runs})", flush=True)
         finally:
             for process, _, _ in servers.values():
                 process.send_signal(signal.SIGTERM)

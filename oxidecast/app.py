@@ -16,8 +16,8 @@ from typing import Any
 
 import msgspec
 from twisted.application.service import IService, MultiService
-from twisted.internet.defer import Deferred
-from twisted.internet.error import CannotListenError
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.error import CannotListenError, ReactorNotRunning
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -25,6 +25,7 @@ from zope.interface import implementer
 
 from oxidecast.accounts.authenticator import KeyAuthenticator, OpenAuthenticator
 from oxidecast.accounts.bootstrap import FirstSteps
+from oxidecast.accounts.errors import KeyUnreadable
 from oxidecast.accounts.gate import AccountsGate
 from oxidecast.accounts.limits import LoginThrottle
 from oxidecast.accounts.settings import AuthSettings
@@ -33,10 +34,10 @@ from oxidecast.delivery.hot import IHotResource
 from oxidecast.delivery.http_limits import HTTPLimits
 from oxidecast.delivery.http_server import HTTPServerFactory
 from oxidecast.foundation import Configuration, Foundation, configure
-from oxidecast.interfaces import IAuthenticator, IIngest, IOutput, IReloadable, IServices
+from oxidecast.interfaces import IAuthenticator, IOutput, IReloadable, IServices
 from oxidecast.logs import set_level
 from oxidecast.metrics.prometheus import Metrics
-from oxidecast.registry import Detached, Plugin, Registry, start
+from oxidecast.registry import Detached, Plugin, Registry, Running, start
 from oxidecast.rtmp.server import RTMPPort
 from oxidecast.rtmp.settings import RtmpSettings
 from oxidecast.settings.changes import difference, is_reloadable
@@ -67,6 +68,12 @@ DATABASE_CHECK = 5.0
 
 DEMO = "Demo"
 """Title of the stream that `--demo` publishes to."""
+
+
+API_NAMES = frozenset(
+    {"auth", "streams", "users", "viewers", "stats", "recordings", "openapi.json", "docs", "events"}
+)
+"""What the API itself answers, or will, below /api/v1: no plugin can have it."""
 
 
 @implementer(IServices)
@@ -146,17 +153,26 @@ class Server(MultiService):
         self.rtmp.setServiceParent(self)
         for running in self.registry.running:
             if running.state == "running" and IService.providedBy(running.instance):
-                try:
-                    running.call(running.instance.setServiceParent, self)
-                except Detached as error:
-                    running.fail(f"it did not start: {error.__cause__}")
+                self._start_service(running)
         self._check.start(DATABASE_CHECK)
         self._ready = True
         self._say(first_steps)
         self.started.callback(None)
 
+    def _start_service(self, running: Running) -> None:
+        """Start a plugin's service. A StartError stops the start, anything else only the plugin."""
+        try:
+            running.instance.setServiceParent(self)
+        except StartError:
+            raise
+        except Exception as error:
+            running.fault(error)
+            running.fail(f"its service did not start: {error}")
+
     def _did_not_start(self, failure: Failure) -> None:
         error = failure.value
+        if isinstance(error, CancelledError):
+            return  # stopped before it had started
         if not isinstance(error, StartError):
             self.log.failure("the server did not start", failure=failure)
             error = StartError(f"the server did not start: {error}")
@@ -175,10 +191,15 @@ class Server(MultiService):
         streams, keys = self.foundation.streams, self.foundation.keys
         info = await streams.find(DEMO.lower())
         if info is None:
-            admin = await self.foundation.accounts.users.page(limit=1, role="admin")
-            info = await streams.create(admin.items[0].id, DEMO, description="A built-in test pattern.")
-        key = await keys.newest(info.id) or await keys.create(info.id)
-        return key.text
+            admins = (await self.foundation.accounts.users.page(limit=1, role="admin")).items
+            if not admins:
+                raise StartError("the demo needs an account of the role admin that its stream can belong to")
+            info = await streams.create(admins[0].id, DEMO, description="A built-in test pattern.")
+        try:
+            key = await keys.newest(info.id)
+        except KeyUnreadable:
+            key = None
+        return (key or await keys.create(info.id)).text
 
     def _start_plugins(self, demo_key: str | None) -> None:
         foundation, services = self.foundation, Services(self.foundation, self.hub, {"rtmp": self.rtmp})
@@ -203,11 +224,7 @@ class Server(MultiService):
 
     def _listen(self) -> None:
         server = self.settings.of(ServerSettings)
-        outputs = {
-            name: resource
-            for running in self.registry.of(IOutput)
-            for name, resource in running.instance.routes().items()
-        }
+        outputs = self._routes()
         self.http = HTTPServerFactory(
             self._site(outputs),
             {
@@ -229,6 +246,22 @@ class Server(MultiService):
                 "Free the port, or set server.port."
             )
         self.http_port = self._listening.getHost().port
+
+    def _routes(self) -> dict[str, Any]:
+        """The outputs' resources by their name below /api/v1. The first that asks for a name has it."""
+        routes: dict[str, Any] = {}
+        for running in list(self.registry.of(IOutput)):
+            try:
+                asked = running.call(lambda: dict(running.instance.routes()))  # noqa: B023
+            except Detached:
+                running.fail("it does not say its routes")
+                continue
+            taken = sorted(name for name in asked if name in routes or name in API_NAMES)
+            if taken:
+                running.fail(f"it asks for {', '.join(taken)} below /api/v1, which is taken")
+                continue
+            routes |= asked
+        return routes
 
     def _site(self, outputs: Mapping[str, Any]) -> Any:
         foundation = self.foundation
@@ -272,11 +305,7 @@ class Server(MultiService):
         host = self.settings.of(ServerSettings).host
         shown = "localhost" if host in ("0.0.0.0", "::", "") else host
         web = f"http://{shown}:{self.http_port}/"
-        ingests = [
-            address.replace("HOST", shown)
-            for running in self.registry.of(IIngest)
-            for address in running.instance.addresses()
-        ]
+        ingests = self.registry.ingest_addresses(shown)
         for name in WITHOUT_EFFECT:
             if name in self.settings and self.settings[name] != type(self.settings[name])():
                 self.log.warn("[{name}] is set, and has no effect in this version", name=name)
@@ -311,8 +340,10 @@ class Server(MultiService):
             self.log.debug("signals are handled by the thread that runs this one")
 
     def _stop_reactor(self) -> None:
-        if self.foundation.reactor.running:
+        try:
             self.foundation.reactor.stop()
+        except ReactorNotRunning:
+            pass  # It stops already: somebody pressed Ctrl-C twice.
 
     def reload(self) -> list[str]:
         """Take over the settings that can change while the server runs; the answer names the changed keys that
@@ -374,12 +405,16 @@ class Server(MultiService):
     async def _stop(self) -> None:
         self._ready = False
         self.log.info("OxideCast is stopping")
+        if self._starting is not None:
+            self._starting.cancel()
         if self._check.running:
             self._check.stop()
         self.hub.close()
         if self._listening is not None:
             await self._listening.stopListening()
         services = super().stopService()
+        services.addTimeout(STOP_GRACE, self.foundation.reactor)
+        services.addErrback(lambda failure: self.log.failure("a service did not stop in time", failure))
         if self.http is not None:
             await self.http.stop(STOP_GRACE)
         await services

@@ -1,5 +1,6 @@
 """`make dev`: runs the server, and again whenever its code or its settings change."""
 
+import signal
 import subprocess
 import sys
 import time
@@ -21,7 +22,13 @@ def _state() -> dict[Path, int]:
     }
 
 
+ENDING = (signal.SIGINT, signal.SIGTERM)
+
+
 def main() -> None:
+    # A shell starts what it puts into the background with SIGINT ignored.
+    for number in ENDING:
+        signal.signal(number, signal.default_int_handler)
     while True:
         before = _state()
         server = subprocess.Popen([sys.executable, "-m", "oxidecast.cli", "run", *sys.argv[1:]])
@@ -29,6 +36,9 @@ def main() -> None:
             while _state() == before:
                 time.sleep(EVERY)
         except KeyboardInterrupt:
+            for number in ENDING:
+                signal.signal(number, signal.SIG_IGN)
+            server.terminate()
             server.wait()
             return
         server.terminate()

@@ -206,6 +206,9 @@ class IPublication(Interface):
     def expect(video: bool, audio: bool) -> None:
         """Which kinds of track the publisher announced, so that the stream starts without waiting for others."""
 
+    def named(encoder: str) -> None:
+        """What the encoder calls itself, where the ingest hears it only now."""
+
     def track(track: Track) -> None:
         """A track's configuration, before its first packet and whenever it changes."""
 

@@ -13,6 +13,7 @@ from typing import Any, ParamSpec, TypeVar
 import msgspec
 from twisted.logger import Logger
 from twisted.plugin import getPlugins
+from twisted.python.failure import Failure
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
@@ -65,8 +66,6 @@ class Plugin:
     factory: Callable[[Any, IServices], Any]
     settings: type[msgspec.Struct] = NoSettings
     api_version: int = API_VERSION
-    origin: str = ""
-    """The distribution and its version, for `oxidecast plugins`; the server's own leave it empty."""
 
     def start(self, settings: Any, services: IServices) -> Any:
         return self.factory(settings, services)
@@ -88,15 +87,18 @@ def discover(package: ModuleType, path: Sequence[str] = ()) -> list[IPlugin]:
             package.__path__.append(folder)
     found: dict[tuple[str, str], IPlugin] = {}
     for plugin in getPlugins(IPlugin, package):
-        if plugin.api_version != API_VERSION:
+        name, version = getattr(plugin, "name", None), getattr(plugin, "api_version", None)
+        if version != API_VERSION:
             raise StartError(
-                f"the plugin {plugin.name!r} is written for plugin API {plugin.api_version}, "
+                f"the plugin {name!r} is written for plugin API {version}, "
                 f"and OxideCast {oxidecast.__version__} has {API_VERSION}: upgrade the plugin or remove it"
             )
-        if not _NAME.fullmatch(plugin.name) or plugin.kind not in KINDS.values():
+        if not isinstance(name, str) or not _NAME.fullmatch(name):
             raise StartError(
-                f"the plugin {plugin.name!r} has a name or a kind that does not exist in this server"
+                f"a plugin is named {name!r}: a name is like my_output, of at most 64 characters"
             )
+        if getattr(plugin, "kind", None) not in KINDS.values():
+            raise StartError(f"the plugin {name!r} is of no kind that this server has: {', '.join(KINDS)}")
         key = (kind_word(plugin), plugin.name)
         if key in found:
             raise StartError(f"two plugins of the kind {key[0]} are named {key[1]!r}: remove one")
@@ -161,7 +163,7 @@ class Running:
         self.faults += 1
         self.log.failure(
             "the plugin {plugin} raised {error!r}",
-            failure=_failure(error),
+            failure=Failure(error),
             plugin=self.name,
             error=error,
         )
@@ -186,12 +188,6 @@ class Running:
             )
 
 
-def _failure(error: BaseException) -> Any:
-    from twisted.python.failure import Failure
-
-    return Failure(error)
-
-
 def start(plugin: IPlugin, settings: Any, services: IServices) -> Running:
     """Call the factory. The answer's state is `failed` when it raised or does not provide what it should."""
     running = Running(plugin, services.reactor.seconds)
@@ -214,3 +210,13 @@ class Registry:
     def of(self, kind: Any) -> Iterator[Running]:
         """The started plugins of a kind that have not failed."""
         return (one for one in self.running if one.plugin.kind is kind and one.state == "running")
+
+    def ingest_addresses(self, host: str) -> list[str]:
+        """Where to publish, for people who reach this server as `host`."""
+        found: list[str] = []
+        for running in list(self.of(IIngest)):
+            try:
+                found += running.call(lambda: [str(address) for address in running.instance.addresses()])  # noqa: B023
+            except Detached:
+                continue
+        return [address.replace("HOST", host) for address in found]

@@ -9,6 +9,7 @@ from oxidecast.accounts.authenticator import KeyAuthenticator, OpenAuthenticator
 from oxidecast.accounts.errors import InvalidToken, PublishRefused
 from oxidecast.accounts.roles import may_manage
 from oxidecast.accounts.tokens import Tokens
+from oxidecast.database.errors import DatabaseUnavailable
 from oxidecast.interfaces import IAuthenticator, PlayRequest, PublishRequest, Refused
 from oxidecast.streams.info import StreamInfo
 
@@ -35,11 +36,13 @@ class AccountsGate:
         try:
             return (await self._keys.authenticate_publish(request.key, request.address)).stream
         except PublishRefused as refused:
-            known = refused.code not in ("unknown_key", "unavailable")
-            if known or (refused.code == "unavailable" and request.protocol not in self._open_for):
+            if request.protocol in self._open_for:
+                if refused.code not in ("unknown_key", "unavailable"):
+                    raise Refused(refused.code, str(refused))
+            elif refused.code == "unknown_key":
+                return None
+            else:
                 raise Refused(refused.code, str(refused))
-        if request.protocol not in self._open_for:
-            return None
         try:
             return (await self._anybody.authenticate_publish(request.key, request.address)).stream
         except PublishRefused as refused:
@@ -51,9 +54,13 @@ class AccountsGate:
         try:
             self._tokens.verify_playback(request.token, stream.id)
             return True
-        except InvalidToken:
-            pass
+        except InvalidToken as error:
+            playback = error
         try:
             return may_manage(await self._accounts.bearer(request.token), stream) or None
-        except InvalidToken as error:
-            raise Refused(error.code, str(error))
+        except InvalidToken as access:
+            # A token is of one kind: only for its own kind can it have expired.
+            invalid = playback if playback.code == "token_expired" else access
+            raise Refused(invalid.code, str(invalid))
+        except DatabaseUnavailable:
+            raise Refused("unavailable", "The server cannot check tokens at the moment: try again later.")

@@ -218,8 +218,8 @@ class HotRoute:
     resource: Any
 
 
-COLD = HotRoute(b"", "", None)
-"""The route of all that is not hot."""
+COLD = HotRoute(b"", "site", None)
+"""The route of all that is not hot, and its label where a resource of the site gives none of its own."""
 
 
 def decode_path(raw: bytes) -> bytes | None:

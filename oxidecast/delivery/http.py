@@ -36,8 +36,6 @@ HIGH_WATER = 65536
 
 HOT_METHODS = frozenset({b"GET", b"HEAD", b"OPTIONS"})
 
-SITE = "site"
-"""The route label of requests that the web site answered and gave no label of its own."""
 REFUSED = "refused"
 """The route label of requests that were refused before a route was looked for."""
 
@@ -160,15 +158,14 @@ class HTTPChannel(Protocol):
         self._keep_alive = incoming.keep_alive
         self._in_head = self._in_body = False
         try:
+            route = incoming.route
+            if route is None:
+                incoming.route = route = self._route(incoming)
             if server.admit is not None:
-                incoming.path = incoming.raw_path
                 refusal = server.admit(incoming)
                 if refusal is not None:
                     self._send(incoming, refusal, REFUSED)
                     return
-            route = incoming.route
-            if route is None:
-                incoming.route = route = self._route(incoming)
             if route is not COLD:
                 answer = route.resource.hot(incoming)
                 if isinstance(answer, HotAnswer):
@@ -182,7 +179,7 @@ class HTTPChannel(Protocol):
             self._failed(incoming, Failure())
 
     def _route(self, incoming: Incoming) -> HotRoute:
-        """The hot route that serves the request, with `path` set, or COLD."""
+        """The hot route that serves the request, or COLD; sets the request's `path` accordingly."""
         if incoming.method in HOT_METHODS and not incoming.body and not incoming.upgrade:
             route = self._server.route(incoming.raw_path)
             if route is not None:
@@ -190,6 +187,7 @@ class HTTPChannel(Protocol):
                 if path is not None:
                     incoming.path = path
                     return route
+        incoming.path = incoming.raw_path
         return COLD
 
     def _failed(self, incoming: Incoming, failure: Failure) -> None:
@@ -200,7 +198,8 @@ class HTTPChannel(Protocol):
         if self._request is not None or self._sink.pending:
             self._transport.abortConnection()  # An answer had begun: it can be neither finished nor replaced.
         else:
-            self._send(incoming, SERVER_FAILED, REFUSED)
+            self._send(incoming, SERVER_FAILED, (incoming.route or COLD).label)
+            self._run()
 
     def _finished(self) -> None:
         """The answer in flight has left."""
@@ -335,11 +334,7 @@ class HTTPChannel(Protocol):
         if not failure.check(CancelledError):
             self._failed(incoming, failure)
         elif not self._lost:
-            self._send(
-                incoming,
-                NOT_IN_TIME,
-                SITE,
-            )
+            self._send(incoming, NOT_IN_TIME, (incoming.route or COLD).label)
         self._run()
 
     # Cold answers: what a twisted.web Request asks of its channel.
@@ -368,9 +363,9 @@ class HTTPChannel(Protocol):
         """Gives the connection to `protocol` for good, and returns its transport.
 
         For endless answers and upgrades: write the head first, with `writeHeaders` when it should not be
-        chunked. The protocol gets makeConnection, all further bytes and connectionLost. The request is over:
-        it is not to be written to or finished, and its `notifyFinish` stays silent. The connection still
-        counts as one of the server's.
+        chunked. The protocol gets makeConnection, the bytes that come from now on, and connectionLost. The
+        request is over: it is not to be written to or finished, and its `notifyFinish` stays silent. The
+        connection still counts as one of the server's.
         """
         if self._request is None:
             raise LocalProtocolError("only a request that is being answered can detach its connection")
@@ -499,5 +494,5 @@ class HTTPChannel(Protocol):
 
 
 def _label(request: Any) -> str:
-    label: str = getattr(request, "route_label", SITE)
+    label: str = getattr(request, "route_label", COLD.label)
     return label

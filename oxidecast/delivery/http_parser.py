@@ -6,6 +6,7 @@ parsed at most `READ_AHEAD` at a time and only while no request waits, so a clie
 requests in one packet makes a few objects, and the rest stays bytes.
 """
 
+import re
 from collections import deque
 from dataclasses import dataclass
 
@@ -18,6 +19,11 @@ from oxidecast.delivery.http_limits import HTTPLimits
 READ_AHEAD = 4096
 """Bytes parsed at once: all of a usual head, and at most some two hundred tiny requests ahead of their
 turn."""
+
+_PLAIN_LINE = re.compile(
+    rb"(GET|HEAD) ((/[A-Za-z0-9_.~!$&'()*+,;=:@%/-]*)(?:\?([A-Za-z0-9_.~!$&'()*+,;=:@%/?-]*))?) HTTP/1\.1"
+)
+"""A request line that needs no parser to be understood; any other goes to it."""
 
 _FRAMING = (b"content-length", b"transfer-encoding")
 
@@ -58,6 +64,21 @@ class Incoming(HotRequest):
     body: list[bytes]
     body_size: int
 
+    def twin(self) -> "Incoming":
+        """A request with the same header fields, and without a body; its first line is the caller's to fill
+        in."""
+        twin = Incoming()
+        twin.client = self.client
+        twin.headers = self.headers
+        twin.fields = self.fields
+        twin.version = self.version
+        twin.keep_alive = self.keep_alive
+        twin.route = None
+        twin.upgrade = twin.expects_continue = False
+        twin.body = []
+        twin.body_size = 0
+        return twin
+
 
 class RequestParser:
     """Fed with `unparsed`, filled by `parse`: `ready` requests in order, and after them perhaps a
@@ -65,7 +86,7 @@ class RequestParser:
 
     __slots__ = (
         "_at_start", "_body_withheld", "_client", "_final", "_head_bytes", "_headers", "_limits", "_max_head",
-        "_parser", "_repeatable", "_repeated", "_replaying", "_target",
+        "_parser", "_repeatable", "_repeatable_fields", "_repeated", "_replaying", "_target",
         "partial", "ready", "refusal", "unparsed",
     )  # fmt: skip
 
@@ -81,8 +102,8 @@ class RequestParser:
         self._body_withheld = False
         self._replaying = False
         self._at_start = True  # All that came so far was whole requests, each in a piece of its own.
-        self._repeatable = b""
-        self._repeated: Incoming
+        self._repeatable = self._repeatable_fields = b""
+        self._repeated: Incoming | None = None
         self.unparsed: bytes | memoryview = b""
         """Bytes whose turn has not come."""
         self.ready: deque[Incoming] = deque()
@@ -101,10 +122,9 @@ class RequestParser:
         """Parses the next piece of `unparsed`."""
         piece = self.unparsed
         self.unparsed = b""
-        if piece == self._repeatable:
-            self.ready.append(self._repeated)
-            return
         if self._final or self.refusal is not None:
+            return
+        if self._repeated is not None and self._repeat(self._repeated, piece):
             return
         size = len(piece)
         if size > READ_AHEAD:
@@ -126,16 +146,35 @@ class RequestParser:
     def _remember(self, piece: bytes | memoryview) -> None:
         """Notes what these very bytes mean, when they were one whole request and nothing else.
 
-        A player that polls a playlist says the same bytes again and again, and in the same state a parser
-        makes the same of them; so they need not be parsed again.
+        A player that polls a playlist says the same bytes again and again, and other requests of its differ
+        in their first line. A parser in the same state makes the same of the same bytes, so the header
+        fields, which are most of a request, need not be parsed again.
         """
         if self._at_start and len(self.ready) == 1 and not self._final and isinstance(piece, bytes):
             incoming = self.ready[0]
             if not incoming.body and not incoming.upgrade and piece.find(b"\r\n\r\n") == len(piece) - 4:
                 self._repeatable, self._repeated = piece, incoming
+                self._repeatable_fields = piece[piece.index(b"\r\n") :]
                 return
         self._at_start = False
-        self._repeatable = b""
+        self._repeatable = self._repeatable_fields = b""
+        self._repeated = None
+
+    def _repeat(self, repeated: Incoming, piece: bytes | memoryview) -> bool:
+        """Takes `piece` as a repetition of the request before it, if it is one."""
+        if piece == self._repeatable:
+            self.ready.append(repeated)
+            return True
+        if not isinstance(piece, bytes) or not piece.endswith(self._repeatable_fields):
+            return False
+        line = _PLAIN_LINE.fullmatch(piece, 0, len(piece) - len(self._repeatable_fields))
+        if line is None or repeated.version != b"HTTP/1.1" or len(piece) > self._limits.max_uri:
+            return False
+        incoming = repeated.twin()
+        incoming.method, incoming.target, incoming.raw_path, query = line.groups()
+        incoming.raw_query = query or b""
+        self.ready.append(incoming)
+        return True
 
     def release(self) -> None:
         """Lets go of the parser, which refers back to this object."""

@@ -33,8 +33,8 @@ class HTTPServerFactory(ServerFactory[HTTPChannel]):
     `hot_routes` maps path prefixes such as `b"/api/v1/hls/"` to their resources; the longest that fits is
     asked first. `on_request(route, method, status)` is called once per answer, hot and cold alike, with
     bounded labels: the hot route's prefix, `site` (or what a resource put into `request.route_label`), or
-    `refused`. `admit(request)` sees every request first and may answer it, with a 429 for example; the answer
-    None lets it pass.
+    `refused`. `admit(request)` sees every request before its resource and may answer it, with a 429 for
+    example; the answer None lets it pass.
 
     Over `limits.max_connections` a connection is accepted, told 503 with Retry-After, and closed. Not
     accepting would leave clients and health checks hanging in the kernel's queue without a word, and would

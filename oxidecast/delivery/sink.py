@@ -64,7 +64,7 @@ class SocketSink:
         self._queue: deque[memoryview] = deque()
         self.pending = 0
         transport.setTcpNoDelay(True)
-        transport.bufferSize = READ_SIZE
+        self.attach()
 
     def send(self, head: bytes, body: bytes | memoryview) -> bool:
         """Sends at once what the kernel takes; True when that was all, else `drained` follows."""
@@ -129,6 +129,7 @@ class SocketSink:
 
     def attach(self) -> None:
         """Takes the transport back after a `release` that nobody used."""
+        self._transport.bufferSize = READ_SIZE
 
     def release(self) -> None:
         """Gives up the transport; what still waits becomes its own."""

@@ -39,7 +39,10 @@ _NAL_UNITS = frozenset({Codec.H264, Codec.HEVC})
 _WITHOUT_HEADER = frozenset({Codec.MP3, Codec.AC3})
 """Codecs whose every frame says what it is."""
 
-FASTEST = 1000
+LONGEST_NAME = 120
+"""Characters of an encoder's name that are kept."""
+
+SLOWEST, FASTEST = 0.01, 1000
 """Frames a second that metadata may claim."""
 
 STOP_CODES = {
@@ -76,8 +79,12 @@ class RTMPFeed:
         video = "videocodecid" in values or values.get("hasVideo") is True
         audio = "audiocodecid" in values or values.get("hasAudio") is True
         publication.expect(video, audio)
+        # Most encoders call themselves a Flash encoder in `connect`, and give their own name here.
+        encoder = values.get("encoder")
+        if isinstance(encoder, str) and encoder:
+            publication.named(encoder[:LONGEST_NAME])
         rate = values.get("framerate")
-        if isinstance(rate, float) and 0 < rate <= FASTEST:
+        if isinstance(rate, float) and SLOWEST <= rate <= FASTEST:
             self._frame_rate = Fraction(rate).limit_denominator(1001)
 
     def video(self, timestamp: int, body: bytes) -> None:
@@ -142,6 +149,7 @@ class RTMPFeed:
         if self._tracks.get(track.id) == track:
             return
         self._tracks[track.id] = track
+        publication.stream.notice(f"rtmp:{'video' if track.is_video else 'audio'}", None)
         publication.track(track)
 
     def _ticks(self, kind: int, timestamp: int, nanoseconds: int) -> int:

@@ -1,8 +1,7 @@
 """What Prometheus reads at `/metrics`.
 
 The one idea: figures live where they arise; a scrape asks for them. Only what has no other home (HTTP requests) is
-counted here. Names of the first releases are kept exactly, which `prometheus_client.Counter` cannot do (it adds
-`_total`), so those come from a collector.
+counted here.
 """
 
 from collections import Counter
@@ -13,10 +12,15 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from oxidecast.registry import Registry
+from oxidecast.registry import Registry, kind_word
 from oxidecast.streams.hub import Hub
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+
+OTHERS = "_others"
+"""The label of the streams beyond `max_streams`, together; no stream can have this name. Their bytes are left out,
+because a sum over changing streams would not only rise."""
 
 
 class Metrics(Collector):
@@ -54,20 +58,18 @@ class Metrics(Collector):
             "Viewers now, over all outputs",
             value=sum(s.viewer_count for s in streams),
         )
-        requests = Metric("streaming_http_requests_total", "HTTP requests answered", "counter")
+        requests = CounterMetricFamily(
+            "streaming_http_requests_total", "HTTP requests answered", labels=["route", "method", "status"]
+        )
         for (route, method, status), count in sorted(self._requests.items()):
-            requests.add_sample(
-                "streaming_http_requests_total",
-                {"route": route, "method": method, "status": str(status)},
-                count,
-            )
+            requests.add_metric([route, method, str(status)], count)
         yield requests
         yield from self._streams()
         faults = CounterMetricFamily(
-            "oxidecast_plugin_faults", "Exceptions that plugins raised", labels=["plugin"]
+            "oxidecast_plugin_faults", "Exceptions that plugins raised", labels=["kind", "plugin"]
         )
         for running in self._plugins.running:
-            faults.add_metric([running.name], running.faults)
+            faults.add_metric([kind_word(running.plugin), running.name], running.faults)
         yield faults
 
     def _streams(self) -> Iterator[Metric]:
@@ -81,4 +83,8 @@ class Metrics(Collector):
             received.add_metric([stream.name], stream.source.bytes)
             bitrate.add_metric([stream.name], stream.source.bitrate)
             viewers.add_metric([stream.name], stream.viewer_count)
+        others = live[self.max_streams :]
+        if others:
+            bitrate.add_metric([OTHERS], sum(stream.source.bitrate for stream in others))
+            viewers.add_metric([OTHERS], sum(stream.viewer_count for stream in others))
         yield from (received, bitrate, viewers)

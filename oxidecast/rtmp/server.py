@@ -39,9 +39,12 @@ from oxidecast.rtmp.session import ServerSession
 from oxidecast.rtmp.settings import RtmpSettings
 from oxidecast.settings.errors import StartError
 
+BACKLOG = 1024
+"""Connections that the kernel keeps until they are accepted. When it is full a connect waits a second or more, so
+neither encoders that all come back after a restart nor a flood from one address must fill it."""
+
 FAREWELL = 5.0
 """Seconds that a refused peer has to read why, before its connection is aborted."""
-
 
 EARLY_BYTES = 512 * 1024
 """What a peer may send before it publishes: a handshake is 3 KiB and a few commands are less. Parsing the worst bytes
@@ -90,8 +93,9 @@ class RTMPConnection(Protocol):
         self._stream_id = 0
         self._deciding: Deferred[None] | None = None
         self._timer: IDelayedCall | None = None
-        self._last_media = 0.0
+        self._last_bytes = self._last_media = 0.0
         self._receiving = False
+        self._congested = False
         self._over = False
 
     # -- Protocol
@@ -104,6 +108,9 @@ class RTMPConnection(Protocol):
 
     def dataReceived(self, data: bytes) -> None:
         self.bytes_received += len(data)
+        self._last_bytes = self._clock.seconds()
+        if self._over:
+            return
         if self._sink is None and self.bytes_received > self._allowance:
             self._farewell(f"more than {EARLY_BYTES} bytes without publishing")
         else:
@@ -117,17 +124,18 @@ class RTMPConnection(Protocol):
             self._deciding.cancel()
         self._stop_sink("the connection was lost")
 
-    # -- IPushProducer of what is sent: a peer that does not read our answers is not read either
+    # -- IPushProducer: who does not read our answers is not read either, so that they cannot pile up
 
     def pauseProducing(self) -> None:
+        self._congested = True
         self.transport.pauseProducing()
 
     def resumeProducing(self) -> None:
-        if self._deciding is None:
-            self.transport.resumeProducing()
+        self._congested = False
+        self._read_on()
 
     def stopProducing(self) -> None:
-        """The connection is lost, which `connectionLost` hears of."""
+        """The connection is gone: `connectionLost` says so too."""
 
     # -- for the gates
 
@@ -224,7 +232,8 @@ class RTMPConnection(Protocol):
         self._sink, self._stream_id = sink, event.stream_id
         self._session.accept_publish(event.stream_id)
         self._last_media = self._clock.seconds()
-        self._limit(self._settings.stream_timeout, "media", self._check_media)
+        self._unlimit()
+        self._check_media()
         self._go_on()
 
     async def _play(self, event: PlayRequested) -> None:
@@ -247,9 +256,13 @@ class RTMPConnection(Protocol):
         self._flush()
         if self._receiving:
             return
-        self.transport.resumeProducing()
+        self._read_on()
         # What came with the request waits inside the session.
         self._receive(b"")
+
+    def _read_on(self) -> None:
+        if self._deciding is None and not self._congested:
+            self.transport.resumeProducing()
 
     def _flush(self) -> None:
         output = self._session.take_output()
@@ -268,18 +281,18 @@ class RTMPConnection(Protocol):
             "RTMP connection from {address} closed: {sentence}", address=self.address, sentence=sentence
         )
         self._unlimit()
+        self._timer = self._clock.callLater(FAREWELL, self.transport.abortConnection)
         self._flush()
         self.transport.unregisterProducer()
         self.transport.resumeProducing()
         self.transport.loseConnection()
-        self._timer = self._clock.callLater(FAREWELL, self.transport.abortConnection)
 
     # -- time
 
-    def _limit(self, seconds: float, what: str, check: Callable[[], None] | None = None) -> None:
-        """Each state lasts only so long; `check` may find that it goes on."""
+    def _limit(self, seconds: float, what: str) -> None:
+        """Each state lasts only so long."""
         self._unlimit()
-        self._timer = self._clock.callLater(seconds, check or (lambda: self._timed_out(what, seconds)))
+        self._timer = self._clock.callLater(seconds, self._timed_out, what, seconds)
 
     def _unlimit(self) -> None:
         if self._timer is not None and self._timer.active():
@@ -288,12 +301,15 @@ class RTMPConnection(Protocol):
 
     def _check_media(self) -> None:
         # One timer for the life of a publisher, instead of one a message.
-        timeout = self._settings.stream_timeout
-        silent = self._clock.seconds() - self._last_media
-        if silent >= timeout:
-            self._timed_out("media", timeout)
+        settings, now = self._settings, self._clock.seconds()
+        media = self._last_media + settings.stream_timeout - now
+        anything = self._last_bytes + settings.connection_timeout - now
+        if media <= 0:
+            self._timed_out("media", settings.stream_timeout)
+        elif anything <= 0:
+            self._timed_out("sign of life", settings.connection_timeout)
         else:
-            self._timer = self._clock.callLater(timeout - silent, self._check_media)
+            self._timer = self._clock.callLater(min(media, anything), self._check_media)
 
     def _timed_out(self, what: str, seconds: float) -> None:
         self._stop_sink(f"no {what} within {seconds:g} s")
@@ -331,7 +347,9 @@ class RTMPPort(Service, ServerFactory[RTMPConnection]):
         if self.publish_gate is not None or self.play_gate is not None:
             host, number = self.settings.address()
             try:
-                self._listening = self._reactor.listenTCP(number, cast(Any, self), interface=host)
+                self._listening = self._reactor.listenTCP(
+                    number, cast(Any, self), backlog=BACKLOG, interface=host
+                )
             except CannotListenError as error:
                 reason = getattr(error.socketError, "strerror", None) or error.socketError
                 raise StartError(

@@ -15,9 +15,9 @@ def difference(old: Settings, new: Settings) -> list[str]:
 
 def is_reloadable(settings: Settings, key: str) -> bool:
     """Whether the running server takes a change of this dotted key over. A section's type says so in its
-    `reloadable`; a type without that attribute has no reloadable key."""
+    `reloadable`; a type without that attribute has no reloadable key, nor has a section that is new."""
     name, _, inner = key.partition(".")
-    return inner in getattr(type(settings[name]), "reloadable", frozenset())
+    return inner in getattr(type(settings.get(name)), "reloadable", frozenset())
 
 
 def _differences(path: str, old: object, new: object) -> list[str]:

@@ -29,20 +29,19 @@ class GOPCache:
         return self._whole
 
     def push(self, packet: Packet) -> None:
-        packets = self._packets
         if packet.keyframe and packet.track.is_video:
             self.clear()
             self._whole = True
-        elif not self._has_video and packets and packet.dts - packets[0].dts > AUDIO_ONLY_SECONDS * TICKS:
-            del packets[: len(packets) // 2]
-            self._bytes = sum(len(kept.payload) for kept in packets)
         elif not self._whole:
             return
+        packets = self._packets
+        if not self._has_video and packets and packet.dts - packets[0].dts > AUDIO_ONLY_SECONDS * TICKS:
+            del packets[: (len(packets) + 1) // 2]
+            self._bytes = sum(len(kept.payload) for kept in packets)
         packets.append(packet)
         self._bytes += len(packet.payload)
         if self._bytes > self._max_bytes or packet.dts - packets[0].dts > self._max_ticks:
             self.clear()
-            self._whole = not self._has_video
 
     def clear(self) -> None:
         self._packets = []

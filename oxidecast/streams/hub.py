@@ -7,7 +7,7 @@ the other.
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from zope.interface import implementer
@@ -88,7 +88,7 @@ class Hub:
         """Ask one authenticator. One that raises anything but Refused has no opinion, which never opens a door."""
         try:
             return await Deferred.fromCoroutine(method(*args))
-        except Refused:
+        except (Refused, CancelledError):
             raise
         except Exception as error:
             running.fault(error)

@@ -5,12 +5,15 @@ the output's other streams go on.
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twisted.logger import Logger
 
 from oxidecast.interfaces import IOutputStream, IRendition, IStream
 from oxidecast.registry import Detached, Running
+
+if TYPE_CHECKING:
+    from oxidecast.streams.rendition import Rendition
 
 
 class OutputSlot:
@@ -18,9 +21,10 @@ class OutputSlot:
 
     log = Logger()
 
-    def __init__(self, running: Running, stream: IStream) -> None:
+    def __init__(self, running: Running, stream: IStream, renditions: Mapping[str, "Rendition"]) -> None:
         self.running = running
         self.stream = stream
+        self._renditions = renditions
         self.state = "running"
         """`running`, `declined` (the output has nothing to do with this stream) or `failed`."""
         self.error = ""
@@ -38,21 +42,21 @@ class OutputSlot:
             self._call(self.output.rendition_added, rendition)
 
     def closed(self, reason: str) -> None:
-        output = self.output
+        output, self.output = self.output, None
         if output is not None:
             self._call(output.closed, reason)
 
     def urls(self, rendition: str | None = None) -> Mapping[str, str]:
         if self.output is None:
             return {}
-        urls: Mapping[str, str] | None = self._call(self.output.urls, rendition)
-        return urls or {}
+        urls = self._call(self.output.urls, rendition)
+        return urls if isinstance(urls, Mapping) else {}
 
     def stats(self) -> Mapping[str, Any]:
         if self.output is None:
             return {}
-        stats: Mapping[str, Any] | None = self._call(self.output.stats)
-        return stats or {}
+        stats = self._call(self.output.stats)
+        return stats if isinstance(stats, Mapping) else {}
 
     def fail(self, error: BaseException | str) -> None:
         """Take the output out of this stream."""
@@ -62,6 +66,8 @@ class OutputSlot:
         self.state, self.error = "failed", f"the output {self.name} failed and was taken out of this stream"
         self.log.error("{sentence}: {stream}", sentence=self.error, stream=self.stream.name)
         if output is not None:
+            for rendition in self._renditions.values():
+                rendition.drop(output)
             try:
                 output.closed("the output failed")
             except Exception as second:

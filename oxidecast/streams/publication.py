@@ -23,7 +23,9 @@ PROBE = 1 * TICKS
 milliseconds, so a track that is silent for a second is not there yet (it may still appear later)."""
 
 HELD_BYTES = 16 * 1024 * 1024
-"""Most that is held back while probing: a second of the fastest contribution streams."""
+HELD_PACKETS = 4096
+"""Most that is held back while probing: a second of the fastest contribution streams, and many times the packets that a
+second has, for a publisher whose clock stands still."""
 
 DEFAULT_DURATION = TICKS // 30
 """Of a picture of which nothing else is known."""
@@ -70,8 +72,7 @@ class Publication:
         self._probe_start: int | None = None
         self._last_dts: dict[int, int] = {}
         self._delta: dict[int, int] = {}
-        self._clock: SampleClock | None = None
-        self._clock_track: Track | None = None
+        self._clocks: dict[int, tuple[Track, SampleClock]] = {}
         self._restart: str | None = None
         self._open = True
 
@@ -80,6 +81,9 @@ class Publication:
     def expect(self, video: bool, audio: bool) -> None:
         if video or audio:
             self._expected = frozenset(kind for kind, there in ((True, video), (False, audio)) if there)
+
+    def named(self, encoder: str) -> None:
+        self.encoder = encoder
 
     def track(self, track: Track) -> None:
         known = self._tracks.get(track.id)
@@ -90,8 +94,8 @@ class Publication:
             self._restart = (
                 f"the {'picture' if track.is_video else 'sound'} {'changed' if known else 'appeared'}"
             )
-        elif track.is_video:
-            # What was held before the picture was known cannot be the beginning any more.
+        elif track.is_video or known is not None:
+            # What was held before the picture was known, or with another configuration, is no beginning any more.
             self._drop_held()
 
     def packet(
@@ -141,7 +145,10 @@ class Publication:
         if self._open:
             self._open = False
             self._held = None
-            self.publisher.stop(code, sentence)
+            try:
+                self.publisher.stop(code, sentence)
+            except Exception:
+                self.log.failure("stopping a publisher of {stream} failed", stream=self.stream.name)
 
     # -- inside
 
@@ -163,7 +170,8 @@ class Publication:
             return
         kinds = frozenset(track.is_video for track in self._tracks.values())
         complete = kinds >= (self._expected or frozenset((True, False)))
-        if complete or abs(dts - self._probe_start) >= PROBE or self._held_bytes > HELD_BYTES:
+        full = self._held_bytes > HELD_BYTES or len(self._held) > HELD_PACKETS
+        if complete or full or abs(dts - self._probe_start) >= PROBE:
             held, self._held = self._held, None
             # Durations of the first packets come from the packets themselves.
             for raw in held:
@@ -187,7 +195,9 @@ class Publication:
         self._note_delta(raw)
         if track.id in self._delta:
             return self._delta[track.id]
-        return round(TICKS / track.frame_rate) if track.frame_rate else DEFAULT_DURATION
+        return (
+            min(round(TICKS / track.frame_rate), LONGEST_DURATION) if track.frame_rate else DEFAULT_DURATION
+        )
 
     def _feed(self, raw: _Raw) -> None:
         if not self._open:
@@ -206,11 +216,13 @@ class Publication:
         dts, pts, jumped = self.stream.rebaser.stamp(raw.track_id, raw.dts, raw.pts, duration)
         if jumped:
             self.jumps += 1
-            self.log.warn(
-                "time stamps of {stream} jumped, and were joined: track {track}",
-                stream=self.stream.name,
-                track=raw.track_id,
-            )
+            if self.jumps & (self.jumps - 1) == 0:  # the 1st, 2nd, 4th, 8th: some encoders never stop
+                self.log.warn(
+                    "time stamps of {stream} jumped, and were joined: track {track}, {jumps} times so far",
+                    stream=self.stream.name,
+                    track=raw.track_id,
+                    jumps=self.jumps,
+                )
         if raw.samples and track.sample_rate:
             dts, duration = self._counted(track, dts, raw.samples)
             pts = dts
@@ -218,9 +230,10 @@ class Publication:
 
     def _counted(self, track: Track, dts: int, samples: int) -> tuple[int, int]:
         """Audio time, counted in samples: (dts, duration)."""
-        if self._clock is None or self._clock_track != track:
-            self._clock = SampleClock(track.sample_rate, samples, after=self.stream.last_audio)
-            self._clock_track = track
-        dts, duration = self._clock.stamp(dts, samples)
-        self.stream.last_audio = dts
-        return dts, max(duration, 1)
+        known, clock = self._clocks.get(track.id, (None, None))
+        if clock is None or known != track:
+            clock = SampleClock(track.sample_rate, samples, after=self.stream.last_audio.get(track.id))
+            self._clocks[track.id] = track, clock
+        dts, duration = clock.stamp(dts, samples)
+        self.stream.last_audio[track.id] = dts
+        return dts, duration

@@ -18,7 +18,7 @@ class PacketQueue:
     """Subscribe it to a rendition; take packets out with `take` whenever the consumer is ready.
 
     `on_ready()` is called when something can be taken and nothing could before. After a loss, and after the rendition
-    restarted, `fresh` is True until the next `take`: the consumer's decoder starts anew, from `rendition.tracks`.
+    restarted, `fresh` is True until packets are taken: the consumer's decoder starts anew, from `rendition.tracks`.
     """
 
     def __init__(self, rendition: IRendition, max_bytes: int, on_ready: Callable[[], None]) -> None:
@@ -36,17 +36,15 @@ class PacketQueue:
 
     def packet(self, packet: Packet) -> None:
         size = len(packet.payload)
+        if self._bytes + size > self._max_bytes:
+            self.dropped += len(self._packets)
+            self._empty()
+            self._awaiting_keyframe = True
         if self._awaiting_keyframe:
-            video = any(track.is_video for track in self._rendition.tracks)
-            if video and not (packet.keyframe and packet.track.is_video):
+            if size > self._max_bytes or not self._starts(packet):
                 self.dropped += 1
                 return
             self._awaiting_keyframe = False
-        if self._bytes + size > self._max_bytes:
-            self.dropped += len(self._packets) + 1
-            self._empty()
-            self._awaiting_keyframe = True
-            return
         self._packets.append(packet)
         self._bytes += size
         if len(self._packets) == 1:
@@ -65,8 +63,15 @@ class PacketQueue:
         packets = list(self._packets)
         self._packets.clear()
         self._bytes = 0
-        self.fresh = False
+        if packets:
+            self.fresh = False
         return packets
+
+    def _starts(self, packet: Packet) -> bool:
+        """Whether a decoder can begin with it."""
+        if packet.track.is_video:
+            return packet.keyframe
+        return not any(track.is_video for track in self._rendition.tracks)
 
     def _empty(self) -> None:
         self._packets.clear()

@@ -12,7 +12,7 @@ from zope.interface import implementer
 
 from oxidecast.interfaces import IRendition, ISubscriber, ISubscription
 from oxidecast.media import TICKS, Packet, Track
-from oxidecast.registry import CALLBACK_BOUND
+from oxidecast.registry import CALLBACK_BOUND, SLOW_CALLS_ALLOWED
 from oxidecast.streams.gop import GOPCache
 from oxidecast.streams.settings import StreamsSettings
 
@@ -24,13 +24,14 @@ RATE_WINDOW = 5 * TICKS
 class Subscription:
     """One subscriber's place in the feed."""
 
-    __slots__ = ("_rendition", "awaiting_keyframe", "owner", "subscriber")
+    __slots__ = ("_rendition", "awaiting_keyframe", "owner", "slow_calls", "subscriber")
 
     def __init__(self, rendition: "Rendition", subscriber: ISubscriber, owner: Any) -> None:
         self._rendition: Rendition | None = rendition
         self.subscriber = subscriber
         self.owner = owner
         self.awaiting_keyframe = False
+        self.slow_calls = 0
 
     @property
     def active(self) -> bool:
@@ -73,6 +74,8 @@ class Rendition:
         self._on_fault = on_fault
         self._on_slow = on_slow
         self._subscriptions: tuple[Subscription, ...] = ()
+        self._over = ""
+        """Why the feed has ended, once it has."""
         self._gop = self._new_cache()
         self._window_start: int | None = None
         self._window_bytes = 0
@@ -86,6 +89,10 @@ class Rendition:
 
     def subscribe(self, subscriber: ISubscriber, owner: Any = None) -> Subscription:
         subscription = Subscription(self, subscriber, owner)
+        if self._over:
+            self._call(subscription, subscriber.ended, self._over)
+            subscription.cancel()
+            return subscription
         self._subscriptions += (subscription,)
         subscription.awaiting_keyframe = not self._gop.whole
         for packet in self._gop.packets():
@@ -97,12 +104,17 @@ class Rendition:
     def forget(self, subscription: Subscription) -> None:
         self._subscriptions = tuple(one for one in self._subscriptions if one is not subscription)
 
+    def drop(self, owner: Any) -> None:
+        """Let go of all subscribers of an owner that has failed."""
+        for subscription in self._subscriptions:
+            if subscription.owner is owner:
+                subscription.cancel()
+
     def push(self, packet: Packet) -> None:
         """Hand a packet to everybody."""
         self._gop.push(packet)
         self._measure(packet)
         starts = packet.keyframe and packet.track.is_video
-        began = self._seconds()
         for subscription in self._subscriptions:
             if not subscription.active:
                 continue
@@ -110,14 +122,7 @@ class Rendition:
                 if not starts and self.has_video:
                     continue
                 subscription.awaiting_keyframe = False
-            try:
-                subscription.subscriber.packet(packet)
-            except Exception as error:
-                self._fault(subscription, error)
-            now = self._seconds()
-            if now - began > CALLBACK_BOUND:
-                self._on_slow(subscription.owner, now - began)
-            began = now
+            self._call(subscription, subscription.subscriber.packet, packet)
 
     def restart(self, tracks: tuple[Track, ...], reason: str) -> None:
         """What follows is a new beginning, at a keyframe."""
@@ -131,6 +136,7 @@ class Rendition:
 
     def end(self, reason: str) -> None:
         """The feed is over: everybody is told, and let go."""
+        self._over = reason
         self._gop.clear()
         subscriptions, self._subscriptions = self._subscriptions, ()
         for subscription in subscriptions:
@@ -139,14 +145,22 @@ class Rendition:
                 subscription.cancel()
 
     def _call(self, subscription: Subscription, method: Callable[..., None], *args: Any) -> None:
+        began = self._seconds()
         try:
             method(*args)
         except Exception as error:
-            self._fault(subscription, error)
+            subscription.cancel()
+            self._on_fault(subscription.owner, error)
+        lasted = self._seconds() - began
+        if lasted > CALLBACK_BOUND:
+            self._slow(subscription, lasted)
 
-    def _fault(self, subscription: Subscription, error: BaseException) -> None:
-        subscription.cancel()
-        self._on_fault(subscription.owner, error)
+    def _slow(self, subscription: Subscription, seconds: float) -> None:
+        # An owner is detached by who keeps its record; a subscriber without one is let go here.
+        subscription.slow_calls += 1
+        if subscription.owner is None and subscription.slow_calls > SLOW_CALLS_ALLOWED:
+            subscription.cancel()
+        self._on_slow(subscription.owner, seconds)
 
     def _measure(self, packet: Packet) -> None:
         size = len(packet.payload)

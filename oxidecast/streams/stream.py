@@ -57,8 +57,8 @@ class Stream:
         self.max_viewers = 0
         self.notices: dict[str, str] = {}
         self.rebaser = Rebaser()
-        self.last_audio: int | None = None
-        """The dts of the last audio packet, over all publishers."""
+        self.last_audio: dict[int, int] = {}
+        """The dts of the last packet of each audio track, over all publishers."""
         self.timeline = Timeline(0.0)
         self._hub = hub
         self._newcomer: Publication | None = None
@@ -171,7 +171,7 @@ class Stream:
             address=publication.address,
         )
         for running in self._hub.outputs():
-            slot = OutputSlot(running, self)
+            slot = OutputSlot(running, self, self.renditions)
             self.outputs.append(slot)
             slot.rendition_added(source)
         self._hub.tell("stream_started", self)
@@ -240,3 +240,9 @@ class Stream:
         slot = self._slot_of(owner)
         if slot is not None:
             slot.running.slow(seconds)
+        else:
+            self.log.warn(
+                "a subscriber of {stream} kept the reactor for {ms:.0f} ms",
+                stream=self.name,
+                ms=seconds * 1000,
+            )

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeVar
-from urllib.parse import unquote
+from urllib.parse import unquote_to_bytes
 
 import msgspec
 from twisted.internet.defer import CancelledError, Deferred
@@ -170,13 +170,31 @@ class Route:
     method: str
     path: str
     handler: Handler
+    anonymous: bool = False
+    """Whether an Authorization header is ignored: who refreshes a token may well send the one that has expired."""
 
 
 class _Compiled:
     def __init__(self, path: str) -> None:
-        self.names = re.findall(r"{(\w+)}", path)
-        self.pattern = re.compile(re.sub(r"{\w+}", "([^/]+)", path))
-        self.methods: dict[str, Handler] = {}
+        self._segments = [segment.strip("{}") for segment in path[1:].split("/")]
+        self._variable = ["{" in segment for segment in path[1:].split("/")]
+        self.methods: dict[str, Route] = {}
+
+    @property
+    def variables(self) -> int:
+        return sum(self._variable)
+
+    def match(self, segments: Sequence[str]) -> dict[str, str] | None:
+        """What the path's variables are, if it is this path."""
+        if len(segments) != len(self._segments):
+            return None
+        arguments = {}
+        for name, variable, segment in zip(self._segments, self._variable, segments, strict=True):
+            if variable and segment:
+                arguments[name] = segment
+            elif variable or segment != name:
+                return None
+        return arguments
 
 
 class Api(Resource):
@@ -193,9 +211,9 @@ class Api(Resource):
         self._origins = origins
         paths: dict[str, _Compiled] = {}
         for route in routes:
-            paths.setdefault(route.path, _Compiled(route.path)).methods[route.method] = route.handler
+            paths.setdefault(route.path, _Compiled(route.path)).methods[route.method] = route
         # Fixed paths are looked at before those with a variable in them.
-        self._paths = sorted(paths.values(), key=lambda compiled: len(compiled.names))
+        self._paths = sorted(paths.values(), key=lambda compiled: compiled.variables)
 
     def render(self, request: Request) -> int:
         call = Deferred.fromCoroutine(self._answer(request))
@@ -206,47 +224,55 @@ class Api(Resource):
         try:
             self._allow_origin(request)
             reply = await self._call(request)
-        except ApiError as error:
-            self._send(request, error.status, error.headers, None, error)
+            status, headers, body = reply.status, reply.headers, _envelope(reply.data, None)
         except CancelledError:
             return
-        except DatabaseUnavailable:
-            away = ApiError(
-                503, "database_away", "The database is away: try again in a moment.", [("Retry-After", "5")]
+        except Exception as raised:
+            error = self._error(request, raised)
+            status, headers, body = error.status, error.headers, _envelope(None, error)
+        self._send(request, status, headers, body)
+
+    def _error(self, request: Request, raised: Exception) -> ApiError:
+        """What the client hears of an exception."""
+        if isinstance(raised, ApiError):
+            return raised
+        if isinstance(raised, DatabaseUnavailable):
+            self.log.error(
+                "an API call could not be done: {method} {path}: {error}",
+                method=request.method.decode("ascii", "replace"),
+                path=request.path.decode("ascii", "backslashreplace"),
+                error=raised,
             )
-            self._send(request, away.status, away.headers, None, away)
-        except Exception:
-            self.log.failure("an API call failed: {method} {path}", method=request.method, path=request.path)
-            self._send(
-                request, 500, (), None, ApiError(500, "internal", "Something went wrong on the server.")
-            )
-        else:
-            self._send(request, reply.status, reply.headers, reply.data, None)
+            sentence = "The database is away: try again in a moment."
+            return ApiError(503, "database_away", sentence, [("Retry-After", "5")])
+        self.log.failure("an API call failed: {method} {path}", method=request.method, path=request.path)
+        return ApiError(500, "internal", "Something went wrong on the server.")
 
     async def _call(self, request: Request) -> Reply:
-        # What is left of the path below /api/v1; the router decodes once, so that %2F stays inside a name.
-        rest: list[bytes] = getattr(request, "postpath", [])
-        path = "/" + "/".join(unquote(part.decode("latin-1")) for part in rest)
+        # What follows /api/v1, decoded here and only here, so that %2F stays inside a name.
+        segments = [
+            unquote_to_bytes(part).decode("utf-8", "replace") for part in request.path.split(b"/")[3:]
+        ]
         method = request.method.decode("latin-1")
         for compiled in self._paths:
-            match = compiled.pattern.fullmatch(path)
-            if match is None:
+            arguments = compiled.match(segments)
+            if arguments is None:
                 continue
             methods = set(compiled.methods) | ({"HEAD"} if "GET" in compiled.methods else set())
             allow = [("Allow", ", ".join(sorted(methods | {"OPTIONS"})))]
             if method == "OPTIONS":
                 request.setHeader("Access-Control-Allow-Methods", ", ".join(sorted(methods)))
                 return Reply(None, 200, allow)
-            handler = compiled.methods.get("GET" if method == "HEAD" else method)
-            if handler is None:
+            route = compiled.methods.get("GET" if method == "HEAD" else method)
+            if route is None:
                 raise ApiError(405, "method_not_allowed", f"{method} is not possible here.", allow)
             call = Call(
                 request,
-                dict(zip(compiled.names, match.groups(), strict=True)),
+                arguments,
                 getattr(request.getClientAddress(), "host", ""),
-                await self._caller(request),
+                None if route.anonymous else await self._caller(request),
             )
-            result = await handler(call)
+            result = await route.handler(call)
             return result if isinstance(result, Reply) else Reply(result)
         raise not_found()
 
@@ -272,22 +298,7 @@ class Api(Resource):
             request.setHeader("Access-Control-Allow-Headers", "Authorization, Content-Type, If-Match")
             request.setHeader("Access-Control-Max-Age", "600")
 
-    def _send(
-        self,
-        request: Request,
-        status: int,
-        headers: Sequence[tuple[str, str]],
-        data: Any,
-        error: ApiError | None,
-    ) -> None:
-        envelope = {
-            "success": error is None,
-            "data": data if error is None else ({"fields": error.fields} if error.fields else None),
-            "error": error.sentence if error is not None else None,
-            "code": error.code if error is not None else None,
-            "timestamp": datetime.now(UTC),
-        }
-        body = msgspec.json.encode(envelope)
+    def _send(self, request: Request, status: int, headers: Sequence[tuple[str, str]], body: bytes) -> None:
         request.setResponseCode(status)
         request.setHeader("Content-Type", "application/json")
         request.setHeader("Cache-Control", "no-store")
@@ -298,3 +309,16 @@ class Api(Resource):
         if request.method != b"HEAD":
             request.write(body)
         request.finish()
+
+
+def _envelope(data: Any, error: ApiError | None) -> bytes:
+    """Raises TypeError for data that JSON cannot hold, such as a plugin's figures may be."""
+    return msgspec.json.encode(
+        {
+            "success": error is None,
+            "data": data if error is None else ({"fields": error.fields} if error.fields else None),
+            "error": error.sentence if error is not None else None,
+            "code": error.code if error is not None else None,
+            "timestamp": datetime.now(UTC),
+        }
+    )

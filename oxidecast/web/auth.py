@@ -59,10 +59,10 @@ class AuthRoutes:
 
     def routes(self) -> Sequence[Route]:
         return (
-            Route("POST", "/auth/login", self.login),
-            Route("POST", "/auth/register", self.register),
-            Route("POST", "/auth/refresh", self.refresh),
-            Route("POST", "/auth/logout", self.logout),
+            Route("POST", "/auth/login", self.login, anonymous=True),
+            Route("POST", "/auth/register", self.register, anonymous=True),
+            Route("POST", "/auth/refresh", self.refresh, anonymous=True),
+            Route("POST", "/auth/logout", self.logout, anonymous=True),
         )
 
     async def login(self, call: Call) -> dict[str, Any]:

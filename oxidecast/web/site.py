@@ -19,10 +19,10 @@ class _Versioned(Resource):
             self.putChild(name.encode(), resource)
 
     def getChild(self, path: bytes, request: Request) -> Resource:
-        # The router reads the whole path below /api/v1.
-        if request.postpath is not None and path != b"":
-            request.postpath.insert(0, path)
         return self._api
+
+    def render(self, request: Request) -> int:
+        return self._api.render(request)
 
 
 class QuietSite(Site):

@@ -13,7 +13,7 @@ from oxidecast.accounts.roles import Permission, may, may_manage
 from oxidecast.accounts.tokens import Tokens
 from oxidecast.database.errors import Conflict
 from oxidecast.database.streams import Streams
-from oxidecast.interfaces import IIngest, PlayRequest, Refused
+from oxidecast.interfaces import PlayRequest, Refused
 from oxidecast.media import Track
 from oxidecast.registry import Registry
 from oxidecast.settings.sections import TranscodingSettings
@@ -61,6 +61,7 @@ class StreamRoutes:
             Route("POST", "/streams", self.create),
             Route("GET", "/streams/{stream}", self.show),
             Route("GET", "/streams/{stream}/url", self.url),
+            Route("GET", "/ingests", self.ingests),
         )
 
     async def list(self, call: Call) -> Page:
@@ -74,7 +75,7 @@ class StreamRoutes:
             limit,
             include_private=mine is True or everything,
             owner_id=owner.id if owner is not None else None,
-            category=call.query("category"),
+            category=call.query("category") or None,
             q=call.query("q"),
             only=on_air if live is True else None,
             without=on_air if live is False else (),
@@ -113,7 +114,7 @@ class StreamRoutes:
         data = {
             **self._view(call, info),
             "stream_key": key.text,
-            "ingest_url": next(iter(self._ingest_urls(call)), None),
+            "ingest_url": next(iter(self._registry.ingest_addresses(call.host)), None),
         }
         return Reply(data, 201, [("Location", f"/api/v1/streams/{info.name}")])
 
@@ -122,7 +123,7 @@ class StreamRoutes:
         stream = self._hub.streams.get(info.id)
         view = self._view(call, info)
         if call.user is not None and may_manage(call.user, info):
-            view["ingest_urls"] = self._ingest_urls(call)
+            view["ingest_urls"] = self._registry.ingest_addresses(call.host)
             view["outputs"] = [
                 {"name": slot.name, "state": slot.state, "error": slot.error or None, "stats": slot.stats()}
                 for slot in (stream.outputs if stream is not None else ())
@@ -140,12 +141,12 @@ class StreamRoutes:
 
     async def url(self, call: Call) -> dict[str, Any]:
         kind = call.query("connection_type") or "hls"
-        if kind not in CONNECTION_TYPES:
-            known = f"expected one of {', '.join(CONNECTION_TYPES)}"
-            raise ApiError(422, "invalid", f"connection_type: {known}.", fields={"connection_type": known})
         info = await self._visible(call)
-        stream = self._hub.streams.get(info.id)
-        url = self._urls(call, stream).get(kind) if stream is not None else None
+        urls = self._urls(call, self._hub.streams.get(info.id))
+        url = urls.get(kind)
+        if url is None and kind not in CONNECTION_TYPES:
+            known = f"expected one of {', '.join(dict.fromkeys((*CONNECTION_TYPES, *urls)))}"
+            raise ApiError(422, "invalid", f"connection_type: {known}.", fields={"connection_type": known})
         if url is None:
             raise ApiError(
                 404, "not_live", f"This stream cannot be watched by {kind} now.", [("Retry-After", "2")]
@@ -153,6 +154,10 @@ class StreamRoutes:
         if info.is_private:
             url += f"{'&' if '?' in url else '?'}token={quote(self._tokens.playback(info.id))}"
         return {"url": url, "connection_type": kind}
+
+    async def ingests(self, call: Call) -> dict[str, Any]:
+        """Where to publish: for the start page, which cannot know on which port RTMP listens."""
+        return {"ingest_urls": self._registry.ingest_addresses(call.host)}
 
     # -- inside
 
@@ -209,13 +214,6 @@ class StreamRoutes:
             return {}
         urls = {kind: url for slot in stream.outputs for kind, url in slot.urls().items()}
         return {kind: call.base + url if url.startswith("/") else url for kind, url in urls.items()}
-
-    def _ingest_urls(self, call: Call) -> Sequence[str]:
-        return [
-            address.replace("HOST", call.host)
-            for running in self._registry.of(IIngest)
-            for address in running.instance.addresses()
-        ]
 
 
 def _track(track: Track) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from twisted.web.server import Request
 
 from oxidecast.delivery.hot import HotAnswer, HotRequest
 from oxidecast.delivery.http_limits import HTTPLimits
+from oxidecast.media.errors import LocalProtocolError
 from tests.delivery.serving import (
     CLIENT,
     PLAYLIST,
@@ -204,6 +205,14 @@ class WaitingTests(SynchronousTestCase):
     def test_a_late_answer_may_be_that_it_is_the_sites(self) -> None:
         self.server.shelf.answers[b"now"] = succeed(None)
         self.assertEqual(status(self.connection.get(PREFIX + b"now")), 404)
+
+    def test_a_late_answer_that_cannot_be_said_is_a_500_and_the_pipeline_goes_on(self) -> None:
+        self.wait()
+        self.connection.send(request(PREFIX + b"gone"))
+        self.server.shelf.waiting[0].callback(HotAnswer(etag=b"\n"))
+        answer = self.connection.received()
+        self.assertEqual((status(answer), answer.count(b"HTTP/1.1 410")), (500, 1))
+        self.flushLoggedErrors(LocalProtocolError)
 
     def test_a_late_failure_is_a_500(self) -> None:
         self.server.shelf.answers[b"now"] = fail(RuntimeError("late bug"))
@@ -487,6 +496,11 @@ class HookTests(SynchronousTestCase):
                 ("refused", "other", 400),
             ],
         )
+
+    def test_admission_leaves_a_repeated_request_as_it_was(self) -> None:
+        connection = Server(admit=lambda request: None).connect()
+        for _ in range(3):
+            self.assertEqual(body_of(connection.get(PLAYLIST_PATH)), PLAYLIST)
 
     def test_admission_goes_before_hot_and_cold(self) -> None:
         def admit(request: HotRequest) -> HotAnswer | None:

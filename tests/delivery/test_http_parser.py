@@ -231,6 +231,28 @@ def mutated(draw: st.DrawFn) -> bytes:
 
 
 class FuzzTests(SynchronousTestCase):
+    @settings(max_examples=200, deadline=None)
+    @given(
+        st.lists(
+            st.one_of(
+                st.sampled_from(
+                    [b"GET /a", b"HEAD /a?b=c?d", b"POST /a", b"GET *", b"GET http://o/x", b"GET /a#b"]
+                ),
+                st.binary(max_size=20).map(lambda tail: b"GET /" + tail),
+            ),
+            max_size=6,
+        ),
+        st.sampled_from([b"HTTP/1.1", b"HTTP/1.0"]),
+        st.sampled_from(
+            [(), (b"Connection: close",), (b"Upgrade: h2c", b"Connection: Upgrade"), (b"Content-Length: 0",)]
+        ),
+    )
+    def test_repeated_fields_mean_what_they_meant(
+        self, lines: list[bytes], version: bytes, headers: tuple[bytes, ...]
+    ) -> None:
+        pieces = [b"\r\n".join((line + b" " + version, b"Host: a", *headers, b"", b"")) for line in lines]
+        self.assertEqual(told(parse(*pieces)), told(parse(b"".join(pieces))))
+
     @settings(max_examples=300, deadline=None)
     @given(st.one_of(st.binary(max_size=300), mutated()), st.lists(st.integers(0, 400), max_size=12))
     def test_split_anywhere_gives_the_same(self, data: bytes, cuts: list[int]) -> None:

@@ -163,13 +163,33 @@ def packets(path: str | Path, select: str, seconds: float = 60) -> list[dict[str
 
 
 def ts_faults(path: Path) -> list[str]:
-    """What ffmpeg has to say against a transport stream: continuity, damage."""
-    done = subprocess.run(
-        ["ffmpeg", "-v", "debug", "-i", str(path), "-map", "0", "-c", "copy", "-f", "null", "-"],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    """What ffmpeg has to say against a transport stream: continuity, damage.
+
+    It reads a pipe: in a file it looks at the end first, at places that are no packet's beginning.
+    """
+    with path.open("rb") as stream:
+        done = subprocess.run(
+            [
+                "ffmpeg",
+                "-v",
+                "debug",
+                "-f",
+                "mpegts",
+                "-i",
+                "-",
+                "-map",
+                "0",
+                "-c",
+                "copy",
+                "-f",
+                "null",
+                "-",
+            ],
+            stdin=stream,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
     words = ("Continuity check failed", "corrupt", "Invalid", "out of range")
     return [line for line in done.stderr.splitlines() if any(word in line for word in words)]

@@ -95,13 +95,16 @@ class Program:
 
 
 class Server(Program):
-    """`oxidecast run` on free ports, with a data directory of its own."""
+    """`oxidecast run` on free ports, with a data directory of its own. A setting of None is not set at all."""
 
-    def __init__(self, folder: Path, *arguments: str, settings: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, folder: Path, *arguments: str, settings: Mapping[str, str | None] | None = None
+    ) -> None:
         self.folder = folder
         self.http, self.rtmp = free_port(), free_port()
-        self.environ = {
-            **os.environ,
+        environ: dict[str, str | None] = {
+            # A setting of whoever runs the tests is none of this server's.
+            **{name: value for name, value in os.environ.items() if not name.startswith("OXIDECAST_")},
             "PYTHONPATH": str(ROOT),
             "OXIDECAST_SERVER_HOST": "127.0.0.1",
             "OXIDECAST_SERVER_PORT": str(self.http),
@@ -110,6 +113,7 @@ class Server(Program):
             "OXIDECAST_LOGGING_LEVEL": "debug",
             **(settings or {}),
         }
+        self.environ = {name: value for name, value in environ.items() if value is not None}
         self._arguments = arguments
         self._token = ""
         self.secrets: set[str] = set()
@@ -221,9 +225,9 @@ class Server(Program):
     def wait_live(self, name: str, seconds: float = 15) -> dict[str, Any]:
         """The stream, once it is live and HLS has a first segment."""
         until(lambda: self.stream(name)["state"] == "live", seconds, f"{name} is live")
-        until(
-            lambda: self.get(f"/api/v1/hls/{name}/playlist.m3u8")[0] == 200, seconds, f"{name} has a playlist"
-        )
+        # A private stream's, too: its owner asks.
+        playlist = f"/api/v1/hls/{name}/playlist.m3u8?token={self.admin}"
+        until(lambda: self.get(playlist)[0] == 200, seconds, f"{name} has a playlist")
         return self.stream(name)
 
     def get(self, path: str) -> tuple[int, bytes]:
@@ -247,7 +251,7 @@ class Server(Program):
 
 
 @contextmanager
-def server(*arguments: str, settings: Mapping[str, str] | None = None) -> Iterator[Server]:
+def server(*arguments: str, settings: Mapping[str, str | None] | None = None) -> Iterator[Server]:
     """A running server, gone afterwards with all that it wrote. Its log must hold no traceback."""
     with TemporaryDirectory(prefix="oxidecast-") as folder:
         running = Server(Path(folder), *arguments, settings=settings)
@@ -261,7 +265,7 @@ def server(*arguments: str, settings: Mapping[str, str] | None = None) -> Iterat
 class ServerCase(TestCase):
     """Tests that share one server, each with streams of its own."""
 
-    settings: Mapping[str, str] = {}
+    settings: Mapping[str, str | None] = {}
     server: Server
 
     @classmethod
@@ -274,6 +278,9 @@ class ServerCase(TestCase):
     def tearDownClass(cls) -> None:
         cls._stack.close()
         super().tearDownClass()
+
+    def assert_near(self, found: float, expected: float, delta: float, what: object = "") -> None:
+        assert abs(found - expected) <= delta, f"{found} is not {expected} within {delta}: {what}"
 
     def log(self, name: str) -> Path:
         """A new file for a program's output."""
@@ -304,9 +311,9 @@ def publish(
         coders += ["-c:v", *video, "-g", str(gop), "-pix_fmt", "yuv420p"]
     if audio is not None:
         coders += ["-c:a", *audio]
-    # A pipe that ffmpeg 5 hangs on must not outlive the test run.
+    # It must not outlive a test run that is killed; `timeout` would be one process more, which takes the signals.
     return Program(
-        ["timeout", "-k", "2", str(seconds + 30), ffmpeg, "-hide_banner", "-loglevel", "warning", "-nostdin"]
+        ["setpriv", "--pdeathsig=KILL", ffmpeg, "-hide_banner", "-loglevel", "warning", "-nostdin"]
         + [*inputs, *coders, "-t", str(seconds), *more, "-f", "flv", url],
         log,
     )

@@ -1,7 +1,7 @@
 """VLC as a viewer, without a screen: plays an address and answers how many frames it showed and lost.
 
-The one idea: VLC's own counters are the proof, read from its control port while it plays. VLC refuses to run as root, so
-there it runs as `nobody`, with a home that lives as long as it plays.
+The one idea: VLC's own counters are the proof, read from its control port while it plays. VLC refuses to run as root,
+so there it runs as `nobody`, with a home that lives as long as it plays.
 """
 
 import os
@@ -29,7 +29,7 @@ class Vlc(Program):
         environ = {**os.environ, "HOME": str(home), "XDG_RUNTIME_DIR": str(home)}
         super().__init__(
             [
-                *_as_normal_user(),
+                *as_normal_user(),
                 "cvlc",
                 "--no-dbus",
                 "--intf=oldrc",
@@ -102,7 +102,7 @@ def watching(url: str, log: Path) -> Iterator[Vlc]:
         shutil.rmtree(home, ignore_errors=True)
 
 
-def _as_normal_user() -> list[str]:
+def as_normal_user() -> list[str]:
     if os.geteuid() != 0:
         return []
     return ["setpriv", f"--reuid={_NOBODY}", f"--regid={_NOBODY}", "--clear-groups"]

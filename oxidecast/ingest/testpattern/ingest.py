@@ -17,7 +17,15 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from oxidecast.formats.framed import FrameReader
-from oxidecast.interfaces import IIngest, IPublication, IPublisher, IServices, PublishRequest, Refused
+from oxidecast.interfaces import (
+    IIngest,
+    IPublication,
+    IPublisher,
+    IServices,
+    IStream,
+    PublishRequest,
+    Refused,
+)
 from oxidecast.media import RemoteProtocolError, Track
 from oxidecast.settings.section import Bitrate, Section
 
@@ -82,6 +90,8 @@ class PatternIngest(Service):
         self._settings = settings
         self._services = services
         self._child: _Child | None = None
+        self._stream: IStream | None = None
+        """Where the pattern was published last."""
         self._stopped: Deferred[None] | None = None
         self._again: Any = None
 
@@ -119,7 +129,15 @@ class PatternIngest(Service):
         self._again = self._services.reactor.callLater(RESTART_AFTER, self._begin)
 
     def _begin(self) -> None:
-        Deferred.fromCoroutine(self._publish())
+        if self._stream is not None and self._stream.state == "live":
+            self._retry()  # somebody else publishes with the key now: a pattern does not fight for it
+            return
+        Deferred.fromCoroutine(self._publish()).addErrback(self._failed)
+
+    def _failed(self, failure: Failure) -> None:
+        self.log.failure("the test pattern could not be published", failure=failure)
+        if self.running:
+            self._retry()
 
     async def _publish(self) -> None:
         settings = self._settings
@@ -139,12 +157,18 @@ class PatternIngest(Service):
         if not self.running:
             publication.close("the server is shutting down")
             return
+        self._stream = publication.stream
         publication.expect(video=True, audio=True)
-        self._child = _Child(self, publication)
+        child = _Child(self, publication)
         arguments = [str(value) for value in (settings.width, settings.height, settings.bitrate)]
-        self._services.reactor.spawnProcess(
-            self._child,
-            sys.executable,
-            [sys.executable, "-m", "oxidecast.ingest.testpattern.child", *arguments],
-            env=None,
-        )
+        try:
+            self._services.reactor.spawnProcess(
+                child,
+                sys.executable,
+                [sys.executable, "-m", "oxidecast.ingest.testpattern.child", *arguments],
+                env=None,
+            )
+        except OSError:
+            publication.close("the test pattern's child did not start")
+            raise
+        self._child = child

@@ -5,7 +5,7 @@ Addresses (below `/api/v1/hls/`): `{stream}/playlist.m3u8` is made for each view
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,7 +13,7 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
-from twisted.web.resource import NoResource, Resource
+from twisted.web.resource import Resource
 from zope.interface import implementer
 
 from oxidecast.delivery.hot import HotAnswer, HotRequest, IHotResource
@@ -41,7 +41,7 @@ FIRST_SEGMENT = 8.0
 up on an answer after 10 s, and on a 404 at once."""
 
 SWEEP = 5.0
-"""Seconds between two looks for viewers that have left."""
+"""Seconds between two looks for viewers that have left, and for streams that ended long enough ago."""
 
 
 @implementer(IOutputStream)
@@ -53,19 +53,19 @@ class HLSStream:
         stream: IStream,
         settings: HlsSettings,
         services: IServices,
-        on_closed: Callable[["HLSStream"], None],
     ) -> None:
         self.stream = stream
+        self.closed_at: float | None = None
+        """UTC seconds of the stream's end, once it has ended."""
         self.renditions: dict[str, HLSRendition] = {}
         self.sessions = Sessions(stream, services.secret("hls session"), services.reactor.seconds)
         self._settings = settings
         self._reactor = services.reactor
-        self._on_closed = on_closed
-        self._waiting: list[Deferred[None]] = []
+        self._waiting: set[Deferred[None]] = set()
 
     def rendition_added(self, rendition: IRendition) -> None:
         self.renditions[rendition.name] = HLSRendition(
-            self.stream, rendition, self._settings, self, self._updated
+            self.stream, rendition, self._settings, self, self._wake
         )
 
     def rendition_removed(self, name: str) -> None:
@@ -76,7 +76,7 @@ class HLSStream:
             rendition.close()
         self.sessions.close()
         self._wake()
-        self._on_closed(self)
+        self.closed_at = self._reactor.seconds()
 
     def urls(self, rendition: str | None) -> Mapping[str, str]:
         return {"hls": f"/api/v1/hls/{self.stream.name}/playlist.m3u8"}
@@ -84,32 +84,38 @@ class HLSStream:
     def stats(self) -> Mapping[str, Any]:
         return {name: rendition.stats() for name, rendition in self.renditions.items()}
 
+    @property
+    def carries_nothing(self) -> bool:
+        """Whether no segment can come, because HLS cannot carry any of the codecs."""
+        return not any(rendition.tracks or rendition.playlist for rendition in self.renditions.values())
+
     async def multivariant(self) -> HotAnswer | None:
         """The playlist that a new viewer starts from; None when there is nothing to list even after a wait."""
-        if not any(rendition.playlist for rendition in self.renditions.values()):
-            waiter: Deferred[None] = Deferred()
-            self._waiting.append(waiter)
-            waiter.addTimeout(FIRST_SEGMENT, self._reactor, onTimeoutCancel=lambda result, after: None)
-            await waiter
-        session = self.sessions.new()
+        if not self.carries_nothing and not any(rendition.playlist for rendition in self.renditions.values()):
+            await self._first_segment()
         ready = {name: rendition for name, rendition in self.renditions.items() if rendition.playlist}
         if not ready:
             return None
+        session = self.sessions.new()
         text = m3u8.multivariant(
             [rendition.variant(f"~{session}/{name}/playlist.m3u8") for name, rendition in ready.items()],
             independent_segments=all(rendition.independent for rendition in ready.values()),
         )
         return HotAnswer(text.encode(), PLAYLIST_TYPE, cache_control=b"no-store", cors=True)
 
-    def _updated(self) -> None:
-        if self._waiting:
-            self._wake()
+    async def _first_segment(self) -> None:
+        """Wait for it, or as long as a player waits."""
+        waiter: Deferred[None] = Deferred()
+        self._waiting.add(waiter)
+        waiter.addTimeout(FIRST_SEGMENT, self._reactor, onTimeoutCancel=lambda result, after: None)
+        try:
+            await waiter
+        finally:
+            self._waiting.discard(waiter)
 
     def _wake(self) -> None:
-        waiting, self._waiting = self._waiting, []
-        for waiter in waiting:
-            if not waiter.called:
-                waiter.callback(None)
+        for waiter in list(self._waiting):
+            waiter.callback(None)
 
 
 @implementer(IHotResource)
@@ -155,14 +161,21 @@ class HLSResource(Resource):
                 ),
             )
         except Refused as refused:
+            if refused.code == "unavailable":
+                return _refusal(503, refused.code, refused.sentence, (b"Retry-After", b"5"))
             return _refusal(401, refused.code, refused.sentence, (b"WWW-Authenticate", b"Bearer"))
         answer = await stream.multivariant()
-        return answer or _missing(
-            "no_segment", "The stream has just started: try again in a moment.", retry=True
-        )
+        if answer is not None:
+            return answer
+        if stream.carries_nothing:
+            return _missing("not_carried", "HLS cannot carry the codecs of this stream.")
+        return _missing("no_segment", "The stream has just started: try again in a moment.", retry=True)
 
-    def getChild(self, path: bytes, request: Any) -> Resource:
-        return NoResource()
+    def render_GET(self, request: Any) -> bytes:
+        """Paths that no hot resource is asked about, because they try to be more than a name."""
+        request.setResponseCode(404)
+        request.setHeader(b"Content-Type", b"application/json")
+        return bytes(_missing("not_found", "There is nothing at this address.").body)
 
 
 def _address(request: HotRequest) -> str:
@@ -202,7 +215,7 @@ class HLSOutput(Service):
         self.streams: dict[str, HLSStream] = {}
         """By public name and by id, streams that ended a moment ago included."""
         self._settings = settings
-        self._sweep = LoopingCall(self._sweep_sessions)
+        self._sweep = LoopingCall(self._look)
         self._sweep.clock = services.reactor
 
     def startService(self) -> None:
@@ -215,7 +228,7 @@ class HLSOutput(Service):
             self._sweep.stop()
 
     def open(self, stream: IStream) -> HLSStream:
-        output = HLSStream(stream, self._settings, self.services, self._closed)
+        output = HLSStream(stream, self._settings, self.services)
         self.streams[stream.name] = self.streams[stream.id] = output
         return output
 
@@ -226,14 +239,10 @@ class HLSOutput(Service):
         """Streams that start from now on follow the new settings."""
         self._settings = settings
 
-    def _closed(self, output: HLSStream) -> None:
-        self.services.reactor.callLater(LINGER, self._forget, output)
-
-    def _forget(self, output: HLSStream) -> None:
-        for key in (output.stream.name, output.stream.id):
-            if self.streams.get(key) is output:
+    def _look(self) -> None:
+        over = self.services.reactor.seconds() - LINGER
+        for key, output in list(self.streams.items()):
+            if output.closed_at is not None and output.closed_at <= over:
                 del self.streams[key]
-
-    def _sweep_sessions(self) -> None:
-        for output in set(self.streams.values()):
-            output.sessions.sweep()
+            else:
+                output.sessions.sweep()

@@ -13,10 +13,14 @@ from zope.interface import implementer
 from oxidecast.delivery.hot import HotAnswer
 from oxidecast.formats import m3u8
 from oxidecast.interfaces import IRendition, IStream, ISubscriber
-from oxidecast.media import TICKS, Codec, Packet, Track
+from oxidecast.media import TICKS, Packet, Track
 from oxidecast.outputs.hls.containers import Container, carried
 from oxidecast.outputs.hls.segmenter import Run, Segmenter
 from oxidecast.outputs.hls.settings import HlsSettings
+
+LEAST = 3
+"""Segments that stay listed even when they exceed the memory: a playlist shorter than three target durations starves
+its players (RFC 8216, 6.2.2)."""
 
 KEPT = 2
 """Segments are kept for so many playlist lengths: a player may ask for one it read of a moment ago (RFC 8216,
@@ -31,19 +35,16 @@ PLAYLIST_TYPE = b"application/vnd.apple.mpegurl"
 class Segment:
     """One segment, ready to be sent."""
 
-    __slots__ = ("answer", "bitrate", "duration", "entry", "independent", "init", "name", "size")
+    __slots__ = ("entry", "independent", "init", "name", "size")
 
     def __init__(
-        self, name: str, init: str | None, run: Run, answer: HotAnswer, entry: m3u8.Segment, size: int
+        self, name: str, init: str | None, independent: bool, entry: m3u8.Segment, size: int
     ) -> None:
         self.name = name
         self.init = init
-        self.duration = run.duration
-        self.independent = run.independent
-        self.answer = answer
+        self.independent = independent
         self.entry = entry
         self.size = size
-        self.bitrate = size * 8 * TICKS // max(run.duration, 1)
 
 
 @implementer(ISubscriber)
@@ -71,15 +72,20 @@ class HLSRendition:
         self._rendition = rendition
         self._settings = settings
         self._on_update = on_update
-        self._prefix = f"{int(stream.started_at):x}"
+        # A cache may still hold what an earlier stream of this name had here.
+        self._prefix = f"{int(stream.started_at * 1000):x}"
         self._sequence = 0
         self._first_discontinuity = 0
         self._discontinuous = False
         self._generation = 0
+        self._init: bytes | None = None
+        """The latest initialisation section: a publisher that comes back unchanged needs no new one."""
         self._segments: deque[Segment] = deque()
         self._rates: deque[tuple[int, int]] = deque(maxlen=BANDWIDTH_WINDOW)
         self._bytes = 0
         self._target = 0
+        self._left_out: frozenset[int] = frozenset()
+        """Track numbers that notices were made of."""
         self._begin()
         self._subscription = rendition.subscribe(self, owner)
 
@@ -146,15 +152,20 @@ class HLSRendition:
         """A new generation: what is carried, its container, and its initialisation section."""
         kind = self._settings.segment_type
         self.tracks = carried(kind, self._rendition.tracks)
-        for track in self._rendition.tracks:
-            left_out = track not in self.tracks
+        left_out = {track.id: track for track in self._rendition.tracks if track not in self.tracks}
+        for id in self._left_out - left_out.keys():
+            self._stream.notice(f"hls:{self.name}:{id}", None)
+        for id, track in left_out.items():
             self._stream.notice(
-                f"hls:{self.name}:{track.id}",
-                f"HLS ({kind}) cannot carry {Codec(track.codec).value}; it is left out" if left_out else None,
+                f"hls:{self.name}:{id}", f"HLS ({kind}) cannot carry {track.codec.value}; it is left out"
             )
+        self._left_out = frozenset(left_out)
         self._container: Container | None = None
         self._segmenter = Segmenter(
-            self._settings.segment_duration, any(track.is_video for track in self.tracks), self._target
+            self._settings.segment_duration,
+            any(track.is_video for track in self.tracks),
+            self._settings.max_buffer // LEAST,
+            self._target,
         )
 
     def _add(self, run: Run) -> None:
@@ -163,7 +174,9 @@ class HLSRendition:
         self._warn_of_long_groups()
         if self._container is None:
             self._container = Container(self._settings.segment_type, self.tracks)
-            self._generation += 1
+            if self._container.init != self._init:
+                self._init = self._container.init
+                self._generation += 1
         discontinuous = (self._discontinuous or run.after_gap) and self._sequence > 0
         self._discontinuous = False
         init = None
@@ -181,12 +194,15 @@ class HLSRendition:
             utc=self._stream.utc(run.start),
             discontinuity=discontinuous,
         )
-        segment = Segment(name, init, run, answer, entry, len(body))
+        segment = Segment(name, init, run.independent, entry, len(body))
         self.files[name] = answer
         self._segments.append(segment)
         self._bytes += segment.size
         self._sequence += 1
-        self._rates.append((segment.size, segment.duration))
+        if run.duration * 2 >= self._target * TICKS or not self._rates:
+            # Shorter ones say nothing about the rate: BANDWIDTH is measured over half a target duration and more
+            # (RFC 8216, 4.3.4.2).
+            self._rates.append((segment.size, run.duration))
         self.peak = max(size * 8 * TICKS // max(duration, 1) for size, duration in self._rates)
         self.average = sum(s for s, _ in self._rates) * 8 * TICKS // max(1, sum(d for _, d in self._rates))
         self._forget_old()
@@ -217,7 +233,7 @@ class HLSRendition:
     def _forget_old(self) -> None:
         limit = self._settings.playlist_length * KEPT
         while len(self._segments) > limit or (
-            self._bytes > self._settings.max_buffer and len(self._segments) > self._settings.playlist_length
+            self._bytes > self._settings.max_buffer and len(self._segments) > LEAST
         ):
             old = self._segments.popleft()
             self._bytes -= old.size

@@ -19,6 +19,10 @@ EARLY = TICKS // 20
 """A keyframe that comes up to 50 ms before `segment_duration` is over still ends the segment: stamps in whole
 milliseconds and encoders that jitter would else make every other segment twice as long."""
 
+PAUSE = 1 * TICKS
+"""How far sound may be ahead of pictures, beyond the longest segment, before the pictures count as paused: tracks of
+live streams are interleaved well within a second."""
+
 ROUNDING = 0.4
 """Seconds by which a segment may exceed TARGETDURATION: the promise is about the duration rounded to whole seconds, and
 0.5 would round up."""
@@ -28,7 +32,7 @@ class Run:
     """The packets of one segment: `start` and `duration` in ticks, of the track that leads (video when there is
     one)."""
 
-    __slots__ = ("after_gap", "duration", "independent", "packets", "start")
+    __slots__ = ("after_gap", "duration", "independent", "packets", "size", "start")
 
     def __init__(self, start: int, independent: bool) -> None:
         self.start = start
@@ -38,67 +42,99 @@ class Run:
         self.after_gap = False
         """Whether the publisher was silent for so long before it that the time between belongs to no segment."""
         self.packets: list[Packet] = []
+        self.size = 0
 
 
 class Segmenter:
     """Feed it packets; it answers the run that a packet ended.
 
-    `target` is TARGETDURATION in whole seconds: known, and fixed for good, once the first run is out.
+    `target` is TARGETDURATION in whole seconds: known, and fixed for good, once the first run is out. A run is also cut
+    when it has grown to `max_bytes`: a publisher whose clock stands still would fill the memory with one segment.
     """
 
-    def __init__(self, segment_duration: float, has_video: bool, target: int = 0) -> None:
+    def __init__(self, segment_duration: float, has_video: bool, max_bytes: int, target: int = 0) -> None:
         self.target = target
         """0 until the first run is out."""
         self.longest_gop = 0
         """Ticks between keyframes, the most seen."""
         self._has_video = has_video
         self._wanted = round(segment_duration * TICKS)
+        self._early = EARLY if has_video else 0
         self._bound = math.ceil(max(segment_duration * LONGEST, 1))
+        self._max_bytes = max_bytes
         self._run: Run | None = None
-        self._last: Packet | None = None
         self._keyframe_at: int | None = None
 
     def push(self, packet: Packet) -> Run | None:
         """Take a packet; the answer is the run before it, when this packet begins a new one."""
-        done = None
+        run, done = self._run, None
         if packet.track.is_video == self._has_video:
             done = self._lead(packet)
+        elif run is not None and packet.dts - run.start > self._limit + PAUSE:
+            done = self._without_pictures(run, packet)
         if self._run is None:
             # Sound before the first picture has nothing to belong to.
             return done
         self._run.packets.append(packet)
+        self._run.size += len(packet.payload)
         return done
+
+    def _without_pictures(self, run: Run, packet: Packet) -> Run:
+        """The pictures pause: the sound goes on in segments of its own, from where the longest segment ends."""
+        end = run.start + self._limit
+        late = [one for one in run.packets[1:] if not one.track.is_video and one.dts + one.duration > end]
+        following = Run(late[0].dts if late else packet.dts, False)
+        following.packets = late
+        following.size = sum(len(one.payload) for one in late)
+        kept = {id(one) for one in late}
+        run.packets = [one for one in run.packets if id(one) not in kept]
+        self._run = following
+        return self._end(run, following.start)
 
     def flush(self) -> Run | None:
         """The run that is open, ended by what is known of its last packet."""
         run, self._run = self._run, None
-        if run is None or self._last is None:
-            return None
-        return self._end(run, self._last.dts + self._last.duration)
+        return self._end(run, self._known_end(run)) if run is not None else None
+
+    @property
+    def _limit(self) -> int:
+        """Ticks that a run may last."""
+        return round(((self.target or self._bound) + ROUNDING) * TICKS)
+
+    @staticmethod
+    def _known_end(run: Run) -> int:
+        """Where a run ends that nothing follows: with the last packet of the track that leads in it."""
+        leader = min((packet.track for packet in run.packets), key=lambda track: track.id)
+        last = next(packet for packet in reversed(run.packets) if packet.track.id == leader.id)
+        return last.dts + last.duration
 
     def _lead(self, packet: Packet) -> Run | None:
-        run, last, self._last = self._run, self._last, packet
+        run = self._run
         if packet.keyframe and self._has_video:
             if self._keyframe_at is not None:
                 self.longest_gop = max(self.longest_gop, packet.dts - self._keyframe_at)
             self._keyframe_at = packet.dts
-        if run is None or last is None:
+        if run is None:
             if packet.keyframe:
                 self._run = Run(packet.dts, True)
             return None
         age = packet.dts - run.start
-        limit = ((self.target or self._bound) + ROUNDING) * TICKS
+        limit = self._limit
         if age > limit:
             self._run = Run(packet.dts, packet.keyframe)
             self._run.after_gap = True
-            return self._end(run, last.dts + last.duration)
-        if (packet.keyframe and age >= self._wanted - EARLY) or age + packet.duration > limit:
+            return self._end(run, self._known_end(run))
+        full = run.size + len(packet.payload) > self._max_bytes
+        if age > 0 and (
+            full or (packet.keyframe and age >= self._wanted - self._early) or age + packet.duration > limit
+        ):
             self._run = Run(packet.dts, packet.keyframe)
             return self._end(run, packet.dts)
         return None
 
     def _end(self, run: Run, end: int) -> Run:
-        run.duration = end - run.start
+        # A last packet may claim any duration; TARGETDURATION holds all the same.
+        run.duration = min(max(end - run.start, 1), self._limit)
         if not self.target:
             longest = max(run.duration, self._wanted) / TICKS
             self.target = min(self._bound, max(1, math.ceil(longest - ROUNDING)))

@@ -1,6 +1,6 @@
 """[hls]: how a rendition is cut into segments."""
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from msgspec import Meta
 
@@ -13,6 +13,10 @@ class HlsSettings(Section, frozen=True, kw_only=True):
     `enable_low_latency` and `partial_segment_duration` are accepted and validated; parts come in a later
     version.
     """
+
+    reloadable: ClassVar[frozenset[str]] = frozenset(
+        {"segment_duration", "playlist_length", "segment_type", "max_buffer"}
+    )
 
     segment_duration: Annotated[float, Meta(ge=0.5, le=60)] = 2.0
     playlist_length: Annotated[int, Meta(ge=3, le=10_000)] = 6

@@ -10,7 +10,6 @@ from typing import Any
 
 from msgspec.structs import replace
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IPushProducer
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 from zope.interface import implementer
@@ -140,7 +139,7 @@ class AnnexBOutput(Resource):
 
     async def _find(self, request: Request) -> AnnexBStream:
         """What the address names, if this client may see it."""
-        stream = self._hub.find(b"/".join(request.postpath).decode("utf-8", "replace"))
+        stream = self._hub.find(b"/".join(request.postpath or ()).decode("utf-8", "replace"))
         if stream is None or not self._streams[stream.id].urls(None):
             raise Refused("not_live", "No stream of this name is live in H.264 or HEVC.")
         token = request.args.get(b"token", [b""])[0].decode("utf-8", "replace")

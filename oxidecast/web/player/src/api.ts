@@ -103,6 +103,14 @@ export function oneStream(name: string, token: string | null): Promise<Stream> {
   return get(`/streams/${encodeURIComponent(name)}`, token === null ? {} : { token });
 }
 
+/** Where encoders publish to by RTMP. */
+export async function ingestAddress(): Promise<string> {
+  const { ingest_urls } = await get<{ ingest_urls: string[] }>("/ingests", {});
+  const address = ingest_urls.find((url) => url.startsWith("rtmp"));
+  if (address === undefined) throw new ApiError(0, "This server takes no RTMP.");
+  return address;
+}
+
 /** The playlist of a stream, absolute, with the playback token of this page. */
 export function playlistAddress(stream: Stream, token: string | null): string {
   const path = stream.stream_urls.hls ?? `/api/v1/hls/${encodeURIComponent(stream.name)}/playlist.m3u8`;

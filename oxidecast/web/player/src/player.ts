@@ -31,6 +31,8 @@ export interface Stats {
 
 /** How often the API is asked while a stream plays, and while one is awaited. */
 const POLL_LIVE = 10_000;
+/** The first time: the viewer should see themself counted. */
+const POLL_STARTED = 2_000;
 const POLL_OFFLINE = 2_500;
 /** A dry buffer shows its spinner after this: shorter ones are seen as a hitch anyway. */
 const STALL = 400;
@@ -214,7 +216,7 @@ export class Player implements EngineListener {
     engine.load(address);
     if (this.wanted) void this.play();
     else this.become("paused");
-    this.later(POLL_LIVE);
+    this.later(POLL_STARTED);
   }
 
   /** Starts to load hls.js while the API is still thinking, where hls.js will be needed. */

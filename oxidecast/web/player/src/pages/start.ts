@@ -1,6 +1,7 @@
 // "/": what is live, and how to be live.
 
 import "../../styles/pages.css";
+import { ingestAddress } from "../api";
 import { copyButtons, find } from "../dom";
 import { showListing } from "../listing";
 
@@ -12,8 +13,13 @@ showListing({
     find("all").hidden = total <= ROOM;
   },
 });
-const server = `rtmp://${location.hostname}:1935/live`;
-find<HTMLInputElement>("server").value = server;
-find<HTMLTextAreaElement>("ffmpeg").value =
-  `ffmpeg -re -i video.mp4 -c:v libx264 -preset veryfast -g 60 -pix_fmt yuv420p -c:a aac -f flv ${server}/KEY`;
+
+function howToPublish(server: string): void {
+  find<HTMLInputElement>("server").value = server;
+  find<HTMLTextAreaElement>("ffmpeg").value =
+    `ffmpeg -re -i video.mp4 -c:v libx264 -preset veryfast -g 60 -pix_fmt yuv420p -c:a aac -f flv ${server}/KEY`;
+}
+
+howToPublish(`rtmp://${location.hostname}:1935/live`);
+ingestAddress().then(howToPublish, () => undefined);
 copyButtons();

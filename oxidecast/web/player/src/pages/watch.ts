@@ -19,7 +19,7 @@ function describe({ stream, name, token, state, video }: Player): void {
   const size = video.videoHeight > 0 ? `${Math.min(video.videoWidth, video.videoHeight)}p` : pictureSize(stream.tracks);
   const live = stream.is_live && state !== "ended";
   const facts = live
-    ? [viewers(stream.viewer_count), stream.started_at && since(stream.started_at, serverNow()), stream.category, size]
+    ? [stream.viewer_count > 0 && viewers(stream.viewer_count), stream.started_at && since(stream.started_at, serverNow()), stream.category, size]
     : ["Not live", stream.category];
   setText(find("facts"), facts.filter(Boolean).join(" · "));
   setText(find("description"), stream.description ?? "");

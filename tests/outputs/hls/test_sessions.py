@@ -1,0 +1,94 @@
+from types import SimpleNamespace
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from oxidecast.outputs.hls import sessions as module
+from oxidecast.outputs.hls.sessions import LEFT_AFTER, Sessions
+
+
+class FakeStream:
+    def __init__(self, id: str = "one") -> None:
+        self.id = id
+        self.watching: set[int] = set()
+        self.joined = 0
+
+    def viewer(self, output: str, address: str) -> Any:
+        self.joined += 1
+        number = self.joined
+        self.watching.add(number)
+        return SimpleNamespace(leave=lambda: self.watching.discard(number))
+
+
+class TestSessions(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.stream = FakeStream()
+        self.sessions = self.make()
+
+    def make(self, stream: Any = None, secret: bytes = b"s" * 32) -> Sessions:
+        return Sessions(stream or self.stream, secret, self.clock.seconds)
+
+    def test_what_was_made_is_valid_and_costs_nothing(self) -> None:
+        for _ in range(1000):
+            self.assertTrue(self.sessions.valid(self.sessions.new()))
+        self.assertEqual((self.stream.joined, self.sessions._viewers), (0, {}))
+
+    def test_it_is_valid_after_a_restart_of_the_server(self) -> None:
+        self.assertTrue(self.make().valid(self.sessions.new()))
+
+    def test_forged_ones_are_not(self) -> None:
+        session = self.sessions.new()
+        self.assertFalse(self.make(FakeStream("another")).valid(session))
+        self.assertFalse(self.make(secret=b"t" * 32).valid(session))
+        for forged in (
+            "",
+            "x",
+            session[:-1],
+            session[1:],
+            session.upper(),
+            session + "0",
+            "é" * 24,
+            session[:-12],
+        ):
+            self.assertFalse(self.sessions.valid(forged), forged)
+
+    @settings(max_examples=100, deadline=None)
+    @given(st.text(max_size=60))
+    def test_any_text_is_answered(self, text: str) -> None:
+        self.assertFalse(self.sessions.valid(text))
+
+    def test_a_viewer_is_counted_once(self) -> None:
+        session = self.sessions.new()
+        for _ in range(10):
+            self.sessions.seen(session, "192.0.2.1")
+        self.assertEqual((self.stream.joined, len(self.stream.watching)), (1, 1))
+
+    def test_who_polls_stays_and_who_does_not_leaves(self) -> None:
+        stays, leaves = self.sessions.new(), self.sessions.new()
+        self.sessions.seen(stays, "a")
+        self.sessions.seen(leaves, "b")
+        for _ in range(4):
+            self.clock.advance(LEFT_AFTER / 3)
+            self.sessions.seen(stays, "a")
+            self.sessions.sweep()
+        self.assertEqual(len(self.stream.watching), 1)
+        self.sessions.seen(leaves, "b")
+        self.assertEqual((len(self.stream.watching), self.stream.joined), (2, 3))
+
+    def test_after_the_end_nobody_is_counted(self) -> None:
+        session = self.sessions.new()
+        self.sessions.seen(session, "a")
+        self.sessions.close()
+        self.sessions.seen(session, "a")
+        self.assertEqual((self.stream.watching, self.stream.joined), (set(), 1))
+        self.assertTrue(self.sessions.valid(session))
+
+    def test_they_are_bounded(self) -> None:
+        self.patch(module, "MOST", 10)
+        for _ in range(20):
+            self.sessions.seen(self.sessions.new(), "a")
+        self.assertEqual(len(self.stream.watching), 10)
