@@ -10,10 +10,11 @@ from aiortc.rtcdtlstransport import (
 )
 from twisted.trial.unittest import SynchronousTestCase
 
+from oxidecast.formats.rtp_runs import PLAIN
 from oxidecast.webrtc.certificate import Fingerprint
 from oxidecast.webrtc.demux import Kind, classify
 from oxidecast.webrtc.dtls import DtlsSession, State
-from oxidecast.webrtc.srtp import PLAIN, Profile, SrtpReceiver, SrtpSender
+from oxidecast.webrtc.srtp import Profile, SrtpReceiver, SrtpSender
 from tests.webrtc.dtls_wire import SERVER, SERVER_CONTEXT
 from tests.webrtc.srtp.peers import report, rtp
 

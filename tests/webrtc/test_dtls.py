@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from OpenSSL import SSL
 from twisted.trial.unittest import SynchronousTestCase
 
+from oxidecast.formats.rtp_runs import PLAIN
 from oxidecast.media.errors import LocalProtocolError, RemoteProtocolError
 from oxidecast.webrtc.certificate import Fingerprint
 from oxidecast.webrtc.dtls import (
@@ -19,7 +20,7 @@ from oxidecast.webrtc.dtls import (
     State,
     context,
 )
-from oxidecast.webrtc.srtp import PLAIN, Profile
+from oxidecast.webrtc.srtp import Profile
 from tests.media.fuzz import FUZZ
 from tests.webrtc.dtls_wire import (
     CLIENT,

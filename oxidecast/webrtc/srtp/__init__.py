@@ -5,24 +5,6 @@ two packets, which under AES-GCM would give away the key stream and the authenti
 """
 
 from oxidecast.webrtc.srtp.keys import Profile, SrtpKeys
-from oxidecast.webrtc.srtp.streams import (
-    MARKER,
-    PADDING,
-    PLAIN,
-    Payload,
-    SrtpReceiver,
-    SrtpSender,
-    SrtpStream,
-)
+from oxidecast.webrtc.srtp.streams import SrtpReceiver, SrtpSender, SrtpStream
 
-__all__ = [
-    "MARKER",
-    "PADDING",
-    "PLAIN",
-    "Payload",
-    "Profile",
-    "SrtpKeys",
-    "SrtpReceiver",
-    "SrtpSender",
-    "SrtpStream",
-]
+__all__ = ["Profile", "SrtpKeys", "SrtpReceiver", "SrtpSender", "SrtpStream"]

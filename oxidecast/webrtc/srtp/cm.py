@@ -4,11 +4,11 @@ from collections.abc import Sequence
 
 from pylibsrtp import Error, Policy, Session
 
+from oxidecast.formats.rtp_runs import Payload
 from oxidecast.media.errors import LocalProtocolError, RemoteProtocolError
 from oxidecast.webrtc.srtp.derivation import MasterKey
 from oxidecast.webrtc.srtp.streams import (
     EXTENSION,
-    Payload,
     SrtpReceiver,
     SrtpSender,
     SrtpStream,

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from oxidecast.formats.rtp_runs import Payload
 from oxidecast.media.errors import LocalProtocolError, RemoteProtocolError
 from oxidecast.webrtc.srtp.derivation import (
     RTCP_ENCRYPTION,
@@ -15,7 +16,6 @@ from oxidecast.webrtc.srtp.derivation import (
 )
 from oxidecast.webrtc.srtp.streams import (
     EXTENSION,
-    Payload,
     SrtpReceiver,
     SrtpSender,
     SrtpStream,

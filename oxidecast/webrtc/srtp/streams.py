@@ -5,16 +5,10 @@ from collections.abc import Sequence
 from struct import Struct
 from typing import Final
 
+from oxidecast.formats.rtp_runs import Payload
 from oxidecast.media.errors import LocalProtocolError, RemoteProtocolError
 
-PLAIN: Final = 0x8000
-"""The first two octets of an RTP header without payload type: version 2 and nothing else."""
-PADDING: Final = 0x2000
-MARKER: Final = 0x0080
 EXTENSION: Final = 0x1000
-
-Payload = tuple[int, bytes]
-"""`PLAIN`, with PADDING and MARKER where they apply, and the payload (padding included)."""
 
 MAX_STREAMS = 32
 """SSRCs of one direction. Three simulcast layers and audio, each with RTX, are eight."""

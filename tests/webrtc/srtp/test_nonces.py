@@ -7,8 +7,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
+from oxidecast.formats.rtp_runs import PLAIN
 from oxidecast.media.errors import LocalProtocolError
-from oxidecast.webrtc.srtp import PLAIN, Profile, SrtpSender, SrtpStream, gcm
+from oxidecast.webrtc.srtp import Profile, SrtpSender, SrtpStream, gcm
 from tests.webrtc.srtp.peers import keys, report
 
 

@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from oxidecast.formats.rtp_runs import MARKER, PADDING, PLAIN
 from oxidecast.media.errors import LocalProtocolError, RemoteProtocolError
-from oxidecast.webrtc.srtp import MARKER, PADDING, PLAIN, Profile
+from oxidecast.webrtc.srtp import Profile
 from oxidecast.webrtc.srtp.streams import MAX_STREAMS
 from oxidecast.webrtc.srtp.window import WINDOW
 from tests.media.fuzz import FUZZ, mutated

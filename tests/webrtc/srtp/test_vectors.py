@@ -3,7 +3,7 @@
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from twisted.trial.unittest import SynchronousTestCase
 
-from oxidecast.webrtc.srtp import PLAIN
+from oxidecast.formats.rtp_runs import PLAIN
 from oxidecast.webrtc.srtp.derivation import RTP_AUTHENTICATION, RTP_ENCRYPTION, RTP_SALT, MasterKey
 from oxidecast.webrtc.srtp.gcm import GcmReceiver, GcmSender, GcmStream
 
