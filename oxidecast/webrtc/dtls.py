@@ -3,14 +3,17 @@
 Its one idea: the network may say anything at any time, and only what is proved ends a session. Forged records
 are dropped and counted; a peer's wrong certificate, an authenticated close and the end of patience are states,
 because an alert has to go out with them. OpenSSL keeps a clock of its own, so flights are repeated from here,
-when the time that the caller tells has come or when the peer repeats its own (RFC 6347 4.2.4).
+when the time that the caller tells has come or when the peer repeats its own (RFC 6347 4.2.4). Once there are
+keys OpenSSL is done, and its 90 KB are given back: `Alerts` does the rest.
 """
 
 from enum import Enum
+from typing import cast
 
 from OpenSSL import SSL, crypto
 
 from oxidecast.media.errors import LocalProtocolError, RemoteProtocolError
+from oxidecast.webrtc.alerts import CLOSE_NOTIFY, Alerts
 from oxidecast.webrtc.certificate import Certificate, Fingerprint, matches, usable
 from oxidecast.webrtc.records import (
     MTU,
@@ -41,12 +44,7 @@ LAST_REPEAT = 4.0
 """Seconds to which the pause grows by doubling."""
 
 _DTLS_1_2 = 0xFEFD
-_READ = 16_384 + 2_048
-_CIPHERS = (
-    b"ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256:"
-    b"ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-CHACHA20-POLY1305:"
-    b"ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-RSA-AES256-GCM-SHA384"
-)
+_CIPHERS = b"ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256"
 _EXPORTER = b"EXTRACTOR-dtls_srtp"
 
 
@@ -59,9 +57,6 @@ class State(Enum):
     """By a close_notify, ours or the peer's."""
     FAILED = "failed"
     """The sentence is in `failure`."""
-
-
-_ALIVE = (State.HANDSHAKE, State.ESTABLISHED)
 
 
 def context(certificate: Certificate, profiles: tuple[Profile, ...] = tuple(Profile)) -> SSL.Context:
@@ -94,6 +89,7 @@ class DtlsSession:
 
     __slots__ = (
         "_admitted",
+        "_alerts",
         "_budget",
         "_connection",
         "_context",
@@ -124,7 +120,8 @@ class DtlsSession:
         self._context = shared
         self._fingerprints = fingerprints
         self._server = server
-        self._connection = self._fresh()
+        self._connection: SSL.Connection | None = self._fresh()
+        self._alerts: Alerts | None = None
         self._deadline = now + HANDSHAKE_TIME
         self._flight: list[bytes] = []
         self._pause = FIRST_REPEAT
@@ -138,7 +135,7 @@ class DtlsSession:
         self.keys: SrtpKeys | None = None
         """The SRTP keys, once established."""
         self.discarded = 0
-        """Records and datagrams that were dropped."""
+        """Datagrams of which nothing was of use."""
 
     def _fresh(self) -> SSL.Connection:
         connection = SSL.Connection(self._context, None)
@@ -161,43 +158,22 @@ class DtlsSession:
         """The client's first flight."""
         if self._server:
             raise LocalProtocolError("a DTLS server waits for its client")
-        return self._step(now)
+        return [] if self._connection is None else self._step(self._connection, now)
 
     def receive(self, datagram: bytes, now: float) -> list[bytes]:
         """Take a datagram from the peer; returns those to send. Never raises, whatever it holds."""
-        if self.state not in _ALIVE:
-            return []
-        admitted: list[bytes] = []
-        repeated = False
-        records = 0
-        for record in split(datagram):
-            records += 1
-            if self._admits(record) and self._afford(len(record.data)):
-                if record.epoch == 0:
-                    # A forged number must not make OpenSSL's replay window leave the true ones behind.
-                    record = record.numbered(self._admitted)
-                    self._admitted += 1
-                admitted.append(record.data)
-            else:
-                self.discarded += 1
-            repeated = repeated or self._is_repeated(record)
-        if not records:
-            self.discarded += 1
-        sent: list[bytes] = []
-        if admitted:
-            self._connection.bio_write(b"".join(admitted))
-            sent = self._step(now)
-        if repeated and not sent and self.state in _ALIVE:
-            sent = self._repeat()
-        return sent
+        if self.state is State.HANDSHAKE and self._connection is not None:
+            return self._handshake(self._connection, datagram, now)
+        if self.state is State.ESTABLISHED and self._alerts is not None:
+            return self._afterwards(self._alerts, datagram)
+        return []
 
     def timeout(self, now: float) -> list[bytes]:
         """Repeat a flight when it is time, or give up."""
-        if self.state is not State.HANDSHAKE:
+        if self.state is not State.HANDSHAKE or self._connection is None:
             return []
         if now >= self._deadline:
-            self._fail(f"DTLS handshake was not done in {HANDSHAKE_TIME:.0f} seconds{self._hint}")
-            return []
+            return self._fail(f"DTLS handshake was not done in {HANDSHAKE_TIME:.0f} seconds{self._hint}")
         if self._repeat_at is None or now < self._repeat_at:
             return []
         try:
@@ -205,28 +181,60 @@ class DtlsSession:
             self._connection.DTLSv1_handle_timeout()
         except SSL.Error:
             pass  # its patience has ended: ours is measured by the deadline
-        self._flight = self._written() or self._flight
+        self._flight = _written(self._connection) or self._flight
         self._pause = min(2 * self._pause, LAST_REPEAT)
         self._repeat_at = now + self._pause
         return self._flight
 
     def close(self) -> list[bytes]:
         """End the session; what is returned tells the peer."""
-        if self.state is State.ESTABLISHED:
-            try:
-                self._connection.shutdown()
-            except SSL.Error:
-                pass
-        elif self.state is not State.HANDSHAKE:
+        established = self.state is State.ESTABLISHED
+        if self.state in (State.HANDSHAKE, State.ESTABLISHED):
+            self.state = State.CLOSED
+            self._connection = None
+        return [self._alerts.close_notify()] if established and self._alerts is not None else []
+
+    def _handshake(self, connection: SSL.Connection, datagram: bytes, now: float) -> list[bytes]:
+        admitted: list[bytes] = []
+        repeated = False
+        for record in split(datagram):
+            if not self._admits(record):
+                continue
+            self._budget -= len(record.data)
+            if self._budget < 0:
+                break
+            repeated = repeated or self._is_repeated_hello(record)
+            if record.epoch == 0:
+                # A forged number must not make OpenSSL's replay window leave the true ones behind.
+                record = record.numbered(self._admitted)
+                self._admitted += 1
+            admitted.append(record.data)
+        if not admitted:
+            self.discarded += 1
             return []
-        self.state = State.CLOSED
-        return self._written()
+        connection.bio_write(b"".join(admitted))
+        sent = self._step(connection, now)
+        return self._repeat() if repeated and not sent and self.state is State.HANDSHAKE else sent
+
+    def _afterwards(self, alerts: Alerts, datagram: bytes) -> list[bytes]:
+        """The peer may say goodbye, or not have got our last flight. Nothing else here speaks DTLS."""
+        for record in split(datagram):
+            if self._server and record.content == Content.HANDSHAKE:
+                return self._repeat()
+            description = alerts.read(record.data) if record.epoch == 1 else None
+            if description == CLOSE_NOTIFY:
+                self.state = State.CLOSED
+                return []
+            if description is not None:
+                return self._fail(f"DTLS peer sent alert {description}")
+        self.discarded += 1
+        return []
 
     def _admits(self, record: Record) -> bool:
         """Whether OpenSSL shall see a record."""
         if record.epoch == 1:
             return True  # protected, or to be kept until it can be read
-        if record.epoch or self.state is not State.HANDSHAKE:
+        if record.epoch:
             return False
         if record.content == Content.HANDSHAKE:
             types = record.messages()
@@ -238,19 +246,15 @@ class DtlsSession:
             self._hint = f"; the peer may have sent alert {record.body[1]}"
         return False
 
-    def _afford(self, size: int) -> bool:
-        """Whether OpenSSL may be given so much more before the handshake is done."""
-        if self.state is State.HANDSHAKE:
-            self._budget -= size
-        return self._budget >= 0
-
-    def _is_repeated(self, record: Record) -> bool:
-        """Whether a record shows that the peer waits for the flight that we sent last."""
-        if record.epoch or record.content != Content.HANDSHAKE or not self._flight:
-            return False
-        if self.state is State.ESTABLISHED:
-            return True
-        return self._server and record.begins(Message.CLIENT_HELLO)
+    def _is_repeated_hello(self, record: Record) -> bool:
+        """Whether the client shows that it did not get our answer."""
+        return (
+            self._server
+            and bool(self._flight)
+            and record.epoch == 0
+            and record.content == Content.HANDSHAKE
+            and record.begins(Message.CLIENT_HELLO)
+        )
 
     def _repeat(self) -> list[bytes]:
         if self._repeats >= MAX_REPEATS:
@@ -258,38 +262,42 @@ class DtlsSession:
         self._repeats += 1
         return self._flight
 
-    def _step(self, now: float) -> list[bytes]:
+    def _step(self, connection: SSL.Connection, now: float) -> list[bytes]:
         """Let OpenSSL read what it was given, and take what it wrote."""
         try:
-            if self.state is State.HANDSHAKE:
-                self._connection.do_handshake()
-                self._establish()
-            while self.state is State.ESTABLISHED:
-                self._connection.recv(_READ)  # application data: nothing here speaks over DTLS itself
+            connection.do_handshake()
         except SSL.WantReadError:
             pass
-        except SSL.ZeroReturnError:
-            self.state = State.CLOSED
         except SSL.Error as error:
-            return self._broken(error)
-        written = self._written()
-        if written and self.state in _ALIVE:
+            return self._broken(connection, error)
+        else:
+            return self._establish(connection)
+        written = _written(connection)
+        if written:
             self._flight = written
             self._pause = FIRST_REPEAT
             self._repeat_at = now + self._pause
         return written
 
-    def _establish(self) -> None:
-        name = self._connection.get_selected_srtp_profile().decode()
+    def _establish(self, connection: SSL.Connection) -> list[bytes]:
+        name = connection.get_selected_srtp_profile().decode()
         if not name:
-            self._fail("DTLS peer has no SRTP protection profile of ours")
-            return
+            return self._fail("DTLS peer has no SRTP protection profile of ours")
         profile = Profile(name)
-        material = self._connection.export_keying_material(_EXPORTER, profile.material_size)
+        material = connection.export_keying_material(_EXPORTER, profile.material_size)
         self.keys = SrtpKeys(profile, material, server=self._server)
+        self._alerts = Alerts(
+            cast(bytes, connection.master_key()),  # None only before the hellos
+            cast(bytes, connection.client_random()),
+            cast(bytes, connection.server_random()),
+            server=self._server,
+        )
+        self._flight = _written(connection)
+        self._connection = None
         self.state = State.ESTABLISHED
+        return self._flight
 
-    def _broken(self, error: SSL.Error) -> list[bytes]:
+    def _broken(self, connection: SSL.Connection, error: SSL.Error) -> list[bytes]:
         """OpenSSL gave up."""
         reason = _reason(error)
         if self._server and not self._flight:
@@ -298,18 +306,22 @@ class DtlsSession:
             self.discarded += 1
             self._connection = self._fresh()
             return []
-        self._fail(f"DTLS {self.state.value}: {reason}")
-        return self._written()
+        alert = _written(connection)
+        return self._fail(f"DTLS handshake: {reason}", alert)
 
-    def _fail(self, sentence: str) -> None:
+    def _fail(self, sentence: str, alert: list[bytes] | None = None) -> list[bytes]:
         self.state = State.FAILED
         self.failure = sentence
+        self._connection = None
+        return alert or []
 
-    def _written(self) -> list[bytes]:
-        try:
-            return datagrams(self._connection.bio_read(1 << 16))
-        except SSL.WantReadError:
-            return []
+
+def _written(connection: SSL.Connection) -> list[bytes]:
+    """What OpenSSL wants sent."""
+    try:
+        return datagrams(connection.bio_read(1 << 16))
+    except SSL.WantReadError:
+        return []
 
 
 def _reason(error: SSL.Error) -> str:

@@ -273,6 +273,10 @@ class Closing(SynchronousTestCase):
         wire.run()
         self.assertEqual((ours.state, theirs.state), (State.CLOSED, State.CLOSED))
 
+    def test_openssl_is_let_go_with_the_handshake(self) -> None:
+        ours, theirs, _ = established()
+        self.assertEqual((ours._connection, theirs._connection), (None, None))
+
     def test_a_closed_session_is_deaf(self) -> None:
         ours, theirs, _ = established()
         ours.close()
