@@ -1,14 +1,12 @@
 """H.264 in RTP, packetization-mode 1 (RFC 6184): frames to payloads, once for all viewers, and back.
 
 Out: a NAL unit that fits is a payload, one that does not becomes FU-A fragments of equal size, and parameter
-sets travel together in a STAP-A. In: packets in order of sequence, with gaps where some were lost; a frame
-comes out whole or not at all, and the frame after a loss says so.
+sets travel together in a STAP-A. In: everything that packetization-modes 0 and 1 allow.
 """
 
 from collections.abc import Iterable
 
-import msgspec
-
+from oxidecast.formats.rtp_frames import Depacketizer
 from oxidecast.formats.rtp_runs import Run, runs
 from oxidecast.media import h264, nal
 from oxidecast.media.errors import LocalProtocolError, RemoteProtocolError
@@ -16,14 +14,10 @@ from oxidecast.media.errors import LocalProtocolError, RemoteProtocolError
 STAP_A = 24
 FU_A = 28
 _START, _END = 0x80, 0x40
-_SEI = 6
-_IDR, _SLICE = 5, 1
+_SLICE = 1
 
-_NOT_SENT = frozenset((_SEI, h264.DELIMITER, h264.FILLER))
+_NOT_SENT = frozenset((h264.SEI, h264.DELIMITER, h264.FILLER))
 """A browser shows the same picture without them, and each would end a run of equal payloads."""
-
-MAX_ACCESS_UNIT = 8 << 20
-"""Bytes. A keyframe of 4K at 100 Mbit/s has 2 MB; this is what a peer can make us keep."""
 
 SMALLEST_LIMIT = 64
 """Bytes of payload: below it fragments are mostly headers."""
@@ -84,87 +78,28 @@ def _fragments(unit: bytes, limit: int) -> list[bytes]:
     return fragments
 
 
-class AccessUnit(msgspec.Struct, frozen=True, gc=False):
-    """A frame that came whole."""
+class H264Depacketizer(Depacketizer):
+    """Packets of packetization-mode 1, or 0, to frames without delimiters and filler."""
 
-    timestamp: int
-    """As sent: 32 bits, 90 kHz."""
-    payload: bytes
-    """NAL units behind 4-byte lengths, without delimiters and filler."""
-    keyframe: bool
-    after_loss: bool
-    """True when something before it was lost: unless it is a keyframe, what it refers to may be missing."""
-
-
-class Depacketizer:
-    """One stream's packets back to frames. Feed them in order of sequence (a jitter buffer does)."""
-
-    __slots__ = ("_broken", "_fragment", "_lost", "_next", "_open", "_size", "_timestamp", "_units", "lost")
+    __slots__ = ("_fragment", "_units")
 
     def __init__(self) -> None:
-        self._next: int | None = None
-        self._timestamp = 0
+        super().__init__()
         self._units: list[bytes] = []
-        self._size = 0
         self._fragment: list[bytes] | None = None
-        self._open = False
-        """A frame has begun and its end has not come."""
-        self._broken = False
-        """The frame that is open will not come whole."""
-        self._lost = False
-        """Something was lost since the last frame that came out."""
-        self.lost = 0
-        """Frames of which something came, but not all."""
 
-    def receive(self, sequence: int, timestamp: int, marker: bool, payload: bytes) -> list[AccessUnit]:
-        """Take a packet; returns the frames that it completes, at most two.
+    def _begins_frame(self, payload: bytes) -> bool:
+        return _begins_picture(payload)
 
-        `sequence` is unwrapped: it rises by one from packet to packet, and where it rises by more, some were
-        lost. Raises RemoteProtocolError on a payload that RFC 6184 forbids in packetization-mode 1.
-        """
-        first = self._next is None
-        gap = self._next is not None and sequence != self._next
-        if self._next is not None and sequence < self._next:
-            raise LocalProtocolError(f"RTP packet {sequence} comes after {self._next - 1}")
-        if not payload:
-            # A probe for bandwidth is no part of a frame; a gap before it shows at the next packet.
-            if not gap and not first:
-                self._next = sequence + 1
-            return []
-        self._next = sequence + 1
-        done: list[AccessUnit] = []
-        if self._open and timestamp != self._timestamp:
-            # No marker: either its packet was lost, or the sender sets none.
-            self._broken = self._broken or gap
-            done += self._finish()
-        if not self._open:
-            self._open = True
-            self._timestamp = timestamp
-            self._broken = (gap or first) and not _begins_picture(payload)
-            self._lost = self._lost or gap
-        elif gap:
-            self._broken = self._lost = True
-        if gap:
-            self._fragment = None
-        self._take(payload)
-        if marker:
-            done += self._finish()
-        return done
-
-    def _finish(self) -> list[AccessUnit]:
-        units, broken = self._units, self._broken or self._fragment is not None
-        self._units, self._size, self._fragment, self._open, self._broken = [], 0, None, False, False
-        if broken:
-            self.lost += 1
-            self._lost = True
-            return []
-        units = [unit for unit in units if unit[0] & 31 not in (h264.DELIMITER, h264.FILLER)]
-        if not any(_SLICE <= unit[0] & 31 <= _IDR for unit in units):
-            return []  # parameter sets alone are no frame; they come again with the next keyframe
-        keyframe = any(unit[0] & 31 == _IDR for unit in units)
-        unit = AccessUnit(self._timestamp, nal.length_prefixed(units), keyframe, self._lost)
-        self._lost = False
-        return [unit]
+    def _taken(self) -> tuple[bytes, bool] | None:
+        units, unfinished = self._units, self._fragment is not None
+        self._units, self._fragment = [], None
+        self._broken = self._broken or unfinished
+        kinds = {unit[0] & 31 for unit in units}
+        if not any(_SLICE <= kind <= h264.IDR for kind in kinds):
+            return None  # parameter sets alone are no frame; they come again with the next keyframe
+        kept = [unit for unit in units if unit[0] & 31 not in (h264.DELIMITER, h264.FILLER)]
+        return nal.length_prefixed(kept), h264.IDR in kinds
 
     def _take(self, payload: bytes) -> None:
         kind = payload[0] & 31
@@ -191,26 +126,21 @@ class Depacketizer:
         elif self._fragment is None:
             self._broken = True
             return
-        self._grow(len(payload))
         self._fragment.append(payload[2:])
         if header & _END:
             unit, self._fragment = b"".join(self._fragment), None
-            self._units.append(unit)
+            self._add([unit])
 
     def _keep(self, units: list[bytes]) -> None:
         if self._fragment is not None:
             self._fragment = None
             self._broken = True
-        for unit in units:
-            self._grow(len(unit))
-            self._units.append(unit)
+        self._add(units)
 
-    def _grow(self, size: int) -> None:
-        self._size += size
-        if self._size > MAX_ACCESS_UNIT or len(self._units) >= nal.MAX_UNITS:
-            raise RemoteProtocolError(
-                f"H.264 frame in RTP has more than {MAX_ACCESS_UNIT} bytes or {nal.MAX_UNITS} units"
-            )
+    def _add(self, units: list[bytes]) -> None:
+        self._units += units
+        if len(self._units) > nal.MAX_UNITS:
+            raise RemoteProtocolError(f"H.264 frame in RTP has more than {nal.MAX_UNITS} units")
 
 
 def _split_aggregate(payload: bytes) -> list[bytes]:
@@ -229,15 +159,21 @@ def _split_aggregate(payload: bytes) -> list[bytes]:
 
 
 def _begins_picture(payload: bytes) -> bool:
-    """Whether a payload can only be the first of its frame: something that stands before the slices, or a
-    slice whose first_mb_in_slice is zero (7.3.3: then the first bit behind the header is set)."""
-    kind = payload[0] & 31 if payload else 0
+    """Whether the first unit of a payload can only be the first of its frame."""
+    kind = payload[0] & 31
     if kind == STAP_A:
-        return _begins_picture(payload[3:])
+        return _is_first(payload[3:5])
     if kind == FU_A:
-        if len(payload) < 3 or not payload[1] & _START:
-            return False
-        return _begins_picture(bytes((payload[1] & 31, payload[2])))
-    if kind in (_SLICE, 2, _IDR):
-        return len(payload) > 1 and payload[1] >= 0x80
-    return kind in (_SEI, h264.SPS, h264.DELIMITER)
+        return len(payload) > 2 and payload[1] & _START > 0 and _is_first(payload[1:3])
+    return _is_first(payload[:2])
+
+
+def _is_first(unit: bytes) -> bool:
+    """Whether a unit, of which two bytes are enough, stands before the slices, or is a slice whose
+    first_mb_in_slice is zero (7.3.3: then the first bit behind the header is set)."""
+    if len(unit) < 2:
+        return False
+    kind = unit[0] & 31
+    if kind in (_SLICE, 2, h264.IDR):
+        return unit[1] >= 0x80
+    return kind in (h264.SEI, h264.SPS, h264.DELIMITER)

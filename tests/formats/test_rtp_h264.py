@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from oxidecast.formats.rtp_h264 import MAX_ACCESS_UNIT, AccessUnit, Depacketizer, packetize
+from oxidecast.formats.rtp_frames import MAX_FRAME, CodedFrame
+from oxidecast.formats.rtp_h264 import H264Depacketizer, packetize
 from oxidecast.formats.rtp_runs import MARKER, PADDING, Run
 from oxidecast.media import h264, nal
 from oxidecast.media.errors import LocalProtocolError, RemoteProtocolError
@@ -51,8 +52,8 @@ def sent(frames: list[bytes], limit: int = LIMIT) -> list[Datagram]:
     return datagrams
 
 
-def received(datagrams: list[Datagram]) -> list[AccessUnit]:
-    depacketizer = Depacketizer()
+def received(datagrams: list[Datagram]) -> list[CodedFrame]:
+    depacketizer = H264Depacketizer()
     return [unit for datagram in datagrams for unit in depacketizer.receive(*datagram)]
 
 
@@ -125,7 +126,7 @@ class Depacketizing(SynchronousTestCase):
             written = H264Encoder._packetize(units)
             datagrams = [(n, 7, n == len(written) - 1, payload) for n, payload in enumerate(written)]
             (unit,) = received(datagrams)
-            self.assertEqual(unit, AccessUnit(7, packet.payload, packet.keyframe, False))
+            self.assertEqual(unit, CodedFrame(7, packet.payload, packet.keyframe, False))
 
     def test_a_sender_without_markers_is_read_a_frame_late(self) -> None:
         frames = [frame(picture(3_000, fill=n + 1)) for n in range(4)]
@@ -180,7 +181,7 @@ class Depacketizing(SynchronousTestCase):
         self.assertEqual(received(datagrams)[0].payload, frame(picture(100)))
 
     def test_order_is_the_callers_duty(self) -> None:
-        depacketizer = Depacketizer()
+        depacketizer = H264Depacketizer()
         depacketizer.receive(5, 0, True, picture(100))
         with self.assertRaisesRegex(LocalProtocolError, "5 comes after 5"):
             depacketizer.receive(5, 0, True, picture(100))
@@ -198,17 +199,21 @@ class Depacketizing(SynchronousTestCase):
             (b"\x78\x00\x01\x78", "holds a unit of type 24"),
         ):
             with self.subTest(payload), self.assertRaisesRegex(RemoteProtocolError, sentence):
-                Depacketizer().receive(0, 0, True, payload)
+                H264Depacketizer().receive(0, 0, True, payload)
+
+    def test_aggregates_in_aggregates_do_not_recurse(self) -> None:
+        with self.assertRaisesRegex(RemoteProtocolError, "type 24"):
+            H264Depacketizer().receive(0, 0, True, b"\x78" + b"\x00\x04\x78" * 10_000)
 
     def test_a_frame_without_end_is_refused(self) -> None:
-        depacketizer = Depacketizer()
+        depacketizer = H264Depacketizer()
         depacketizer.receive(0, 0, False, b"\x7c\x85" + bytes(1 << 20))
         with self.assertRaisesRegex(RemoteProtocolError, "more than"):
-            for sequence in range(1, MAX_ACCESS_UNIT >> 19):
+            for sequence in range(1, MAX_FRAME >> 19):
                 depacketizer.receive(sequence, 0, False, b"\x7c\x05" + bytes(1 << 20))
 
     def test_units_without_end_are_refused(self) -> None:
-        depacketizer = Depacketizer()
+        depacketizer = H264Depacketizer()
         with self.assertRaisesRegex(RemoteProtocolError, "units"):
             for sequence in range(nal.MAX_UNITS + 1):
                 depacketizer.receive(sequence, 0, False, b"\x61")
@@ -220,7 +225,7 @@ class Depacketizing(SynchronousTestCase):
         )
     )
     def test_any_payloads(self, hostile: list[tuple[bytes, bool]]) -> None:
-        depacketizer = Depacketizer()
+        depacketizer = H264Depacketizer()
         for sequence, (payload, marker) in enumerate(hostile):
             try:
                 depacketizer.receive(sequence * 2 if marker else sequence, 0, marker, payload)
