@@ -28,7 +28,7 @@ from oxidecast.webrtc.records import (
 from oxidecast.webrtc.srtp import Profile, SrtpKeys
 
 HANDSHAKE_TIME = 30.0
-"""Seconds from the first datagram: as long as consent lasts without a check."""
+"""Seconds from the session's making, which is best done at the first valid check: as long as consent lasts."""
 
 HANDSHAKE_BYTES = 65_536
 """That OpenSSL is given until the handshake is done. A flight has 1 to 5 KB, and comes at most ten times."""
@@ -202,6 +202,7 @@ class DtlsSession:
                 continue
             self._budget -= len(record.data)
             if self._budget < 0:
+                self._hint = f"; more than {HANDSHAKE_BYTES} bytes came"
                 break
             repeated = repeated or self._is_repeated_hello(record)
             if record.epoch == 0:
@@ -223,8 +224,7 @@ class DtlsSession:
                 return self._repeat()
             description = alerts.read(record.data) if record.epoch == 1 else None
             if description == CLOSE_NOTIFY:
-                self.state = State.CLOSED
-                return []
+                return self.close()  # answered in kind (RFC 5246 7.2.1)
             if description is not None:
                 return self._fail(f"DTLS peer sent alert {description}")
         self.discarded += 1

@@ -13,6 +13,7 @@ from oxidecast.media.errors import LocalProtocolError, RemoteProtocolError
 from oxidecast.webrtc.certificate import Fingerprint
 from oxidecast.webrtc.dtls import (
     FIRST_REPEAT,
+    HANDSHAKE_BYTES,
     HANDSHAKE_TIME,
     LAST_REPEAT,
     MAX_REPEATS,
@@ -277,6 +278,15 @@ class Closing(SynchronousTestCase):
         ours, theirs, _ = established()
         self.assertEqual((ours._connection, theirs._connection), (None, None))
 
+    def test_a_close_notify_is_answered_by_one(self) -> None:
+        peer, ours = Plain(server=False, profiles=BOTH), server(Plain.fingerprint())
+        peer.talk(ours)
+        peer.connection.shutdown()
+        for datagram in ours.receive(peer.connection.bio_read(999), 1.0):
+            peer.step(datagram)
+        self.assertIs(ours.state, State.CLOSED)
+        self.assertIsInstance(peer.error, SSL.ZeroReturnError)
+
     def test_a_closed_session_is_deaf(self) -> None:
         ours, theirs, _ = established()
         ours.close()
@@ -345,6 +355,17 @@ class Forgeries(SynchronousTestCase):
         ours.receive(hello[:5] + b"\x7f" + hello[6:], 0.0)
         wire.run()
         self.assertEqual((ours.state, theirs.state), (State.ESTABLISHED, State.ESTABLISHED))
+
+    def test_a_flood_of_handshake_records_is_bounded(self) -> None:
+        theirs, ours = client(), server()
+        (hello,) = theirs.start(0.0)
+        for _ in range(HANDSHAKE_BYTES // len(hello) + 10):
+            ours.receive(hello, 0.0)
+        self.assertEqual(ours.receive(hello, 0.0), [])
+        ours.timeout(HANDSHAKE_TIME)
+        self.assertEqual(
+            ours.failure, "DTLS handshake was not done in 30 seconds; more than 65536 bytes came"
+        )
 
     def test_a_hundred_thousand_random_datagrams_after_the_handshake(self) -> None:
         ours, theirs, wire = established()
