@@ -8,6 +8,7 @@ import atexit
 import errno
 import os
 import resource
+import shlex
 import signal
 import sys
 from collections.abc import Mapping
@@ -16,9 +17,9 @@ from typing import Any
 
 import msgspec
 from twisted.application.service import IService, MultiService
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, DeferredList
 from twisted.internet.error import CannotListenError, ReactorNotRunning
-from twisted.internet.task import LoopingCall
+from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -109,7 +110,7 @@ class Server(MultiService):
         self._demo = demo
         self._reread = reread
         self._listening: Any = None
-        self._ready = False
+        self._ready = self._stopped = False
         self._database_away = ""
         self._check = LoopingCall(self._check_database)
         self._check.clock = foundation.reactor
@@ -140,6 +141,8 @@ class Server(MultiService):
         self.foundation.reactor.callWhenRunning(self._begin)
 
     def _begin(self) -> None:
+        if self._stopped:
+            return
         self._handle_signals()
         self._starting = Deferred.fromCoroutine(self._start())
         self._starting.addErrback(self._did_not_start)
@@ -178,13 +181,13 @@ class Server(MultiService):
             error = StartError(f"the server did not start: {error}")
         else:
             self.log.critical("{error}", error=error)
-        self.started.errback(error)
-        self.started.addErrback(lambda _: None)
         if self.foundation.reactor.running:
             print(f"oxidecast: {error}", file=sys.__stderr__)
             # twistd has no way to tell a service's failure by its exit code, so the interpreter's end does.
             atexit.register(os._exit, 1)
             self.foundation.reactor.stop()
+        self.started.errback(error)
+        self.started.addErrback(lambda _: None)
 
     async def _demo_key(self) -> str:
         """The key of the demo's stream, which is made when it is not there."""
@@ -278,9 +281,10 @@ class Server(MultiService):
             [*self._auth.routes(), *streams.routes()],
             foundation.accounts,
             lambda: self.settings.of(CorsSettings).origins,
+            foundation.reactor.seconds,
         )
         operations = {
-            b"health": Health(),
+            b"health": Health(lambda: self.metrics.database_away),
             b"ready": Ready(self.not_ready),
             b"metrics": MetricsResource(self.metrics, lambda: self.settings.of(MetricsSettings).allow),
         }
@@ -299,6 +303,7 @@ class Server(MultiService):
             self._database_away = ""
         except DatabaseError as error:
             self._database_away = str(error)
+        self.metrics.database_away = bool(self._database_away)
 
     def _say(self, first: FirstSteps) -> None:
         """Tell where everything is. A key is shown on a terminal, and nowhere else."""
@@ -311,10 +316,12 @@ class Server(MultiService):
                 self.log.warn("[{name}] is set, and has no effect in this version", name=name)
         self.log.info("OxideCast is ready: {web} {ingests}", web=web, ingests=" ".join(ingests))
         if sys.__stdout__ is None or not sys.__stdout__.isatty():
-            name = first.stream.name if first.stream is not None else "STREAM"
+            # Without the directory the commands would open, or even make, another database.
             self.log.info(
-                "a stream key: oxidecast key show {stream}; a password for admin: oxidecast user passwd admin",
-                stream=name,
+                "a stream key: oxidecast key show {stream} --data-dir {data}; "
+                "a password for admin: oxidecast user passwd admin --data-dir {data}",
+                stream=first.stream.name if first.stream is not None else "STREAM",
+                data=shlex.quote(str(self.foundation.data_directory)),
             )
             return
         lines = [f"Web     {web}", *(f"Server  {address}" for address in ingests)]
@@ -403,30 +410,33 @@ class Server(MultiService):
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
-        self._ready = False
+        self._ready, self._stopped = False, True
         self.log.info("OxideCast is stopping")
         if self._starting is not None:
             self._starting.cancel()
         if self._check.running:
             self._check.stop()
         self.hub.close()
-        if self._listening is not None:
-            await self._listening.stopListening()
+        listening, self._listening = self._listening, None
+        if listening is not None:
+            await listening.stopListening()
         services = super().stopService()
-        services.addTimeout(STOP_GRACE, self.foundation.reactor)
-        services.addErrback(lambda failure: self.log.failure("a service did not stop in time", failure))
         if self.http is not None:
             await self.http.stop(STOP_GRACE)
-        await services
+        timer: Deferred[None] = deferLater(self.foundation.reactor, STOP_GRACE)
+        _, first = await DeferredList([services, timer], fireOnOneCallback=True, consumeErrors=True)
+        if first == 1:
+            self.log.error("a service did not stop within {grace} s", grace=STOP_GRACE)
+        timer.cancel()
         await self.foundation.close()
 
 
 def reason(error: CannotListenError) -> str:
     """Why a port cannot be listened on, for people."""
-    number = getattr(error.socketError, "errno", None)
-    if number == errno.EADDRINUSE:
+    if getattr(error.socketError, "errno", None) == errno.EADDRINUSE:
         return "another program uses it"
-    return os.strerror(number) if number else str(error.socketError)
+    # The numbers of failed look-ups of a name are no errnos: only the exception knows their words.
+    return getattr(error.socketError, "strerror", None) or str(error.socketError)
 
 
 def _allow_many_files() -> None:

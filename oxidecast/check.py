@@ -4,7 +4,6 @@ Every line is tried for real: a port is bound, a file is written, an encoder enc
 do about it.
 """
 
-import os
 import resource
 import shutil
 import socket
@@ -14,8 +13,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from oxidecast.database import open_database
-from oxidecast.database.settings import DatabaseSettings
 from oxidecast.foundation import Configuration, configure
 from oxidecast.rtmp.settings import RtmpSettings
 from oxidecast.settings.errors import StartError
@@ -42,6 +39,8 @@ assert [*encoder.encode(frame), *encoder.encode(None)]
 print("PyAV", av.__version__)
 """
 PROBE_TIMEOUT = 20.0
+DATABASE_TIMEOUT = 20.0
+"""Seconds; above the time for which SQLite waits for another process that writes."""
 
 
 def check(config: Path | None, data: Path, environ: Mapping[str, str], say: Callable[[str], None]) -> int:
@@ -64,7 +63,7 @@ def _lines(config: Path | None, data: Path, environ: Mapping[str, str]) -> Itera
     yield from _ports(configuration)
     yield _files(configuration)
     yield from _disk(data)
-    yield _database(configuration, data)
+    yield _database(config, data, environ)
     yield _encoder()
     yield _clock()
 
@@ -80,8 +79,9 @@ def _ports(configuration: Configuration) -> Iterator[Line]:
             attempt.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 attempt.bind((host, port))
-            except OSError as error:
-                yield FAIL, f"{name} port {port}: {os.strerror(error.errno or 0)}; free it, or set {key}"
+            except (OSError, UnicodeError) as error:
+                reason = getattr(error, "strerror", None) or f"{host} is no host's name"
+                yield FAIL, f"{name} port {port} on {host}: {reason}; free it, or set {key}"
             else:
                 yield OK, f"{name} port {port} on {host} is free"
 
@@ -108,13 +108,21 @@ def _disk(data: Path) -> Iterator[Line]:
         yield OK, f"disk: {free >> 30} GiB are free"
 
 
-def _database(configuration: Configuration, data: Path) -> Line:
-    url = configuration.settings.of(DatabaseSettings).url
+def _database(config: Path | None, data: Path, environ: Mapping[str, str]) -> Line:
+    """Opened as the server opens it, by a command that changes nothing."""
+    named = [*(("--config", str(config)) if config else ()), "--data-dir", str(data)]
+    command = [sys.executable, "-m", "oxidecast.cli", "migrate", "--dry-run", *named]
     try:
-        open_database(url, data, None)
-    except StartError as error:
-        return FAIL, str(error)
-    return OK, "database: SQLite"
+        asked = subprocess.run(
+            command, capture_output=True, text=True, timeout=DATABASE_TIMEOUT, check=False, env=dict(environ)
+        )
+    except subprocess.TimeoutExpired:
+        return FAIL, f"database: it did not answer within {DATABASE_TIMEOUT:g} s; end what holds it"
+    if asked.returncode:
+        sentence = asked.stderr.strip().rpartition("\n")[2].removeprefix("oxidecast: ")
+        return FAIL, f"database: {sentence} Repair it, restore a backup, or set database.url"
+    new = "would run 0001" in asked.stdout
+    return OK, "database: SQLite, which the first start makes" if new else "database: SQLite, it answers"
 
 
 def _encoder() -> Line:

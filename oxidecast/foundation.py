@@ -144,5 +144,6 @@ class Foundation:
 
     async def close(self) -> None:
         """Finish what was begun, and let threads and connections go."""
-        self._threads.stop()
+        if not self._threads.joined:
+            self._threads.stop()
         await self.database.close()

@@ -247,6 +247,10 @@ class IOutput(Interface):
     def open(stream: IStream) -> "IOutputStream | None":
         """A stream has started. None when this output has nothing to do with it."""
 
+    def urls(info: Any) -> Mapping[str, str]:
+        """Where a stream (its `StreamInfo`) that is not live now will be watched, by connection type: addresses are
+        shared before the stream begins. While it is live, its `IOutputStream.urls` says so instead."""
+
     def routes() -> Mapping[str, Any]:
         """HTTP resources (`twisted.web.resource.IResource`) by their path below `/api/v1/`, without slashes.
 

@@ -12,9 +12,10 @@ _predicate = LogLevelFilterPredicate()
 
 
 def set_level(level: str) -> None:
-    """Let only events of `level` (`debug`, `info`, `warn`, `error`, `critical`) and above through. May be called
+    """Let only events of `level` (one of `settings.sections.LEVELS`, in any case) and above through. May be called
     again."""
-    _predicate.setLogLevelForNamespace("", LogLevel.levelWithName(level))
+    name = level.lower()
+    _predicate.setLogLevelForNamespace("", LogLevel.levelWithName("warn" if name == "warning" else name))
     # The publisher has no public list of its observers.
     observers: list[Any] = list(globalLogPublisher._observers)
     for observer in observers:

@@ -5,6 +5,7 @@ made by `start`, and is called through a `Running`, which contains what it raise
 """
 
 import re
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from types import ModuleType
@@ -38,7 +39,9 @@ CALLBACK_BOUND = 0.1
 built-in callback takes more than a few milliseconds."""
 
 SLOW_CALLS_ALLOWED = 20
-"""Calls over the bound before a plugin is detached: a noisy machine makes a few, a plugin that blocks makes many."""
+SLOW_WINDOW = 60.0
+"""So many calls over the bound within so many seconds detach a plugin: a noisy machine makes a few a day, which must
+not add up over months; a plugin that blocks makes many a minute, even one that does so only at each segment."""
 
 KINDS: dict[str, Any] = {
     "ingest": IIngest,
@@ -122,6 +125,22 @@ class Detached(Exception):
     """The plugin was detached before, or by this call."""
 
 
+class SlowCalls:
+    """Counts the calls over the bound; `total` since the start."""
+
+    __slots__ = ("_recent", "total")
+
+    def __init__(self) -> None:
+        self.total = 0
+        self._recent: deque[float] = deque(maxlen=SLOW_CALLS_ALLOWED + 1)
+
+    def another(self, now: float) -> bool:
+        """Count one more; whether that is too many."""
+        self.total += 1
+        self._recent.append(now)
+        return len(self._recent) > SLOW_CALLS_ALLOWED and now - self._recent[0] <= SLOW_WINDOW
+
+
 @dataclass(eq=False)
 class Running:
     """A started plugin, and the record of its faults."""
@@ -134,7 +153,7 @@ class Running:
     error: str = ""
     """Why it failed, for people."""
     faults: int = 0
-    slow_calls: int = 0
+    slow_calls: SlowCalls = field(default_factory=SlowCalls)
     on_failed: list[Callable[[], None]] = field(default_factory=list)
     """Called once when the plugin is detached."""
 
@@ -178,13 +197,13 @@ class Running:
 
     def slow(self, seconds: float) -> None:
         """Count a call that kept the reactor; detach the plugin that goes on so."""
-        self.slow_calls += 1
         self.log.warn(
             "the plugin {plugin} kept the reactor for {ms:.0f} ms", plugin=self.name, ms=seconds * 1000
         )
-        if self.slow_calls > SLOW_CALLS_ALLOWED:
+        if self.slow_calls.another(self.seconds()):
             self.fail(
-                f"it kept the reactor longer than {CALLBACK_BOUND} s more than {SLOW_CALLS_ALLOWED} times"
+                f"it kept the reactor longer than {CALLBACK_BOUND} s more than {SLOW_CALLS_ALLOWED} times "
+                f"in {SLOW_WINDOW:g} s"
             )
 
 

@@ -5,6 +5,7 @@ import shutil
 import tempfile
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from argon2 import PasswordHasher
@@ -33,7 +34,8 @@ class Answer:
     def __init__(self, raw: bytes) -> None:
         head, _, self.body = raw.partition(b"\r\n\r\n")
         status, *lines = head.decode("latin-1").split("\r\n")
-        self.status = int(status.split()[1])
+        _, code, self.reason = status.split(" ", 2)
+        self.status = int(code)
         self.headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
 
     @property
@@ -63,6 +65,19 @@ class _Once(Protocol):
         self.done.callback(self.received)
 
 
+class Unstoppable:
+    """The reactor, which notes that it was to stop: trial owns the real one."""
+
+    def __init__(self) -> None:
+        self.stopped = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(reactor, name)
+
+    def stop(self) -> None:
+        self.stopped += 1
+
+
 class HouseCase(TestCase):
     """A test with a server: `await self.start()`, then `await self.ask(...)`."""
 
@@ -73,12 +88,14 @@ class HouseCase(TestCase):
         self.addCleanup(shutil.rmtree, self.folder)
         self.environ: dict[str, str] = dict(LOOPBACK)
         self.config: Path | None = None
+        self.reactor = Unstoppable()
         self.patch(foundation, "Passwords", partial(Passwords, hasher=CHEAP))
         self.patch(app, "set_level", lambda level: None)
+        self.patch(app, "atexit", SimpleNamespace(register=lambda *_: None))
         self.patch(Server, "_handle_signals", lambda server: None)
 
     def build(self, demo: bool = False) -> Server:
-        return Server.build(self.config, self.folder / "data", self.environ, reactor, demo)
+        return Server.build(self.config, self.folder / "data", self.environ, self.reactor, demo)
 
     async def start(self, demo: bool = False) -> Server:
         self.server = server = self.build(demo)

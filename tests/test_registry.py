@@ -17,6 +17,7 @@ from oxidecast.foundation import configure
 from oxidecast.interfaces import IEventListener, IIngest, IOutput
 from oxidecast.registry import (
     SLOW_CALLS_ALLOWED,
+    SLOW_WINDOW,
     Detached,
     Plugin,
     Registry,
@@ -207,10 +208,17 @@ class TestRunning(SynchronousTestCase):
         self.running.fail("again")
         self.assertEqual(self.failed, ["failed"])
 
+    def test_slow_calls_that_are_rare_never_add_up(self) -> None:
+        for _ in range(SLOW_CALLS_ALLOWED * 10):
+            self.running.call(self.clock.advance, 0.2)
+            self.clock.advance(SLOW_WINDOW / SLOW_CALLS_ALLOWED)
+        self.assertEqual(self.running.state, "running")
+        self.assertEqual(self.running.slow_calls.total, SLOW_CALLS_ALLOWED * 10)
+
     def test_quick_calls_are_not(self) -> None:
         for _ in range(1000):
             self.running.call(self.clock.advance, 0.09)
-        self.assertEqual(self.running.slow_calls, 0)
+        self.assertEqual(self.running.slow_calls.total, 0)
 
     def test_a_slow_call_that_raises_counts_as_both(self) -> None:
         def both() -> None:
@@ -218,7 +226,7 @@ class TestRunning(SynchronousTestCase):
             raise ValueError
 
         self.assertRaises(Detached, self.running.call, both)
-        self.assertEqual((self.running.faults, self.running.slow_calls), (1, 1))
+        self.assertEqual((self.running.faults, self.running.slow_calls.total), (1, 1))
         self.flushLoggedErrors(ValueError)
 
 

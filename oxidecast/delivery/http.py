@@ -23,7 +23,8 @@ from twisted.python.failure import Failure
 from twisted.web.http_headers import Headers
 
 from oxidecast.delivery.conditional import preflight_head, represent
-from oxidecast.delivery.hot import COLD, HotAnswer, HotRoute, decode_path
+from oxidecast.delivery.envelope import envelope
+from oxidecast.delivery.hot import COLD, REASONS, HotAnswer, HotRoute, decode_path
 from oxidecast.delivery.http_parser import Incoming, RequestParser
 from oxidecast.delivery.sink import sink_for
 from oxidecast.media.errors import LocalProtocolError
@@ -38,11 +39,6 @@ HOT_METHODS = frozenset({b"GET", b"HEAD", b"OPTIONS"})
 
 REFUSED = "refused"
 """The route label of requests that were refused before a route was looked for."""
-
-SERVER_FAILED = HotAnswer(b"The server failed.\n", b"text/plain", status=500, cors=True)
-NOT_IN_TIME = HotAnswer(
-    b"Nothing came in time.\n", b"text/plain", status=503, cors=True, headers=((b"Retry-After", b"1"),)
-)
 
 
 class HTTPChannel(Protocol):
@@ -198,7 +194,7 @@ class HTTPChannel(Protocol):
         if self._request is not None or self._sink.pending:
             self._transport.abortConnection()  # An answer had begun: it can be neither finished nor replaced.
         else:
-            self._send(incoming, SERVER_FAILED, (incoming.route or COLD).label)
+            self._send(incoming, self._error(500, "The server failed."), (incoming.route or COLD).label)
             self._run()
 
     def _finished(self) -> None:
@@ -223,19 +219,25 @@ class HTTPChannel(Protocol):
         server = self._server
         self._closing = True
         self.deadline = server.now + server.limits.linger_timeout
-        answer = HotAnswer(
-            sentence.encode() + b"\n",
-            b"text/plain; charset=utf-8",
-            status=status,
-            headers=headers,
-            cache_control=b"no-store",
-        )
+        answer = self._error(status, sentence, headers)
         self._sink.write(answer.head + server.tail(False, b"HTTP/1.1"))
         self._sink.write(answer.body)
         server.count(REFUSED, b"", status)
         self._sink.half_close()
         if self._reading_paused:
             self._transport.resumeProducing()
+
+    def _error(self, status: int, sentence: str, headers: tuple[tuple[bytes, bytes], ...] = ()) -> HotAnswer:
+        """What the port itself has to say, in the envelope of all errors."""
+        code = REASONS[status].decode().lower().replace(" ", "_")
+        return HotAnswer(
+            envelope(self._server.seconds(), error=sentence, code=code),
+            b"application/json",
+            status=status,
+            headers=headers,
+            cache_control=b"no-store",
+            cors=self._current is not None and self._current.route not in (None, COLD),
+        )
 
     def timedOut(self) -> None:
         """The deadline has passed."""
@@ -334,7 +336,8 @@ class HTTPChannel(Protocol):
         if not failure.check(CancelledError):
             self._failed(incoming, failure)
         elif not self._lost:
-            self._send(incoming, NOT_IN_TIME, (incoming.route or COLD).label)
+            late = self._error(503, "Nothing came in time.", ((b"Retry-After", b"1"),))
+            self._send(incoming, late, (incoming.route or COLD).label)
         self._run()
 
     # Cold answers: what a twisted.web Request asks of its channel.

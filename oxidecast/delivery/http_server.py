@@ -106,6 +106,10 @@ class HTTPServerFactory(ServerFactory[HTTPChannel]):
 
     # What the channels use.
 
+    def seconds(self) -> float:
+        """Since 1970."""
+        return float(self._clock.seconds())
+
     def opened(self, channel: HTTPChannel) -> bool:
         """Takes note of a connection; False when it is one too many and must be refused."""
         self.channels.add(channel)

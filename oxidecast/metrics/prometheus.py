@@ -29,6 +29,8 @@ class Metrics(Collector):
 
     def __init__(self, hub: Hub, plugins: Registry, max_streams: int) -> None:
         self.max_streams = max_streams
+        self.database_away = False
+        """As the last look found it."""
         self._hub = hub
         self._plugins = plugins
         self._requests: Counter[tuple[str, str, int]] = Counter()
@@ -64,6 +66,9 @@ class Metrics(Collector):
         for (route, method, status), count in sorted(self._requests.items()):
             requests.add_metric([route, method, str(status)], count)
         yield requests
+        yield GaugeMetricFamily(
+            "oxidecast_database_up", "Whether the database answers", value=not self.database_away
+        )
         yield from self._streams()
         faults = CounterMetricFamily(
             "oxidecast_plugin_faults", "Exceptions that plugins raised", labels=["kind", "plugin"]

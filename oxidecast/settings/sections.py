@@ -9,7 +9,6 @@ from ipaddress import ip_address, ip_network
 from typing import Annotated, ClassVar, Literal
 from urllib.parse import urlsplit
 
-import msgspec
 from msgspec import Meta
 
 from oxidecast.settings.section import (
@@ -44,12 +43,19 @@ class ServerSettings(Section, frozen=True, kw_only=True):
         require_long_secret("secret_key", self.secret_key)
 
 
+LEVELS = ("debug", "info", "warn", "warning", "error", "critical")
+
+
 class LoggingSettings(Section, frozen=True, kw_only=True):
     """[logging]"""
 
     reloadable: ClassVar[frozenset[str]] = frozenset({"level"})
 
-    level: Literal["debug", "info", "warn", "error", "critical"] = "info"
+    level: str = "info"
+
+    def __post_init__(self) -> None:
+        if self.level.lower() not in LEVELS:
+            raise Invalid("level", f"must be one of {', '.join(LEVELS)}")
 
 
 class PluginsSettings(Section, frozen=True, kw_only=True):
@@ -202,22 +208,6 @@ class MulticastSettings(Section, frozen=True, kw_only=True):
             raise Invalid("base_address", 'must be a multicast address such as "239.255.0.1"')
         if self.port_range[0] > self.port_range[1]:
             raise Invalid("port_range", "must be the first port and the last")
-
-
-SECTIONS: dict[str, type[msgspec.Struct]] = {
-    "server": ServerSettings,
-    "logging": LoggingSettings,
-    "plugins": PluginsSettings,
-    "metrics": MetricsSettings,
-    "cors": CorsSettings,
-    "rate_limit": RateLimitSettings,
-    "tls": TlsSettings,
-    "storage": StorageSettings,
-    "transcoding": TranscodingSettings,
-    "webrtc": WebrtcSettings,
-    "multicast": MulticastSettings,
-}
-"""Name and type of each section in this file."""
 
 
 def _is_origin(text: str) -> bool:

@@ -12,7 +12,7 @@ from zope.interface import implementer
 
 from oxidecast.interfaces import IRendition, ISubscriber, ISubscription
 from oxidecast.media import TICKS, Packet, Track
-from oxidecast.registry import CALLBACK_BOUND, SLOW_CALLS_ALLOWED
+from oxidecast.registry import CALLBACK_BOUND, SlowCalls
 from oxidecast.streams.gop import GOPCache
 from oxidecast.streams.settings import StreamsSettings
 
@@ -31,7 +31,7 @@ class Subscription:
         self.subscriber = subscriber
         self.owner = owner
         self.awaiting_keyframe = False
-        self.slow_calls = 0
+        self.slow_calls = SlowCalls()
 
     @property
     def active(self) -> bool:
@@ -157,8 +157,7 @@ class Rendition:
 
     def _slow(self, subscription: Subscription, seconds: float) -> None:
         # An owner is detached by who keeps its record; a subscriber without one is let go here.
-        subscription.slow_calls += 1
-        if subscription.owner is None and subscription.slow_calls > SLOW_CALLS_ALLOWED:
+        if subscription.slow_calls.another(self._seconds()) and subscription.owner is None:
             subscription.cancel()
         self._on_slow(subscription.owner, seconds)
 

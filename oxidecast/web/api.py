@@ -8,7 +8,7 @@ contract: `{"success", "data", "error", "code", "timestamp"}`.
 import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from http import HTTPStatus
 from typing import Any, TypeVar
 from urllib.parse import unquote_to_bytes
 
@@ -24,11 +24,15 @@ from oxidecast.accounts.errors import InvalidToken
 from oxidecast.accounts.roles import Permission, may
 from oxidecast.database.errors import DatabaseUnavailable
 from oxidecast.database.users import User
+from oxidecast.delivery.envelope import envelope
 
 T = TypeVar("T")
 
 MOST_PER_PAGE = 100
 """Items in one answer: what a page of a dashboard shows at most, and what a query reads in a few milliseconds."""
+
+MOST_FAULTS = 10
+"""Unknown fields that an answer names: a body may hold thousands."""
 
 
 class ApiError(Exception):
@@ -110,7 +114,7 @@ class Call:
             r"[A-Za-z0-9.\-]{1,253}(:[0-9]{1,5})?|\[[0-9A-Fa-f:.]{2,45}\](:[0-9]{1,5})?", host
         ):
             raise ApiError(400, "malformed", "The Host header is not valid.")
-        return f"{'https' if self.request.isSecure() else 'http'}://{host}"
+        return f"{_scheme(self.request)}://{host}"
 
     @property
     def host(self) -> str:
@@ -150,14 +154,38 @@ class Call:
         if content_type != "application/json":
             raise ApiError(415, "unsupported_media_type", "The body must be application/json.")
         assert self.request.content is not None
+        raw = self.request.content.read()
         try:
-            return msgspec.json.decode(self.request.content.read(), type=type)
+            return msgspec.json.decode(raw, type=type)
         except msgspec.ValidationError as error:
-            sentence, _, where = str(error).partition(" - at `$")
-            field = where.strip("`.") or "body"
-            raise ApiError(422, "invalid", f"{field}: {sentence}.", fields={field: sentence})
+            fields = _faults(raw, type) or {"body": str(error).partition(" - at `$")[0]}
+            sentence = "; ".join(f"{name}: {fault}" for name, fault in fields.items())
+            raise ApiError(422, "invalid", f"{sentence}.", fields=fields)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             raise ApiError(400, "malformed", "The body is not valid JSON.")
+
+
+def _faults(raw: bytes, struct: type) -> dict[str, str]:
+    """What is wrong with a body, by field: msgspec stops at the first fault, a person wants to hear of all."""
+    try:
+        body = msgspec.json.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return {}
+    if not isinstance(body, dict):
+        return {}
+    faults = {}
+    known = msgspec.structs.fields(struct)
+    for field in known:
+        if field.encode_name not in body:
+            if field.required:
+                faults[field.encode_name] = "This field is required"
+            continue
+        try:
+            msgspec.convert(body[field.encode_name], field.type)
+        except msgspec.ValidationError as error:
+            faults[field.encode_name] = str(error).partition(" - at `$")[0]
+    unknown = body.keys() - {field.encode_name for field in known}
+    return faults | dict.fromkeys(sorted(unknown)[:MOST_FAULTS], "There is no such field")
 
 
 Handler = Callable[[Call], Awaitable[Any]]
@@ -204,11 +232,16 @@ class Api(Resource):
     log = Logger()
 
     def __init__(
-        self, routes: Sequence[Route], accounts: Accounts, origins: Callable[[], Sequence[str]]
+        self,
+        routes: Sequence[Route],
+        accounts: Accounts,
+        origins: Callable[[], Sequence[str]],
+        seconds: Callable[[], float],
     ) -> None:
         super().__init__()
         self._accounts = accounts
         self._origins = origins
+        self._seconds = seconds
         paths: dict[str, _Compiled] = {}
         for route in routes:
             paths.setdefault(route.path, _Compiled(route.path)).methods[route.method] = route
@@ -224,12 +257,14 @@ class Api(Resource):
         try:
             self._allow_origin(request)
             reply = await self._call(request)
-            status, headers, body = reply.status, reply.headers, _envelope(reply.data, None)
+            status, headers, body = reply.status, reply.headers, envelope(self._seconds(), reply.data)
         except CancelledError:
             return
         except Exception as raised:
             error = self._error(request, raised)
-            status, headers, body = error.status, error.headers, _envelope(None, error)
+            data = {"fields": error.fields} if error.fields else None
+            status, headers = error.status, error.headers
+            body = envelope(self._seconds(), data, error.sentence, error.code)
         self._send(request, status, headers, body)
 
     def _error(self, request: Request, raised: Exception) -> ApiError:
@@ -290,16 +325,16 @@ class Api(Resource):
             )
 
     def _allow_origin(self, request: Request) -> None:
-        """Answer the origins that the settings name, and nobody else (the server's own pages need no header)."""
+        """Answer the origins that the settings name, and the server's own; nobody else."""
         origin = request.getHeader("origin")
         request.setHeader("Vary", "Origin")
-        if origin is not None and origin in self._origins():
+        if origin is not None and (origin in self._origins() or origin == _own_origin(request)):
             request.setHeader("Access-Control-Allow-Origin", origin)
             request.setHeader("Access-Control-Allow-Headers", "Authorization, Content-Type, If-Match")
             request.setHeader("Access-Control-Max-Age", "600")
 
     def _send(self, request: Request, status: int, headers: Sequence[tuple[str, str]], body: bytes) -> None:
-        request.setResponseCode(status)
+        request.setResponseCode(status, HTTPStatus(status).phrase.encode())
         request.setHeader("Content-Type", "application/json")
         request.setHeader("Cache-Control", "no-store")
         request.setHeader("X-Content-Type-Options", "nosniff")
@@ -311,14 +346,10 @@ class Api(Resource):
         request.finish()
 
 
-def _envelope(data: Any, error: ApiError | None) -> bytes:
-    """Raises TypeError for data that JSON cannot hold, such as a plugin's figures may be."""
-    return msgspec.json.encode(
-        {
-            "success": error is None,
-            "data": data if error is None else ({"fields": error.fields} if error.fields else None),
-            "error": error.sentence if error is not None else None,
-            "code": error.code if error is not None else None,
-            "timestamp": datetime.now(UTC),
-        }
-    )
+def _scheme(request: Request) -> str:
+    return "https" if request.isSecure() else "http"
+
+
+def _own_origin(request: Request) -> str:
+    """What a browser calls the origin of this server's pages (RFC 6454, 6.2)."""
+    return f"{_scheme(request)}://{request.getHeader('host') or ''}"

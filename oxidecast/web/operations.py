@@ -12,12 +12,16 @@ from oxidecast.metrics.prometheus import CONTENT_TYPE, Metrics
 
 
 class Health(Resource):
-    """Alive: the reactor turns."""
+    """Alive: the reactor turns. A database that is away is named, and no reason to restart: live media goes on."""
 
     isLeaf = True
 
+    def __init__(self, database_away: Callable[[], bool]) -> None:
+        super().__init__()
+        self._database_away = database_away
+
     def render_GET(self, request: Request) -> bytes:
-        return _json(request, 200, {"status": "ok"})
+        return _json(request, 200, {"status": "ok", "database": "away" if self._database_away() else "ok"})
 
 
 class Ready(Resource):

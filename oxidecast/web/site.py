@@ -34,6 +34,12 @@ class QuietSite(Site):
     def log(self, request: Any) -> None:
         """Nothing."""
 
+    def getResourceFor(self, request: Any) -> IResource:
+        # Which version of what runs here is nobody's business.
+        request.responseHeaders.removeHeader(b"server")
+        resource: IResource = super().getResourceFor(request)
+        return resource
+
 
 def site(
     pages: Mapping[bytes, IResource],

@@ -13,9 +13,9 @@ from oxidecast.accounts.roles import Permission, may, may_manage
 from oxidecast.accounts.tokens import Tokens
 from oxidecast.database.errors import Conflict
 from oxidecast.database.streams import Streams
-from oxidecast.interfaces import PlayRequest, Refused
+from oxidecast.interfaces import IOutput, PlayRequest, Refused
 from oxidecast.media import Track
-from oxidecast.registry import Registry
+from oxidecast.registry import Detached, Registry, Running
 from oxidecast.settings.sections import TranscodingSettings
 from oxidecast.streams.hub import Hub
 from oxidecast.streams.info import StreamInfo
@@ -28,8 +28,8 @@ CONNECTION_TYPES = ("hls", "webrtc", "multicast", "rtmp", "flv", "websocket")
 
 class NewStream(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     title: Annotated[str, Meta(min_length=1, max_length=200)]
-    description: Annotated[str, Meta(max_length=5000)] = ""
-    category: Annotated[str, Meta(max_length=100)] = ""
+    description: Annotated[str, Meta(max_length=5000)] | None = None
+    category: Annotated[str, Meta(max_length=100)] | None = None
     name: Annotated[str, Meta(min_length=1, max_length=64)] | None = None
     is_private: bool = False
     recording_enabled: bool = False
@@ -80,8 +80,14 @@ class StreamRoutes:
             only=on_air if live is True else None,
             without=on_air if live is False else (),
         )
-        items = [self._view(call, info) for info in found.items]
-        return Page(items, found.total, page, limit, found.total_pages)
+        # Streams without an account (`rtmp.enable_auth = false`) follow those of the database.
+        others = (
+            [] if live is False or mine or call.query("category") else self._unowned(call.query("q") or "")
+        )
+        begin = max(0, (page - 1) * limit - found.total)
+        infos = [*found.items, *others[begin : begin + limit - len(found.items)]]
+        total = found.total + len(others)
+        return Page([self._view(call, info) for info in infos], total, page, limit, -(-total // limit))
 
     async def create(self, call: Call) -> Reply:
         user = call.require(Permission.CREATE_STREAMS)
@@ -100,8 +106,8 @@ class StreamRoutes:
                 user.id,
                 body.title,
                 name=body.name,
-                description=body.description,
-                category=body.category,
+                description=body.description or "",
+                category=body.category or "",
                 is_private=body.is_private,
                 recording_enabled=body.recording_enabled,
                 transcoding_profiles=body.transcoding_profiles,
@@ -142,7 +148,7 @@ class StreamRoutes:
     async def url(self, call: Call) -> dict[str, Any]:
         kind = call.query("connection_type") or "hls"
         info = await self._visible(call)
-        urls = self._urls(call, self._hub.streams.get(info.id))
+        urls = self._urls(call, info)
         url = urls.get(kind)
         if url is None and kind not in CONNECTION_TYPES:
             known = f"expected one of {', '.join(dict.fromkeys((*CONNECTION_TYPES, *urls)))}"
@@ -160,6 +166,11 @@ class StreamRoutes:
         return {"ingest_urls": self._registry.ingest_addresses(call.host)}
 
     # -- inside
+
+    def _unowned(self, q: str) -> Sequence[StreamInfo]:
+        """The streams on air that exist only as long as somebody publishes."""
+        infos = [stream.info for stream in self._hub.streams.values() if stream.renditions]
+        return [info for info in infos if not info.owner_id and q.lower() in info.name]
 
     async def _visible(self, call: Call) -> StreamInfo:
         """The stream of the path, if the caller may see it."""
@@ -206,14 +217,26 @@ class StreamRoutes:
             "tracks": [_track(track) for track in stream.source.tracks] if stream is not None else [],
             "renditions": [_rendition(r) for r in stream.renditions.values()] if stream is not None else [],
             "notices": list(stream.notices.values()) if stream is not None else [],
-            "stream_urls": self._urls(call, stream),
+            "stream_urls": self._urls(call, info),
         }
 
-    def _urls(self, call: Call, stream: Stream | None) -> Mapping[str, str]:
-        if stream is None:
-            return {}
-        urls = {kind: url for slot in stream.outputs for kind, url in slot.urls().items()}
+    def _urls(self, call: Call, info: StreamInfo) -> Mapping[str, str]:
+        """Where to watch, by connection type: what the outputs of a live stream say, or where it will be."""
+        stream = self._hub.streams.get(info.id)
+        if stream is not None and stream.renditions:
+            urls = {kind: url for slot in stream.outputs for kind, url in slot.urls().items()}
+        else:
+            urls = {kind: url for one in self._registry.of(IOutput) for kind, url in _planned(one, info).items()}
         return {kind: call.base + url if url.startswith("/") else url for kind, url in urls.items()}
+
+
+def _planned(output: Running, info: StreamInfo) -> Mapping[str, str]:
+    """Where an output will show a stream that is not live."""
+    try:
+        urls = output.call(output.instance.urls, info)
+    except Detached:
+        return {}
+    return urls if isinstance(urls, Mapping) else {}
 
 
 def _track(track: Track) -> dict[str, Any]:

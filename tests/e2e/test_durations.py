@@ -57,7 +57,7 @@ class DurationCase(ServerCase):
         sent = {kind: packets(flv, f"{kind}:0") for kind in "va"}
         dts = [float(packet["dts_time"]) for packet in sent["v"]]
         listed = sum(segment.duration for segment in playlist.segments)
-        self.assertEqual(playlist.media_sequence, 0)
+        self.assertIn("-0.", playlist.segments[0].uri)
         self.assertFalse(any(segment.discontinuity for segment in playlist.segments))
         self.assert_near(listed, dts[-1] - dts[0], FRAME + 0.0011, "the segments' durations add up")
 

@@ -52,6 +52,7 @@ FAULTY = dedent(
     class FaultyOutput:
         def __init__(self, settings, services): ...
         def open(self, stream): return FaultyStream()
+        def urls(self, info): return {}
         def routes(self): return {}
 
 

@@ -7,22 +7,11 @@ from pathlib import Path
 import msgspec
 from twisted.trial.unittest import SynchronousTestCase
 
-from oxidecast.accounts.settings import AuthSettings
-from oxidecast.database.settings import DatabaseSettings
+from oxidecast.foundation import SECTIONS
 from oxidecast.outputs.hls.settings import HlsSettings
-from oxidecast.rtmp.settings import RtmpSettings
 from oxidecast.settings import Settings, load
-from oxidecast.settings.sections import SECTIONS
-from oxidecast.streams.settings import StreamsSettings
 
-ALL: dict[str, type[msgspec.Struct]] = {
-    **SECTIONS,
-    "database": DatabaseSettings,
-    "auth": AuthSettings,
-    "rtmp": RtmpSettings,
-    "streams": StreamsSettings,
-    "hls": HlsSettings,
-}
+ALL: dict[str, type[msgspec.Struct]] = {**SECTIONS, "hls": HlsSettings}
 
 
 def temporary_folder(case: SynchronousTestCase) -> Path:

@@ -191,6 +191,11 @@ class WatchingOutput:
         self.opened.append(watched)
         return watched
 
+    def urls(self, info: Any) -> Mapping[str, str]:
+        if "urls" in self.broken:
+            raise RuntimeError("urls is broken")
+        return {"watch": f"/watch/{info.name}"}
+
     def routes(self) -> Mapping[str, Any]:
         return {}
 

@@ -87,7 +87,17 @@ class TestFrame(ApiCase):
         self.assertEqual(good.headers["access-control-allow-origin"], "https://good.example")
         self.assertIn("POST", good.headers["access-control-allow-methods"])
         self.assertNotIn("access-control-allow-credentials", good.headers)
-        for origin in ("https://evil.example", "null", "https://good.example.evil.example", "*"):
+        own = await self.ask(
+            "GET", "/api/v1/streams", host="tv.example:8080", Origin="http://tv.example:8080"
+        )
+        self.assertEqual(own.headers["access-control-allow-origin"], "http://tv.example:8080")
+        for origin in (
+            "https://evil.example",
+            "https://localhost",
+            "null",
+            "https://good.example.evil.example",
+            "*",
+        ):
             bad = await self.ask("GET", "/api/v1/streams", Origin=origin)
             self.assertNotIn("access-control-allow-origin", bad.headers)
             self.assertEqual(bad.headers["vary"], "Origin")
@@ -108,12 +118,31 @@ class TestFrame(ApiCase):
             (None, {}, 415, "unsupported_media_type"),
         ):
             self.assertEnvelope(await self.ask("POST", LOGIN, body, **headers), status, code)
-        self.assertEqual((await self.ask("POST", LOGIN, b"x" * 70_000)).status, 413)
+        self.assertEnvelope(await self.ask("POST", LOGIN, b"x" * 70_000), 413, "content_too_large")
 
     async def test_a_422_names_the_field(self) -> None:
         await self.start()
         answer = await self.ask("POST", LOGIN, {"username": 5, "password": "x"})
         self.assertEqual(list(answer.data["fields"]), ["username"])
+
+    async def test_a_422_names_every_field(self) -> None:
+        await self.start()
+        answer = await self.ask("POST", LOGIN, {"password": 5, "user": "x"})
+        self.assertEqual(
+            answer.data["fields"],
+            {
+                "username": "This field is required",
+                "password": "Expected `str`, got `int`",
+                "user": "There is no such field",
+            },
+        )
+        self.assertIn("username: This field is required; ", answer.json["error"])
+        self.assertEqual(answer.reason, "Unprocessable Entity")
+
+    async def test_a_422_does_not_repeat_thousands_of_unknown_fields(self) -> None:
+        await self.start()
+        answer = await self.ask("POST", LOGIN, {f"x{number}": 1 for number in range(3000)})
+        self.assertLess(len(answer.body), 2000)
 
     async def test_host_header_games(self) -> None:
         await self.start()
@@ -368,6 +397,32 @@ class TestStreams(ApiCase):
             listed = (await self.ask("GET", f"/api/v1/streams?live={query}")).data["items"]
             self.assertEqual([item["name"] for item in listed], names)
 
+    async def test_streams_without_an_account_are_listed_after_those_with_one(self) -> None:
+        self.environ["OXIDECAST_RTMP_ENABLE_AUTH"] = "false"
+        await self.start()
+        await self.live(await self.token("streamer"))
+        for name in ("red", "green", "blue"):
+            publisher = Encoder(self, key=name)  # type: ignore[arg-type]
+            request = PublishRequest(protocol="rtmp", address="192.0.2.1", key=name)
+            publication = await self.server.hub.publish(request, publisher)
+            for track in (VIDEO, AUDIO):
+                publication.track(track)
+            publication.packet(1, 0, 0, True, b"\0\0\0\1\x65")
+        for query, names, total in (
+            ("", ["show", "my-stream", "red", "green", "blue"], 5),
+            ("live=true&limit=3", ["show", "red", "green"], 4),
+            ("live=true&limit=3&page=2", ["blue"], 4),
+            ("limit=2&page=3", ["blue"], 5),
+            ("limit=2&page=4", [], 5),
+            ("live=false", ["my-stream"], 1),
+            ("q=GREE", ["green"], 1),
+            ("category=red", [], 0),
+        ):
+            listed = (await self.ask("GET", f"/api/v1/streams?{query}")).data
+            self.assertEqual(
+                ([item["name"] for item in listed["items"]], listed["total"]), (names, total), query
+            )
+
     async def test_where_to_watch(self) -> None:
         await self.start()
         await self.live(await self.token("streamer"))
@@ -430,14 +485,16 @@ class TestStreams(ApiCase):
         await self.server._check_database()
         ready = await self.ask("GET", "/ready")
         self.assertEqual((ready.status, ready.json["reasons"]), (503, ["The database's disk is full."]))
-        self.assertEqual((await self.ask("GET", "/health")).status, 200)
+        health = await self.ask("GET", "/health")
+        self.assertEqual((health.status, health.json), (200, {"status": "ok", "database": "away"}))
+        self.assertIn(b"\noxidecast_database_up 0.0\n", (await self.ask("GET", "/metrics")).body)
 
 
 class TestOperations(ApiCase):
     async def test_ready_and_health(self) -> None:
         await self.start()
         self.assertEqual((await self.ask("GET", "/ready")).json, {"status": "ready"})
-        self.assertEqual((await self.ask("GET", "/health")).json, {"status": "ok"})
+        self.assertEqual((await self.ask("GET", "/health")).json, {"status": "ok", "database": "ok"})
         self.assertEqual((await self.ask("HEAD", "/health")).body, b"")
 
     async def test_metrics_are_for_the_networks_allowed(self) -> None:

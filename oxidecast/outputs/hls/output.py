@@ -4,9 +4,7 @@ Addresses (below `/api/v1/hls/`): `{stream}/playlist.m3u8` is made for each view
 `{stream}/~{session}/{rendition}/…` are shared, immutable answers that the HTTP port sends without further work.
 """
 
-import json
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Any
 
 from twisted.application.service import Service
@@ -16,6 +14,7 @@ from twisted.logger import Logger
 from twisted.web.resource import Resource
 from zope.interface import implementer
 
+from oxidecast.delivery.envelope import envelope
 from oxidecast.delivery.hot import HotAnswer, HotRequest, IHotResource
 from oxidecast.formats import m3u8
 from oxidecast.interfaces import (
@@ -31,6 +30,7 @@ from oxidecast.interfaces import (
 from oxidecast.outputs.hls.rendition import PLAYLIST_TYPE, HLSRendition
 from oxidecast.outputs.hls.sessions import Sessions
 from oxidecast.outputs.hls.settings import HlsSettings
+from oxidecast.streams.info import StreamInfo
 
 LINGER = 60.0
 """Seconds for which an ended stream's playlist (with EXT-X-ENDLIST) and segments can still be read: the slowest
@@ -42,6 +42,11 @@ up on an answer after 10 s, and on a 404 at once."""
 
 SWEEP = 5.0
 """Seconds between two looks for viewers that have left, and for streams that ended long enough ago."""
+
+
+def address(name: str) -> Mapping[str, str]:
+    """Where the stream of this public name is watched."""
+    return {"hls": f"/api/v1/hls/{name}/playlist.m3u8"}
 
 
 @implementer(IOutputStream)
@@ -79,7 +84,7 @@ class HLSStream:
         self.closed_at = self._reactor.seconds()
 
     def urls(self, rendition: str | None) -> Mapping[str, str]:
-        return {"hls": f"/api/v1/hls/{self.stream.name}/playlist.m3u8"}
+        return address(self.stream.name)
 
     def stats(self) -> Mapping[str, Any]:
         return {name: rendition.stats() for name, rendition in self.renditions.items()}
@@ -132,12 +137,12 @@ class HLSResource(Resource):
         parts = request.path.decode("utf-8", "replace").split("/")
         stream = self._output.streams.get(parts[0])
         if stream is None:
-            return _missing("no_stream", "This stream is not live.", retry=True)
+            return self._missing("no_stream", "This stream is not live.", retry=True)
         if len(parts) == 4 and parts[1][:1] == "~":
             rendition = stream.renditions.get(parts[2])
             session = parts[1][1:]
             if rendition is None or not stream.sessions.valid(session):
-                return _missing(
+                return self._missing(
                     "no_session", "This playback session does not exist: start from playlist.m3u8."
                 )
             if parts[3] == "playlist.m3u8":
@@ -148,7 +153,7 @@ class HLSResource(Resource):
                 return answer
         elif len(parts) == 2 and parts[1] == "playlist.m3u8":
             return Deferred.fromCoroutine(self._start(stream, request))
-        return _missing("not_found", "There is nothing at this address any more.")
+        return self._missing("not_found", "There is nothing at this address any more.")
 
     async def _start(self, stream: HLSStream, request: HotRequest) -> HotAnswer:
         scheme, _, bearer = (request.header(b"authorization") or b"").partition(b" ")
@@ -162,46 +167,37 @@ class HLSResource(Resource):
             )
         except Refused as refused:
             if refused.code == "unavailable":
-                return _refusal(503, refused.code, refused.sentence, (b"Retry-After", b"5"))
-            return _refusal(401, refused.code, refused.sentence, (b"WWW-Authenticate", b"Bearer"))
+                return self._refusal(503, refused.code, refused.sentence, (b"Retry-After", b"5"))
+            return self._refusal(401, refused.code, refused.sentence, (b"WWW-Authenticate", b"Bearer"))
         answer = await stream.multivariant()
         if answer is not None:
             return answer
         if stream.carries_nothing:
-            return _missing("not_carried", "HLS cannot carry the codecs of this stream.")
-        return _missing("no_segment", "The stream has just started: try again in a moment.", retry=True)
+            return self._missing("not_carried", "HLS cannot carry the codecs of this stream.")
+        return self._missing("no_segment", "The stream has just started: try again in a moment.", retry=True)
 
     def render_GET(self, request: Any) -> bytes:
         """Paths that no hot resource is asked about, because they try to be more than a name."""
         request.setResponseCode(404)
         request.setHeader(b"Content-Type", b"application/json")
-        return bytes(_missing("not_found", "There is nothing at this address.").body)
+        return bytes(self._missing("not_found", "There is nothing at this address.").body)
+
+    def _missing(self, code: str, sentence: str, retry: bool = False) -> HotAnswer:
+        return self._refusal(404, code, sentence, *([(b"Retry-After", b"2")] if retry else []))
+
+    def _refusal(self, status: int, code: str, sentence: str, *headers: tuple[bytes, bytes]) -> HotAnswer:
+        return HotAnswer(
+            envelope(self._output.services.reactor.seconds(), error=sentence, code=code),
+            b"application/json",
+            status=status,
+            cache_control=b"no-store",
+            cors=True,
+            headers=headers,
+        )
 
 
 def _address(request: HotRequest) -> str:
     return str(getattr(request.client, "host", ""))
-
-
-def _missing(code: str, sentence: str, retry: bool = False) -> HotAnswer:
-    return _refusal(404, code, sentence, *([(b"Retry-After", b"2")] if retry else []))
-
-
-def _refusal(status: int, code: str, sentence: str, *headers: tuple[bytes, bytes]) -> HotAnswer:
-    envelope = {
-        "success": False,
-        "data": None,
-        "error": sentence,
-        "code": code,
-        "timestamp": datetime.now(UTC).isoformat(),
-    }
-    return HotAnswer(
-        json.dumps(envelope).encode(),
-        b"application/json",
-        status=status,
-        cache_control=b"no-store",
-        cors=True,
-        headers=headers,
-    )
 
 
 @implementer(IOutput, IReloadable)
@@ -231,6 +227,9 @@ class HLSOutput(Service):
         output = HLSStream(stream, self._settings, self.services)
         self.streams[stream.name] = self.streams[stream.id] = output
         return output
+
+    def urls(self, info: StreamInfo) -> Mapping[str, str]:
+        return address(info.name)
 
     def routes(self) -> Mapping[str, Any]:
         return {"hls": HLSResource(self)}

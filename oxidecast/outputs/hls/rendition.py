@@ -29,6 +29,9 @@ KEPT = 2
 BANDWIDTH_WINDOW = 30
 """Segments over which AVERAGE-BANDWIDTH is measured."""
 
+EPOCH = 1_767_225_600
+"""2026-01-01 in UTC seconds, from which a stream's first sequence numbers are counted: small enough for 32 bits."""
+
 PLAYLIST_TYPE = b"application/vnd.apple.mpegurl"
 
 
@@ -74,6 +77,10 @@ class HLSRendition:
         self._on_update = on_update
         # A cache may still hold what an earlier stream of this name had here.
         self._prefix = f"{int(stream.started_at * 1000):x}"
+        # Players that were away while the server restarted read on at the same address: there too the numbers must
+        # only rise (RFC 8216, 6.2.1 and 6.2.2). No stream makes more than two segments a second for long.
+        age = max(0, int(stream.started_at) - EPOCH)
+        self._sequence_base, self._discontinuity_base = 2 * age, age
         self._sequence = 0
         self._first_discontinuity = 0
         self._discontinuous = False
@@ -121,7 +128,7 @@ class HLSRendition:
     def stats(self) -> dict[str, Any]:
         return {
             "segments": len(self._segments),
-            "media_sequence": self._sequence - len(self._listed()),
+            "media_sequence": self._sequence_base + self._sequence - len(self._listed()),
             "target_duration": self._target,
             "peak_bandwidth": self.peak,
             "average_bandwidth": self.average,
@@ -249,8 +256,8 @@ class HLSRendition:
         text = m3u8.media_playlist(
             [segment.entry for segment in listed],
             target_duration=self._target,
-            media_sequence=self._sequence - len(listed),
-            discontinuity_sequence=self._first_discontinuity + passed,
+            media_sequence=self._sequence_base + self._sequence - len(listed),
+            discontinuity_sequence=self._discontinuity_base + self._first_discontinuity + passed,
             independent_segments=self.independent,
             ended=ended,
         )

@@ -115,6 +115,9 @@ class AnnexBOutput(Resource):
         self._streams[stream.id] = AnnexBStream(stream)
         return self._streams[stream.id]
 
+    def urls(self, info: Any) -> Mapping[str, str]:
+        return {"annexb": f"/api/v1/annexb/{info.name}"}
+
     def routes(self) -> Mapping[str, Any]:
         return {"annexb": self}
 

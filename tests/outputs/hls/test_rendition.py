@@ -10,7 +10,7 @@ from zope.interface.verify import verifyObject
 
 from oxidecast.interfaces import ISubscriber
 from oxidecast.media import TICKS, Codec, Packet, Track
-from oxidecast.outputs.hls.rendition import KEPT, LEAST, HLSRendition
+from oxidecast.outputs.hls.rendition import EPOCH, KEPT, LEAST, HLSRendition
 from oxidecast.outputs.hls.settings import HlsSettings
 from oxidecast.streams.rendition import Rendition
 from oxidecast.streams.settings import StreamsSettings
@@ -20,6 +20,8 @@ from tests.streams.stage import PICTURE, SOUND
 VIDEO, AUDIO = material(Codec.H264, frames=2)[0], material(Codec.AAC, frames=2)[0]
 SMALL = msgspec.structs.replace(VIDEO, width=32, height=32)
 MP3 = Track(id=2, codec=Codec.MP3, extradata=b"", codec_string="mp4a.6B", sample_rate=44_100, channels=2)
+FIRST = 2 * (1_800_000_000 - EPOCH)
+"""The media sequence number of the first segment."""
 
 
 class FakeStream:
@@ -110,7 +112,7 @@ class TestPlaylist(RenditionCase):
         self.send(20.1)
         playlist = self.parsed
         self.assertEqual(len(playlist.segments), 4)
-        self.assertEqual(playlist.media_sequence, 6)
+        self.assertEqual(playlist.media_sequence, FIRST + 6)
         self.assertTrue(playlist.segments[0].uri.endswith("-6.m4s"))
 
     def test_durations_add_up_to_what_was_sent(self) -> None:
@@ -192,6 +194,22 @@ class TestPlaylist(RenditionCase):
             names.append(set(self.hls.files))
         self.assertEqual(names[0] & names[1], set())
 
+    def test_a_later_life_of_a_stream_counts_on_from_higher_numbers(self) -> None:
+        numbers = []
+        for started in (1_800_000_000.0, 1_800_000_021.0):
+            self.make()
+            self.stream.started_at = started
+            self.hls = HLSRendition(
+                self.stream, self.source, HlsSettings(segment_duration=0.5), None, self.updated
+            )
+            self.send(20, gop=15)
+            playlist = self.parsed
+            numbers.append(
+                (playlist.media_sequence + len(playlist.segments), playlist.discontinuity_sequence)
+            )
+        self.assertGreater(playlist.media_sequence, numbers[0][0])
+        self.assertGreater(numbers[1][1], numbers[0][1])
+
 
 class TestDiscontinuity(RenditionCase):
     def test_a_restart_is_one_with_an_initialisation_of_its_own(self) -> None:
@@ -236,7 +254,7 @@ class TestDiscontinuity(RenditionCase):
             sequence = self.parsed.discontinuity_sequence or 0
             listed = sum(segment.discontinuity for segment in self.parsed.segments)
             seen.append(sequence + listed)
-        self.assertEqual(seen, list(range(8)))
+        self.assertEqual([sequence - seen[0] for sequence in seen], list(range(8)))
 
     def test_a_gap_in_the_media_is_one_in_the_same_generation(self) -> None:
         self.make()
@@ -308,7 +326,7 @@ class TestTracks(RenditionCase):
             self.source.push(Packet(AUDIO, at + number * SOUND, at + number * SOUND, SOUND, True, b"sound"))
         self.at = at + 1000 * SOUND
         self.send(6)
-        self.assertGreater(self.hls.stats()["media_sequence"] + len(self.parsed.segments), 10)
+        self.assertGreater(self.hls.stats()["media_sequence"] - FIRST + len(self.parsed.segments), 10)
 
 
 class TestMemory(RenditionCase):

@@ -1,0 +1,105 @@
+"""`oxidecast check` on this machine."""
+
+import shutil
+import socket
+import tempfile
+from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from oxidecast import check as module
+from oxidecast.check import FAIL, OK, WARN, check
+
+
+class CheckTestCase(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.folder = Path(tempfile.mkdtemp())
+        self.addCleanup(shutil.rmtree, self.folder)
+        self.patch(module, "_encoder", lambda: (OK, "encoder: not tried in this test"))
+        self.environ = {"OXIDECAST_SERVER_PORT": "0", "OXIDECAST_RTMP_BIND_ADDRESS": "127.0.0.1:0"}
+
+    def check(self) -> tuple[int, list[str]]:
+        lines: list[str] = []
+        return check(None, self.folder / "data", self.environ, lines.append), lines
+
+
+class TestCheck(CheckTestCase):
+    def test_a_machine_that_will_do(self) -> None:
+        status, lines = self.check()
+        self.assertEqual(status, 0, lines)
+        self.assertTrue(all(line.split()[0] in (OK, WARN) for line in lines))
+        self.assertIn("hls", "".join(lines))
+
+    def test_wrong_settings_are_the_only_line(self) -> None:
+        self.environ["OXIDECAST_NOTHING_AT_ALL"] = "1"
+        status, lines = self.check()
+        self.assertEqual((status, len(lines)), (1, 1))
+
+    def test_a_port_that_is_taken(self) -> None:
+        with socket.create_server(("0.0.0.0", 0)) as taken:
+            self.environ["OXIDECAST_SERVER_PORT"] = number = str(taken.getsockname()[1])
+            status, lines = self.check()
+        (line,) = [line for line in lines if line.startswith(FAIL)]
+        self.assertEqual(status, 1)
+        self.assertIn(
+            f"HTTP port {number} on 0.0.0.0: Address already in use; free it, or set server.port", line
+        )
+
+    def test_a_host_that_does_not_exist_is_a_line_too(self) -> None:
+        for host in ("no-such-host.invalid", "x" * 70):
+            self.environ["OXIDECAST_SERVER_HOST"] = host
+            status, lines = self.check()
+            self.assertEqual(status, 1)
+            self.assertNotIn("Unknown error", "".join(lines))
+
+    def test_a_data_directory_that_cannot_be_used(self) -> None:
+        (self.folder / "data").write_text("a file")
+        status, lines = self.check()
+        self.assertEqual(status, 1)
+        self.assertTrue(any(line.startswith(FAIL) and "data directory" in line for line in lines))
+
+    def test_a_disk_that_is_nearly_full(self) -> None:
+        self.patch(module, "LEAST_FREE", 1 << 62)
+        status, lines = self.check()
+        self.assertEqual(status, 0)
+        self.assertTrue(any(line.startswith(WARN) and "make room" in line for line in lines))
+
+    def test_a_clock_that_was_never_set(self) -> None:
+        self.patch(module, "EARLIEST_CLOCK", 1 << 40)
+        self.assertEqual(self.check()[0], 1)
+
+
+class TestDatabase(CheckTestCase):
+    def failed(self) -> str:
+        """The one line that fails."""
+        status, lines = self.check()
+        self.assertEqual(status, 1)
+        (line,) = [line for line in lines if line.startswith(FAIL)]
+        return line
+
+    def test_a_look_makes_none(self) -> None:
+        self.check()
+        self.assertFalse((self.folder / "data" / "oxidecast.db").exists())
+
+    def test_a_file_that_is_no_database(self) -> None:
+        (self.folder / "data").mkdir()
+        (self.folder / "data" / "oxidecast.db").write_bytes(b"garbage" * 100)
+        self.assertIn("not an SQLite database", self.failed())
+
+    def test_an_engine_that_this_version_does_not_serve(self) -> None:
+        self.environ["DATABASE_URL"] = "postgresql://tv:hunter2@db.example/tv"
+        line = self.failed()
+        self.assertIn("PostgreSQL", line)
+        self.assertNotIn("hunter2", line)
+
+
+class TestEncoder(SynchronousTestCase):
+    def test_a_frame_is_encoded_for_real(self) -> None:
+        verdict, text = module._encoder()
+        self.assertEqual(verdict, OK, text)
+
+    def test_an_encoder_that_is_not_there_is_a_warning_with_its_reason(self) -> None:
+        self.patch(module, "PROBE", "import no_such_encoder")
+        verdict, text = module._encoder()
+        self.assertEqual(verdict, WARN)
+        self.assertIn("no_such_encoder", text)
