@@ -46,7 +46,7 @@ test: system $(VENV)/test lint
 
 # Without the real clients and servers.
 unit: $(VENV)/test
-	$(BIN)/python -m pytest -n 2 --dist loadscope --ignore tests/e2e --ignore tests/packaging $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadscope -m "not alone" --ignore tests/e2e --ignore tests/packaging $(ARGS)
 
 soak: system $(VENV)/test
 	OXIDECAST_SOAK=1 $(BIN)/python -m pytest $(ARGS)

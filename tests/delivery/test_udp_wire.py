@@ -5,6 +5,7 @@ from itertools import pairwise
 from typing import Any
 
 import av
+import pytest
 from twisted.internet import reactor as default_reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.task import LoopingCall, deferLater
@@ -27,6 +28,7 @@ LATE = 0.1
 """Seconds that this process may be late on a busy machine before a test blames the code."""
 
 
+@pytest.mark.alone
 class OnTheWireTests(TestCase):
     timeout = 20
 

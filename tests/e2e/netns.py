@@ -18,6 +18,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.e2e.programs import until
+
 SENDER_4, RECEIVER_4 = "10.77.0.1", "10.77.0.2"
 SENDER_6, RECEIVER_6 = "fd77::1", "fd77::2"
 LINK = "wire"
@@ -56,6 +58,17 @@ class Host:
 
     def ip(self, *arguments: str) -> None:
         ip("-n", self.name, *arguments)
+
+    @property
+    def link_state(self) -> str:
+        """`UP` once the wire can carry something."""
+        done = subprocess.run(
+            ["ip", "-n", self.name, "-brief", "link", "show", "dev", LINK],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return (done.stdout.split() + ["", ""])[1]
 
     @property
     def command(self) -> Sequence[str]:
@@ -111,6 +124,9 @@ class Network:
             host.ip("link", "set", LINK, "up")
             host.ip("route", "replace", "239.0.0.0/8", "dev", LINK)
             host.ip("route", "add", "232.0.0.0/8", "dev", LINK)
+        # The kernel tells its queues of a carrier in its own time; until then what is sent is dropped.
+        for host in (a, b):
+            until(lambda host=host: host.link_state == "UP", 5, "the wire has a carrier")
 
     def cut(self) -> None:
         """Take the wire away, interfaces and all."""
