@@ -100,7 +100,8 @@ class RecoveryTests(BrowserTestCase):
         running.restart()
         self.encode(running, key, "426x240")
         self.assert_plays_on(watcher, self.width(426), 40)
-        self.assertEqual(running.stream(name)["viewer_count"], 1)
+        # A player that had to start over has two sessions, until the first is found to be silent.
+        self.assertIn(running.stream(name)["viewer_count"], (1, 2))
 
     def test_a_crash_that_a_viewer_sleeps_through_is_survived(self) -> None:
         # The player reads on in the playlist that it knows: its numbers must go on rising there.
@@ -114,4 +115,5 @@ class RecoveryTests(BrowserTestCase):
         running.wait_live(name)
         watcher.page.context.unroute("**/hls/**")
         self.requests_may_fail = True
-        self.assert_plays_on(watcher, self.width(426), 12)
+        # Mostly at once; at the latest when the player gives up a stall, after 15 s, and starts over.
+        self.assert_plays_on(watcher, self.width(426), 30)
