@@ -39,6 +39,7 @@ class WallClock:
         return time.time()
 
 
+@pytest.mark.alone
 class PlaybackTests(BrowserTestCase):
     server: ClassVar[Server]
 
@@ -94,11 +95,9 @@ class PlaybackTests(BrowserTestCase):
             self.assertAlmostEqual(float(shown.removesuffix(" s")), now.latency, delta=1)
             self.assertEqual(watcher.words, "")
 
-    @pytest.mark.alone
     def test_h264_and_aac(self) -> None:
         self.play("Plain", {})
 
-    @pytest.mark.alone
     def test_av1_and_aac(self) -> None:
         self.play("Modern", {"ffmpeg": FFMPEG_9, "video": ("libsvtav1", "-preset", "12"), "more": ENHANCED})
 

@@ -115,5 +115,6 @@ class RecoveryTests(BrowserTestCase):
         running.wait_live(name)
         watcher.page.context.unroute("**/hls/**")
         self.requests_may_fail = True
-        # Mostly at once; at the latest when the player gives up a stall, after 15 s, and starts over.
+        # Mostly at once. Its retries back off while the server is away, so it may have to wait for the next one, and
+        # a stall ends when the player gives it up after 15 s and starts over.
         self.assert_plays_on(watcher, self.width(426), 30)
