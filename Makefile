@@ -1,4 +1,4 @@
-# make run | demo | dev | test | unit | soak | lint | format | bench | clean
+# make run | demo | dev | test | unit | lint | format | bench | clean
 #
 # Everything is installed into .venv. ARGS is handed on: make run ARGS="--config my.toml", make unit ARGS=tests/rtmp
 
@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 PAGES := $(shell find oxidecast/web/player -name node_modules -prune -o -type f -print)
 
-.PHONY: run demo dev test unit soak lint format bench clean system
+.PHONY: run demo dev test unit lint format bench clean system
 
 run: $(VENV)/run
 	@exec $(BIN)/oxidecast run $(ARGS)
@@ -47,9 +47,6 @@ test: system $(VENV)/test lint
 # Without the real clients and servers.
 unit: $(VENV)/test
 	$(BIN)/python -m pytest -n 2 --dist loadscope -m "not alone" --ignore tests/e2e --ignore tests/packaging $(ARGS)
-
-soak: system $(VENV)/test
-	OXIDECAST_SOAK=1 $(BIN)/python -m pytest $(ARGS)
 
 lint: $(VENV)/test
 	$(BIN)/ruff check .

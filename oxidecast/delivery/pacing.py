@@ -5,6 +5,7 @@ A flow that sends little is called at every second tick, and where there are man
 odd ones, so that a hundred groups do not burst together; each call sends one batch.
 """
 
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Protocol
@@ -91,7 +92,7 @@ class PacketQueue:
             self._start = start = 0
 
 
-class Flow:
+class Flow(ABC):
     """What leaves for one group. `put` it transport packets; the pacer calls `serve` when `at` has come.
 
     Nothing leaves before the first `put`; from then on tables and clock do, whether there are packets or not, so
@@ -137,18 +138,18 @@ class Flow:
         """Bytes that wait."""
         return self._queue.size
 
+    @abstractmethod
     def admits(self, size: int) -> bool:
         """Whether a frame of `size` bytes, put now, leaves in time. Ask before it is written, since continuity
         counters allow no loss behind the writer: after a no, go on with the next keyframe that is admitted."""
-        raise NotImplementedError
 
+    @abstractmethod
     def put(self, data: bytes) -> None:
         """Whole transport packets, to leave as the plan says."""
-        raise NotImplementedError
 
+    @abstractmethod
     def serve(self, now: float) -> None:
         """Send what is due. `now` is at or after `at`."""
-        raise NotImplementedError
 
     def _overrun(self, reason: str) -> Literal[False]:
         self.overruns += 1
