@@ -160,7 +160,7 @@ class PlayerPage(unittest.TestCase):
         self.assertTrue(page.evaluate("document.querySelector('video').muted"))
         page.get_by_text("Turn sound on").click()
         self.assertFalse(page.evaluate("document.querySelector('video').muted"))
-        self.assertFalse(page.get_by_text("Turn sound on").is_visible())
+        page.get_by_text("Turn sound on").wait_for(state="hidden", timeout=5_000)
 
     def test_one_of_several_qualities_can_be_chosen(self) -> None:
         page = self.open("/player/ladder")
@@ -184,18 +184,18 @@ class PlayerPage(unittest.TestCase):
         self.picture(page, "waiting-desktop")
         self.wait("the other picture", lambda: self.stats(page)["height"] == 240)
         self.wait_for_state(page, "playing")
-        self.assertFalse(page.locator("#toast").is_visible())
+        page.locator("#toast").wait_for(state="hidden", timeout=5_000)
         self.assertTrue(page.evaluate("window.sameDocument"))
 
     def test_an_ended_stream_says_so_and_starts_again_by_itself(self) -> None:
         page = self.open("/player/ending")
         self.wait_for_state(page, "playing")
         self.wait_for_state(page, "ended")
-        self.assertTrue(page.get_by_text("The stream has ended").is_visible())
-        self.assertFalse(page.locator("#controls").is_visible())
+        page.get_by_text("The stream has ended").wait_for(timeout=5_000)
+        page.locator("#controls").wait_for(state="hidden", timeout=5_000)
         self.picture(page, "ended-desktop")
         self.wait_for_state(page, "playing", 12)
-        self.assertFalse(page.locator("#screen").is_visible())
+        page.locator("#screen").wait_for(state="hidden", timeout=5_000)
 
     def test_an_undecodable_codec_is_named_before_anything_is_tried(self) -> None:
         page = self.open("/player/hevc")
@@ -213,12 +213,12 @@ class PlayerPage(unittest.TestCase):
         self.wait_for_state(page, "playing")
         self.assertIn("Sound only", page.locator("#toast").inner_text())
         self.assertIn("hvc1.1.6.L93.B0", page.locator("#toast").inner_text())
-        self.assertTrue(page.locator("#still").is_visible())
+        page.locator("#still").wait_for(timeout=5_000)
 
     def test_a_stream_of_sound_shows_a_still(self) -> None:
         page = self.open("/player/radio")
         self.wait_for_state(page, "playing")
-        self.assertTrue(page.locator("#still").is_visible())
+        page.locator("#still").wait_for(timeout=5_000)
         self.assertEqual(page.locator("#still-title").inner_text(), "Night radio")
         self.picture(page, "radio-desktop")
 
