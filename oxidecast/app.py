@@ -53,10 +53,12 @@ from oxidecast.settings.sections import (
     TranscodingSettings,
 )
 from oxidecast.streams.hub import Hub
+from oxidecast.streams.info import StreamInfo
 from oxidecast.streams.settings import StreamsSettings
 from oxidecast.web.api import Api
 from oxidecast.web.auth import AuthRoutes
 from oxidecast.web.operations import Health, MetricsResource, Ready
+from oxidecast.web.outputs import OutputRoutes
 from oxidecast.web.pages import pages
 from oxidecast.web.site import site
 from oxidecast.web.streams import StreamRoutes
@@ -84,6 +86,7 @@ class Services:
     def __init__(self, foundation: Foundation, hub: Hub, ports: Mapping[str, Any]) -> None:
         self.reactor = foundation.reactor
         self.hub = hub
+        self.database = foundation.database
         self.data_directory = foundation.data_directory
         self.ports = ports
         self.secret = foundation.secret
@@ -102,6 +105,7 @@ class Server(MultiService):
         self.hub = Hub(self.settings.of(StreamsSettings), self.registry, foundation.reactor)
         self.rtmp = RTMPPort(self.settings.of(RtmpSettings), foundation.reactor)
         self.metrics = Metrics(self.hub, self.registry, self.settings.of(MetricsSettings).max_streams)
+        self._keys = KeyAuthenticator(foundation.database, foundation.reactor, foundation.safe)
         self.http: HTTPServerFactory | None = None
         self.http_port = 0
         """The TCP port that HTTP listens on, once it does."""
@@ -207,7 +211,7 @@ class Server(MultiService):
     def _start_plugins(self, demo_key: str | None) -> None:
         foundation, services = self.foundation, Services(self.foundation, self.hub, {"rtmp": self.rtmp})
         gate = AccountsGate(
-            KeyAuthenticator(foundation.database, foundation.reactor, foundation.safe),
+            self._keys,
             OpenAuthenticator(foundation.database, foundation.reactor),
             foundation.accounts,
             foundation.tokens,
@@ -269,6 +273,7 @@ class Server(MultiService):
     def _site(self, outputs: Mapping[str, Any]) -> Any:
         foundation = self.foundation
         self._auth = AuthRoutes(foundation.accounts, self.settings.of(AuthSettings))
+        choices = OutputRoutes(self.hub, self.registry, foundation.streams, self._info_changed)
         streams = StreamRoutes(
             self.hub,
             self.registry,
@@ -278,7 +283,7 @@ class Server(MultiService):
             self.settings.of(TranscodingSettings),
         )
         api = Api(
-            [*self._auth.routes(), *streams.routes()],
+            [*self._auth.routes(), *streams.routes(), *choices.routes()],
             foundation.accounts,
             lambda: self.settings.of(CorsSettings).origins,
             foundation.reactor.seconds,
@@ -289,6 +294,13 @@ class Server(MultiService):
             b"metrics": MetricsResource(self.metrics, lambda: self.settings.of(MetricsSettings).allow),
         }
         return site(pages(), operations, api, outputs)
+
+    def _info_changed(self, info: StreamInfo) -> None:
+        """The owner changed a stream: tell whoever remembers how it was."""
+        self._keys.forget(info.id)
+        stream = self.hub.streams.get(info.id)
+        if stream is not None:
+            stream.change_info(info)
 
     def not_ready(self) -> list[str]:
         """Why the server cannot do all of its work now."""

@@ -61,6 +61,7 @@ def _lines(config: Path | None, data: Path, environ: Mapping[str, str]) -> Itera
     yield OK, f"settings: {config or 'defaults and environment'}"
     yield OK, f"plugins: {', '.join(plugin.name for plugin in configuration.plugins)}"
     yield from _ports(configuration)
+    yield from _plugins(configuration)
     yield _files(configuration)
     yield from _disk(data)
     yield _database(config, data, environ)
@@ -84,6 +85,15 @@ def _ports(configuration: Configuration) -> Iterator[Line]:
                 yield FAIL, f"{name} port {port} on {host}: {reason}; free it, or set {key}"
             else:
                 yield OK, f"{name} port {port} on {host} is free"
+
+
+def _plugins(configuration: Configuration) -> Iterator[Line]:
+    """What the plugins themselves look at."""
+    for plugin in configuration.plugins:
+        try:
+            yield from plugin.check(configuration.settings[plugin.name])
+        except Exception as error:
+            yield WARN, f"the plugin {plugin.name} could not check itself: {error!r}"
 
 
 def _files(configuration: Configuration) -> Line:

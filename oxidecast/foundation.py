@@ -36,7 +36,6 @@ from oxidecast.settings.sections import (
     CorsSettings,
     LoggingSettings,
     MetricsSettings,
-    MulticastSettings,
     PluginsSettings,
     RateLimitSettings,
     ServerSettings,
@@ -62,7 +61,6 @@ SECTIONS: Mapping[str, type[msgspec.Struct]] = {
     "rtmp": RtmpSettings,
     "transcoding": TranscodingSettings,
     "webrtc": WebrtcSettings,
-    "multicast": MulticastSettings,
 }
 """The server's own sections; plugins add theirs."""
 

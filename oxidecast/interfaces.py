@@ -11,7 +11,7 @@ so is detached. A running plugin that also provides `twisted.application.service
 the server. One that provides `IReloadable` is asked at SIGHUP.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -88,6 +88,10 @@ class IPlugin(twisted.plugin.IPlugin):
         "The type of its section: a frozen msgspec Struct with forbid_unknown_fields, a default for every key."
     )
 
+    def check(settings: Any) -> Iterable[tuple[str, str]]:
+        """Lines for `oxidecast check`, each a verdict (`ok`, `warn`, `fail`) and a sentence which says what to do about
+        it. Called in another process than the server's, which may run at the same time."""
+
     def start(settings: Any, services: "IServices") -> Any:
         """Make the running plugin, which provides `kind`. What is raised marks the plugin failed; the server goes
         on."""
@@ -98,6 +102,7 @@ class IServices(Interface):
 
     reactor: Any = Attribute("The reactor, also the only clock (`seconds`, `callLater`).")
     hub: "IHub" = Attribute("The live streams, and the way in for publishers.")
+    database: Any = Attribute("An `oxidecast.database.IDatabase`. Live media must not wait for it.")
     data_directory: "Path" = Attribute("The folder for what a plugin keeps.")
     ports: Mapping[str, Any] = Attribute(
         "Ports that several plugins share, by name: `rtmp` is an `oxidecast.rtmp.server.RTMPPort`."
@@ -116,6 +121,16 @@ class IReloadable(Interface):
 
     def reload(settings: Any) -> None:
         """The section as it is now; only keys in `reloadable` differ from before."""
+
+
+class IMeasured(Interface):
+    """A running plugin that has figures for Prometheus."""
+
+    def metrics(streams: Collection[str]) -> Iterable[Any]:
+        """Metric families of `prometheus_client`, with names that begin with `oxidecast_`.
+
+        Labels are bounded: `streams` are the names of the streams that may be labels, no other may.
+        """
 
 
 # -- Streams, as plugins see them ------------------------------------------------------------------------------------
@@ -277,6 +292,28 @@ class IOutputStream(Interface):
 
     def stats() -> Mapping[str, Any]:
         """Figures for the API: JSON values."""
+
+
+class IStreamChoices(Interface):
+    """An `IOutput` that lets owners choose something for each of their streams.
+
+    The choices are read and written by the API (`/streams/{stream}/outputs/{output}`), kept with the stream, and found
+    in `info.outputs[name]` as JSON values; a stream whose owner chose nothing has no entry there.
+    """
+
+    choices: type[msgspec.Struct] = Attribute(
+        "The type of the choices: a msgspec Struct with forbid_unknown_fields, a default for every key."
+    )
+
+    def check_choices(info: Any, choices: Any) -> None:
+        """Raise `Refused` when these choices are not for this stream (its `StreamInfo`)."""
+
+
+class IFollowsStream(Interface):
+    """An `IOutputStream` that wants to hear when the stream's `info` has changed while it is live."""
+
+    def info_changed() -> None:
+        """`stream.info` is another now: its title, its privacy, or what its owner chose."""
 
 
 class IIngest(Interface):

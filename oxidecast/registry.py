@@ -62,13 +62,15 @@ class NoSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 @implementer(IPlugin)
 @dataclass(frozen=True)
 class Plugin:
-    """A drop-in's entry: see `IPlugin`. `factory(settings, services)` makes the running plugin."""
+    """A drop-in's entry: see `IPlugin`. `factory(settings, services)` makes the running plugin; `check` is what
+    `IPlugin.check` says, if there is anything to check."""
 
     name: str
     kind: Any
     factory: Callable[[Any, IServices], Any]
     settings: type[msgspec.Struct] = NoSettings
     api_version: int = API_VERSION
+    check: Callable[[Any], Iterable[tuple[str, str]]] = lambda settings: ()
 
     def start(self, settings: Any, services: IServices) -> Any:
         return self.factory(settings, services)

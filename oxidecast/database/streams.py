@@ -1,6 +1,6 @@
 """The streams that owners have made, live or not."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -14,7 +14,7 @@ from oxidecast.streams.info import StreamInfo, is_stream_id, is_stream_name, nam
 
 COLUMNS = (
     "id, name, title, owner_id, created_at, description, category, is_private, recording_enabled,"
-    " transcoding_profiles, accepts_publishing"
+    " transcoding_profiles, accepts_publishing, outputs"
 )
 NAMES_TRIED = 1000
 """Streams of one title: beyond so many the owner has to choose a name."""
@@ -33,6 +33,7 @@ class StreamChange(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     recording_enabled: bool | msgspec.UnsetType = msgspec.UNSET
     transcoding_profiles: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
     accepts_publishing: bool | msgspec.UnsetType = msgspec.UNSET
+    outputs: Mapping[str, Mapping[str, Any]] | msgspec.UnsetType = msgspec.UNSET
 
 
 class Streams:
@@ -113,6 +114,10 @@ class Streams:
             _valid(changed["name"])
         return await self._database.transaction(_update, stream_id, changed, utc(self._clock))
 
+    async def choose(self, stream_id: str, output: str, choices: Mapping[str, Any]) -> StreamInfo | None:
+        """Keep what the owner chose for one output. The stream after it, None when there is none."""
+        return await self._database.transaction(_choose, stream_id, output, choices, utc(self._clock))
+
     async def delete(self, stream_id: str) -> bool:
         """Delete a stream with its keys. Answers whether it was there."""
         return await self._database.execute("DELETE FROM streams WHERE id = :id", {"id": stream_id}) == 1
@@ -132,14 +137,14 @@ def insert_stream(info: StreamInfo, may_number: bool) -> Body[StreamInfo]:
     rows = yield (
         f"INSERT INTO streams ({COLUMNS}, updated_at) VALUES (:id, :name, :title, :owner_id, :created_at,"
         " :description, :category, :is_private, :recording_enabled, :transcoding_profiles,"
-        f" :accepts_publishing, :created_at) RETURNING {COLUMNS}",
+        f" :accepts_publishing, :outputs, :created_at) RETURNING {COLUMNS}",
         {**msgspec.structs.asdict(info), "name": name},
     )
     return stream_record(rows[0])
 
 
 def stream_record(row: Row) -> StreamInfo:
-    return record(row, StreamInfo, json=("transcoding_profiles",))
+    return record(row, StreamInfo, json=("transcoding_profiles", "outputs"))
 
 
 def _update(stream_id: str, changed: dict[str, Any], now: datetime) -> Body[StreamInfo | None]:
@@ -156,6 +161,16 @@ def _update(stream_id: str, changed: dict[str, Any], now: datetime) -> Body[Stre
         {**changed, "id": stream_id, "now": now},
     )
     return stream_record(rows[0]) if rows else None
+
+
+def _choose(
+    stream_id: str, output: str, choices: Mapping[str, Any], now: datetime
+) -> Body[StreamInfo | None]:
+    rows = yield f"SELECT {COLUMNS} FROM streams WHERE id = :id", {"id": stream_id}
+    if not rows:
+        return None
+    outputs = {**stream_record(rows[0]).outputs, output: choices}
+    return (yield from _update(stream_id, {"outputs": outputs}, now))
 
 
 def _conditions(

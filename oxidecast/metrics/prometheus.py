@@ -5,14 +5,15 @@ counted here.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 from prometheus_client.exposition import generate_latest
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from oxidecast.registry import Registry, kind_word
+from oxidecast.interfaces import IMeasured
+from oxidecast.registry import Detached, Registry, kind_word
 from oxidecast.streams.hub import Hub
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -76,6 +77,16 @@ class Metrics(Collector):
         for running in self._plugins.running:
             faults.add_metric([kind_word(running.plugin), running.name], running.faults)
         yield faults
+        yield from self._of_plugins([stream.name for stream in streams[: self.max_streams]])
+
+    def _of_plugins(self, streams: Collection[str]) -> Iterator[Metric]:
+        """What plugins have to say."""
+        for running in list(self._plugins.running):
+            if running.state == "running" and IMeasured.providedBy(running.instance):
+                try:
+                    yield from running.call(lambda: list(running.instance.metrics(streams)))  # noqa: B023
+                except Detached:
+                    continue
 
     def _streams(self) -> Iterator[Metric]:
         received = CounterMetricFamily("oxidecast_stream_received_bytes", "Media received", labels=["stream"])

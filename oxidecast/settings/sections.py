@@ -1,11 +1,11 @@
 """The sections that belong to the server as a whole, and those whose rooms are still to be built.
 
-[tls], [transcoding], [webrtc] and [multicast] describe features of later versions. They are accepted and
+[tls], [transcoding] and [webrtc] describe features of later versions. They are accepted and
 validated already, because a file that an operator wrote for one version must start the next; `WITHOUT_EFFECT`
 lets the start say so aloud when one of them is set.
 """
 
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_network
 from typing import Annotated, ClassVar, Literal
 from urllib.parse import urlsplit
 
@@ -18,11 +18,10 @@ from oxidecast.settings.section import (
     Port,
     Seconds,
     Section,
-    Size,
     require_long_secret,
 )
 
-WITHOUT_EFFECT = ("tls", "transcoding", "webrtc", "multicast")
+WITHOUT_EFFECT = ("tls", "transcoding", "webrtc")
 
 
 class ServerSettings(Section, frozen=True, kw_only=True):
@@ -186,28 +185,6 @@ class WebrtcSettings(Section, frozen=True, kw_only=True):
     addresses: tuple[str, ...] = ()
     stun_servers: tuple[str, ...] = ()
     turn_servers: tuple[TurnServer, ...] = ()
-
-
-class MulticastSettings(Section, frozen=True, kw_only=True):
-    """[multicast]"""
-
-    interface: str | None = None
-    base_address: str = "239.255.0.1"
-    port_range: tuple[Port, Port] = (30_000, 30_999)
-    ttl: Annotated[int, Meta(ge=0, le=255)] = 1
-    buffer_size: Size = 1_048_576
-    packet_size: Annotated[int, Meta(ge=188, le=9212, multiple_of=188)] = 1316
-    sap: bool = False
-
-    def __post_init__(self) -> None:
-        try:
-            multicast = ip_address(self.base_address).is_multicast
-        except ValueError:
-            multicast = False
-        if not multicast:
-            raise Invalid("base_address", 'must be a multicast address such as "239.255.0.1"')
-        if self.port_range[0] > self.port_range[1]:
-            raise Invalid("port_range", "must be the first port and the last")
 
 
 def _is_origin(text: str) -> bool:

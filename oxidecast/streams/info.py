@@ -6,7 +6,9 @@ field of an address can hold either.
 
 import re
 import unicodedata
+from collections.abc import Mapping
 from datetime import datetime
+from typing import Any
 
 import msgspec
 
@@ -34,6 +36,8 @@ class StreamInfo(msgspec.Struct, frozen=True, kw_only=True):
     """Names of the ladder's profiles; none means the source only."""
     accepts_publishing: bool = True
     """False after a stop, until a start."""
+    outputs: Mapping[str, Mapping[str, Any]] = {}
+    """What the owner chose for each output (`IStreamChoices`), by the output's name."""
 
 
 def is_stream_name(text: str) -> bool:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.logger import Logger
 
-from oxidecast.interfaces import IOutputStream, IRendition, IStream
+from oxidecast.interfaces import IFollowsStream, IOutputStream, IRendition, IStream
 from oxidecast.registry import Detached, Running
 
 if TYPE_CHECKING:
@@ -40,6 +40,14 @@ class OutputSlot:
     def rendition_added(self, rendition: IRendition) -> None:
         if self.output is not None:
             self._call(self.output.rendition_added, rendition)
+
+    def rendition_removed(self, name: str) -> None:
+        if self.output is not None:
+            self._call(self.output.rendition_removed, name)
+
+    def info_changed(self) -> None:
+        if self.output is not None and IFollowsStream.providedBy(self.output):
+            self._call(self.output.info_changed)
 
     def closed(self, reason: str) -> None:
         output, self.output = self.output, None

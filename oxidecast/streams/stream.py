@@ -8,12 +8,13 @@ gone and may come back, `ended`. The stream, not the publisher, is what viewers 
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from zope.interface import implementer
 
 from oxidecast.interfaces import IPublisher, IStream, PublishRequest, Refused
-from oxidecast.media import TICKS
+from oxidecast.media import TICKS, Track
 from oxidecast.media.timestamps import Rebaser
 from oxidecast.streams.info import StreamInfo
 from oxidecast.streams.outputs import OutputSlot
@@ -152,17 +153,43 @@ class Stream:
             publication.tracks, "taken over" if incumbent is not None else "the publisher came back"
         )
 
-    def _start(self, publication: Publication) -> None:
-        self.state = "live"
-        source = Rendition(
-            SOURCE,
-            publication.tracks,
+    # -- renditions
+
+    def add_rendition(self, name: str, tracks: tuple[Track, ...]) -> Rendition:
+        """One more quality, which its maker feeds by `push`; outputs are told."""
+        if name in self.renditions:
+            raise ValueError(f"{self.name} has a rendition {name} already")
+        rendition = self._rendition(name, tracks)
+        for slot in self.outputs:
+            slot.rendition_added(rendition)
+        return rendition
+
+    def remove_rendition(self, name: str, reason: str) -> None:
+        """Its maker stops: readers are told that it ended, then outputs that it is gone."""
+        self.renditions.pop(name).end(reason)
+        for slot in self.outputs:
+            slot.rendition_removed(name)
+
+    def _rendition(self, name: str, tracks: tuple[Track, ...]) -> Rendition:
+        self.renditions[name] = Rendition(
+            name,
+            tracks,
             self._hub.settings,
             seconds=self.seconds,
             on_fault=self._subscriber_fault,
             on_slow=self._subscriber_slow,
         )
-        self.renditions[SOURCE] = source
+        return self.renditions[name]
+
+    def change_info(self, info: StreamInfo) -> None:
+        """The owner changed something of a live stream; its id and name stay as they are until it ends."""
+        self.info = msgspec.structs.replace(info, name=self.name)
+        for slot in self.outputs:
+            slot.info_changed()
+
+    def _start(self, publication: Publication) -> None:
+        self.state = "live"
+        source = self._rendition(SOURCE, publication.tracks)
         self.log.info(
             "{stream} is live: {tracks} by {protocol} from {address}",
             stream=self.name,

@@ -25,6 +25,10 @@ from oxidecast.web.api import ApiError, Call, Page, Reply, Route, not_found, una
 CONNECTION_TYPES = ("hls", "webrtc", "multicast", "rtmp", "flv", "websocket")
 
 
+WITHOUT_TOKENS = frozenset({"udp", "rtp"})
+"""Schemes of addresses at which nobody asks for a token: who knows them can watch."""
+
+
 class NewStream(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     title: Annotated[str, Meta(min_length=1, max_length=200)]
     description: Annotated[str, Meta(max_length=5000)] | None = None
@@ -156,7 +160,7 @@ class StreamRoutes:
             raise ApiError(
                 404, "not_live", f"This stream cannot be watched by {kind} now.", [("Retry-After", "2")]
             )
-        if info.is_private:
+        if info.is_private and url.partition("://")[0] not in WITHOUT_TOKENS:
             url += f"{'&' if '?' in url else '?'}token={quote(self._tokens.playback(info.id))}"
         return {"url": url, "connection_type": kind}
 

@@ -4,15 +4,23 @@ import subprocess
 import sys
 from pathlib import Path
 
+from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.task import Clock
+from twisted.trial.unittest import TestCase
 
 from oxidecast.database import DatabaseError, SchemaTooNew, migrate, pending
 from oxidecast.database.migrations import find_migrations
+from oxidecast.database.records import new_id
+from oxidecast.database.sqlite import SqliteDatabase
+from oxidecast.database.streams import Streams
 from oxidecast.settings.data import data_path
 from tests.database.support import START, DatabaseCase
 from tests.settings.support import temporary_folder
 
 ROOT = Path(__file__).parents[2]
+SHIPPED = len(find_migrations("sqlite"))
+NEXT = f"{SHIPPED + 1:04}"
 TABLES = (
     "users",
     "streams",
@@ -22,6 +30,7 @@ TABLES = (
     "viewer_sessions",
     "stream_metrics",
     "recordings",
+    "multicast_groups",
     "audit_log",
     "settings",
     "schema_migrations",
@@ -57,37 +66,73 @@ class Shipped(DatabaseCase):
     async def test_what_ran_is_recorded(self) -> None:
         rows = await self.database.query("SELECT * FROM schema_migrations")
         self.assertEqual(
-            rows, [{"version": 1, "name": "initial", "applied_at": "2026-11-22T12:00:00.000000Z"}]
+            rows[0], {"version": 1, "name": "initial", "applied_at": "2026-11-22T12:00:00.000000Z"}
         )
+        self.assertEqual([row["version"] for row in rows], list(range(1, SHIPPED + 1)))
+
+
+class Earlier(TestCase):
+    """From every schema before this one, with rows in it."""
+
+    def setUp(self) -> None:
+        self.folder = temporary_folder(self)
+        self.database = SqliteDatabase(self.folder / "old.db", reactor)
+        self.addCleanup(self.database.close)
+
+    async def test_a_stream_of_the_first_schema(self) -> None:
+        old = self.folder / "old"
+        old.mkdir()
+        for file in data_path("migrations").glob("0001_*.sql"):
+            (old / file.name).write_text(file.read_text())
+        await migrate(self.database, START, old)
+        row = {"id": new_id(), "now": START}
+        await self.database.execute(
+            "INSERT INTO users (id, username, role, password_hash, created_at, updated_at)"
+            " VALUES (:id, 'ada', 'streamer', 'no hash', :now, :now)",
+            row,
+        )
+        await self.database.execute(
+            "INSERT INTO streams (id, owner_id, name, title, transcoding_profiles, created_at, updated_at)"
+            " VALUES (:id, :id, 'old', 'Old', '[]', :now, :now)",
+            row,
+        )
+        await migrate(self.database, START)
+        clock = Clock()
+        clock.advance(START.timestamp())
+        stream = await Streams(self.database, clock).find("old")
+        assert stream is not None
+        self.assertEqual((stream.title, stream.outputs), ("Old", {}))
 
 
 class Folder(DatabaseCase):
     async def setUp(self) -> None:  # type: ignore[override]
         await super().setUp()
         self.folder = temporary_folder(self)
-        for name in ("0001_initial.sql", "0001_initial.sqlite.sql"):
-            (self.folder / name).write_text((data_path("migrations") / name).read_text())
+        for file in data_path("migrations").glob("*.sql"):
+            (self.folder / file.name).write_text(file.read_text())
 
     def write(self, name: str, text: str) -> None:
         (self.folder / name).write_text(text)
 
     async def test_a_step_runs_once_it_is_there(self) -> None:
         script = "-- Birds.\nCREATE TABLE birds (\n    id uuid\n);\nCREATE TABLE nests (id uuid);"
-        self.write("0002_birds.sql", script)
+        self.write(f"{NEXT}_birds.sql", script)
         self.assertEqual([step.name for step in await pending(self.database, self.folder)], ["birds"])
         self.assertFalse(await self.database.has_table("birds"))
-        self.assertEqual([step.version for step in await migrate(self.database, START, self.folder)], [2])
+        self.assertEqual(
+            [step.version for step in await migrate(self.database, START, self.folder)], [SHIPPED + 1]
+        )
         self.assertTrue(await self.database.has_table("nests"))
 
     async def test_rows_written_before_stay(self) -> None:
         user = await self.someone()
-        self.write("0002_birds.sql", "ALTER TABLE users ADD COLUMN bird text NOT NULL DEFAULT 'wren';")
+        self.write(f"{NEXT}_birds.sql", "ALTER TABLE users ADD COLUMN bird text NOT NULL DEFAULT 'wren';")
         await migrate(self.database, START, self.folder)
         rows = await self.database.query("SELECT id, bird FROM users")
         self.assertEqual(rows, [{"id": user.id, "bird": "wren"}])
 
     async def test_a_step_that_fails_leaves_the_schema_before_it(self) -> None:
-        self.write("0002_birds.sql", "CREATE TABLE birds (id uuid);\nCREATE TABLE users (id uuid);")
+        self.write(f"{NEXT}_birds.sql", "CREATE TABLE birds (id uuid);\nCREATE TABLE users (id uuid);")
         await self.assertFailure(
             Deferred.fromCoroutine(migrate(self.database, START, self.folder)), DatabaseError
         )
@@ -95,23 +140,23 @@ class Folder(DatabaseCase):
         self.assertEqual(len(await pending(self.database, self.folder)), 1)
 
     async def test_a_newer_schema_is_refused(self) -> None:
-        self.write("0002_birds.sql", "CREATE TABLE birds (id uuid);")
+        self.write(f"{NEXT}_birds.sql", "CREATE TABLE birds (id uuid);")
         await migrate(self.database, START, self.folder)
         for call in (migrate(self.database, START), pending(self.database)):
             error = await self.assertFailure(Deferred.fromCoroutine(call), SchemaTooNew)
             self.assertEqual(
                 str(error),
-                "The database has schema 2 and this version of OxideCast knows 1:"
+                f"The database has schema {SHIPPED + 1} and this version of OxideCast knows {SHIPPED}:"
                 " install the newer version again, or restore a backup.",
             )
 
     async def test_looking_what_is_pending_makes_no_database(self) -> None:
         self.file = self.file.with_suffix(".absent")
-        self.assertEqual(len(await pending(self.opened(), self.folder)), 1)
+        self.assertEqual(len(await pending(self.opened(), self.folder)), SHIPPED)
         self.assertFalse(self.file.exists())
 
     async def test_two_that_start_at_once_in_one_process(self) -> None:
-        self.write("0002_birds.sql", "CREATE TABLE birds (id uuid);")
+        self.write(f"{NEXT}_birds.sql", "CREATE TABLE birds (id uuid);")
         others = [self.opened(), self.opened()]
         results = await gatherResults(
             [Deferred.fromCoroutine(migrate(other, START, self.folder)) for other in others]
@@ -119,7 +164,7 @@ class Folder(DatabaseCase):
         self.assertEqual(sorted(len(result) for result in results), [0, 1])
 
     def test_three_processes_that_start_at_once_on_nothing(self) -> None:
-        self.write("0002_birds.sql", "CREATE TABLE birds (id uuid);")
+        self.write(f"{NEXT}_birds.sql", "CREATE TABLE birds (id uuid);")
         file = self.file.with_suffix(".fresh")
         children = [
             subprocess.Popen(
@@ -138,20 +183,20 @@ class Folder(DatabaseCase):
             child.stdin = None
         outputs = [child.communicate(timeout=30) for child in children]
         self.assertEqual([child.returncode for child in children], [0, 0, 0], outputs)
-        self.assertEqual(sum(int(out) for out, _ in outputs), 2)
+        self.assertEqual(sum(int(out) for out, _ in outputs), SHIPPED + 1)
 
     def test_the_other_engines_files_are_left_out(self) -> None:
-        self.write("0002_birds.postgres.sql", "x")
-        self.write("0002_birds.sql", "x")
+        self.write(f"{NEXT}_birds.postgres.sql", "x")
+        self.write(f"{NEXT}_birds.sql", "x")
         for flavour, names in (
-            ("sqlite", ["0002_birds.sql"]),
-            ("postgres", ["0002_birds.sql", "0002_birds.postgres.sql"]),
+            ("sqlite", [f"{NEXT}_birds.sql"]),
+            ("postgres", [f"{NEXT}_birds.sql", f"{NEXT}_birds.postgres.sql"]),
         ):
-            step = find_migrations(flavour, self.folder)[1]
+            step = find_migrations(flavour, self.folder)[SHIPPED]
             self.assertEqual([file.name for file in step.files], names)
 
     def test_a_folder_out_of_order_is_a_mistake_of_ours(self) -> None:
-        for name in ("0003_birds.sql", "0001_birds.sql", "birds.sql"):
+        for name in (f"{SHIPPED + 2:04}_birds.sql", "0001_birds.sql", "birds.sql"):
             self.write(name, "x")
             self.assertRaises(ValueError, find_migrations, "sqlite", self.folder)
             (self.folder / name).unlink()

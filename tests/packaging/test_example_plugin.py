@@ -14,9 +14,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from oxidecast.media.nal import split_annexb
 from tests.e2e.programs import FFMPEG_9, Program, durations, probe, publish, until
-from tests.packaging.installation import InstalledServer, done, installed_server, outside, program
+from tests.packaging.installation import SLOWEST, InstalledServer, done, installed_server, outside, program
 
-pytestmark = pytest.mark.xdist_group("packaging")
+pytestmark = [pytest.mark.xdist_group("packaging"), pytest.mark.timeout(3 * SLOWEST)]
 
 FAULTY = dedent(
     '''

@@ -8,9 +8,9 @@ from tempfile import TemporaryDirectory
 import pytest
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.packaging.installation import done, installation, installed_server, outside, program
+from tests.packaging.installation import SLOWEST, done, installation, installed_server, outside, program
 
-pytestmark = pytest.mark.xdist_group("packaging")
+pytestmark = [pytest.mark.xdist_group("packaging"), pytest.mark.timeout(3 * SLOWEST)]
 
 
 class CommandTests(SynchronousTestCase):

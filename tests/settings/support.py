@@ -9,9 +9,10 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from oxidecast.foundation import SECTIONS
 from oxidecast.outputs.hls.settings import HlsSettings
+from oxidecast.outputs.multicast.settings import MulticastSettings
 from oxidecast.settings import Settings, load
 
-ALL: dict[str, type[msgspec.Struct]] = {**SECTIONS, "hls": HlsSettings}
+ALL: dict[str, type[msgspec.Struct]] = {**SECTIONS, "hls": HlsSettings, "multicast": MulticastSettings}
 
 
 def temporary_folder(case: SynchronousTestCase) -> Path:

@@ -7,7 +7,6 @@ from oxidecast.settings import Invalid, SettingsError
 from oxidecast.settings.sections import (
     CorsSettings,
     MetricsSettings,
-    MulticastSettings,
     Profile,
     ServerSettings,
 )
@@ -30,10 +29,6 @@ class Rules(SynchronousTestCase):
 
     def test_a_network_is_a_network(self) -> None:
         self.assertRaises(Invalid, MetricsSettings, allow=("10.0.0.1/8",))
-
-    def test_a_multicast_address_is_one(self) -> None:
-        for wrong in ("10.0.0.1", "x"):
-            self.assertRaises(Invalid, MulticastSettings, base_address=wrong)
 
     def test_a_profile_cannot_be_called_source(self) -> None:
         self.assertRaises(Invalid, Profile, name="source", width=16, height=16, bitrate=1)

@@ -7,6 +7,6 @@ H.222.0 (the text of ISO/IEC 13818-1), and ETSI EN 300 468 for the service's nam
 
 from oxidecast.formats.mpegts.elementary import carries
 from oxidecast.formats.mpegts.packets import NULL_PACKET, PACKET_SIZE
-from oxidecast.formats.mpegts.writer import TSWriter
+from oxidecast.formats.mpegts.writer import BUNDLED, TSWriter, continues
 
-__all__ = ["NULL_PACKET", "PACKET_SIZE", "TSWriter", "carries"]
+__all__ = ["BUNDLED", "NULL_PACKET", "PACKET_SIZE", "TSWriter", "carries", "continues"]

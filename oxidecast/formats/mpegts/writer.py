@@ -23,7 +23,7 @@ frames may stay in a receiver's buffer (2.4.2.6)."""
 _BUNDLE = TICKS // 10
 """A PES packet of sound spans at most 100 ms: where sound carries the clock, its PCRs may not lie further
 apart (2.7.2)."""
-_BUNDLED = frozenset({Codec.AAC, Codec.MP3})
+BUNDLED = frozenset({Codec.AAC, Codec.MP3})
 """Codecs whose frames a receiver finds by their sync words, and stamps by counting samples."""
 _CONTIGUOUS = 2
 """Ticks by which rounding may part two frames of sound that belong together."""
@@ -66,6 +66,16 @@ class TSWriter:
         self._pids: dict[int, PID] = {}
         self._version = -1
         self.change(tracks)
+
+    @property
+    def tracks(self) -> tuple[Track, ...]:
+        """Those that the tables tell."""
+        return tuple(stream.track for stream in self._streams.values())
+
+    def rename(self, service: str) -> None:
+        """Go on under another name, told by the next `tables`."""
+        self._names = (service, self._names[1])
+        self.change(self.tracks)
 
     def change(self, tracks: Sequence[Track]) -> None:
         """Go on with other tracks: a new version of the tables, told by the next `tables`; counters go on."""
@@ -144,9 +154,9 @@ def _bundles(packets: Iterable[Packet]) -> Iterator[list[Packet]]:
     groups: list[list[Packet]] = []
     open_: dict[int, list[Packet]] = {}
     for packet in packets:
-        if packet.track.codec in _BUNDLED:
+        if packet.track.codec in BUNDLED:
             group = open_.get(packet.track.id)
-            if group and _continues(group, packet):
+            if group and continues(group, packet):
                 group.append(packet)
                 continue
             open_[packet.track.id] = group = [packet]
@@ -156,9 +166,10 @@ def _bundles(packets: Iterable[Packet]) -> Iterator[list[Packet]]:
     return iter(groups)
 
 
-def _continues(group: list[Packet], packet: Packet) -> bool:
+def continues(group: Sequence[Packet], packet: Packet, most: int = _BUNDLE) -> bool:
+    """Whether a frame of sound may share the PES packet of `group`, which then spans at most `most` ticks."""
     last = group[-1]
     return (
         abs(packet.dts - last.dts - last.duration) <= _CONTIGUOUS
-        and packet.dts + packet.duration - group[0].dts <= _BUNDLE
+        and packet.dts + packet.duration - group[0].dts <= most
     )

@@ -1,0 +1,410 @@
+"""One rendition on its way to one multicast group.
+
+The one idea: a frame becomes transport packets once, and from there everything is a plan of when bytes leave. What can
+be decided about a frame (is it carried, is there room for it) is decided before it is written, since behind the writer
+every packet counts.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from twisted.internet.interfaces import IDelayedCall
+from zope.interface import implementer
+
+from oxidecast.delivery.constant_rate import ConstantRate
+from oxidecast.delivery.pacing import Flow, Pacer
+from oxidecast.delivery.send_clock import JUMP, SendClock
+from oxidecast.delivery.udp import MulticastSocket, SendOptions
+from oxidecast.delivery.variable_rate import VariableRate
+from oxidecast.formats.m3u import Channel
+from oxidecast.formats.mpegts import BUNDLED, TSWriter, carries, continues
+from oxidecast.interfaces import IRendition, IStream, ISubscriber, ISubscription
+from oxidecast.media import TICKS, Codec, Packet, RemoteProtocolError, Track
+from oxidecast.outputs.multicast.settings import MulticastSettings, is_source_specific
+from oxidecast.outputs.multicast.sinks import OpenSocket, PlainSink, RTPSink, Sink, totals
+
+VARIABLE_LEAD, CONSTANT_LEAD = TICKS * 45 // 100, TICKS * 8 // 10
+"""How long before it is due a frame is sent: more than it may wait to leave (200 and 700 ms), and less than the second
+for which a receiver's buffer holds it (H.222.0, 2.4.2.6)."""
+
+FRESH = round(JUMP * TICKS)
+"""Ticks of media that may come at once when a group begins: more would have to be due before it can arrive. A group
+of pictures that is older is left out."""
+
+SOUND_SPAN = TICKS * 65 // 1000
+"""Frames of sound share a PES packet of up to 65 ms (three frames at 48 kHz): it spares a tenth of a small stream, and
+the first of them waits 43 ms."""
+
+DRAIN = 0.7
+"""Seconds for what still waits when a stream ends."""
+
+OVERRUN_SHOWN = 60.0
+"""Seconds for which people are told that the encoder brings more than the constant rate carries."""
+
+
+def carried(tracks: Sequence[Track], opus: bool) -> tuple[tuple[Track, ...], list[str]]:
+    """Those of a rendition's tracks that a group carries, and why the others are left out.
+
+    Pictures that cannot be carried leave everything out: their sound alone would pass for a broken channel.
+    """
+    reasons = [
+        "MPEG-TS cannot carry "
+        + track.codec.value
+        + (", unless multicast.opus is set" if track.codec is Codec.OPUS else "")
+        for track in tracks
+        if not _carries(track, opus)
+    ]
+    if any(track.is_video and not _carries(track, opus) for track in tracks):
+        return (), reasons
+    return tuple(track for track in tracks if _carries(track, opus)), reasons
+
+
+def _carries(track: Track, opus: bool) -> bool:
+    return carries(track.codec) and (opus or track.codec is not Codec.OPUS)
+
+
+@implementer(ISubscriber)
+class Group:
+    """Sends what it is fed to `group` and `port`. Sends nothing until the first `feed`.
+
+    `on_restart` is called when what it is fed from has begun anew, perhaps with other tracks.
+    """
+
+    def __init__(
+        self,
+        stream: IStream,
+        rendition: str,
+        number: int,
+        group: str,
+        port: int,
+        settings: MulticastSettings,
+        pacer: Pacer,
+        reactor: Any,
+        on_restart: Callable[[], None],
+    ) -> None:
+        self.rendition = rendition
+        """Whose group it is. It may be fed from another, when this one cannot be carried."""
+        self.number = number
+        self.group = group
+        self.port = port
+        self.since = int(reactor.seconds())
+        self.source: IRendition | None = None
+        """What it is fed from now."""
+        self.bitrate = 0
+        """Bits a second on the wire, as `measure` last found it."""
+        self.sink: Sink = self._open_sink(settings, reactor)
+        self._stream = stream
+        self._settings = settings
+        self._pacer = pacer
+        self._reactor = reactor
+        self._on_restart = on_restart
+        self._clock = SendClock()
+        self._writer: TSWriter | None = None
+        self._flow: Flow | None = None
+        self._paced = False
+        self._tracks: tuple[Track, ...] = ()
+        self._title = stream.info.title
+        self._subscription: ISubscription | None = None
+        self._held: list[Packet] | None = []
+        """What has come since the keyframe that it will begin with; None once it has begun."""
+        self._beginning: IDelayedCall | None = None
+        self._has_video = False
+        self._skipping = False
+        self._sound: dict[int, list[Packet]] = {}
+        self._overrun_at: float | None = None
+        self._draining: IDelayedCall | None = None
+        self._then: Callable[[], None] | None = None
+        self._measured = (reactor.seconds(), 0)
+
+    def _open_sink(self, settings: MulticastSettings, reactor: Any) -> Sink:
+        options = SendOptions(
+            ttl=settings.ttl,
+            loopback=settings.loopback,
+            dscp=settings.dscp,
+            buffer_size=settings.buffer_size,
+        )
+
+        def open_sockets(offset: int) -> Sequence[MulticastSocket]:
+            return [
+                MulticastSocket(self.group, self.port + offset, interface, options, reactor.seconds)
+                for interface in settings.interfaces
+            ]
+
+        opener: OpenSocket = open_sockets
+        if settings.encapsulation == "rtp":
+            return RTPSink(opener, settings.matrix, reactor.seconds)
+        return PlainSink(opener)
+
+    # -- what it is fed from
+
+    def feed(self, rendition: IRendition | None, owner: Any) -> None:
+        """Go on with this rendition's packets, from its next keyframe on; None: with nothing."""
+        if rendition is self.source:
+            return
+        if self._subscription is not None:
+            self._subscription.cancel()
+            self._subscription = None
+        self.source = rendition
+        self._restart()
+        if rendition is not None:
+            self._subscription = rendition.subscribe(self, owner)
+
+    def packet(self, packet: Packet) -> None:
+        if packet.track not in self._tracks:
+            return
+        held = self._held
+        if held is None:
+            self._write(packet, self._reactor.seconds())
+        elif held or not self._has_video or (packet.keyframe and packet.track.is_video):
+            held.append(packet)
+            if self._beginning is None:
+                self._beginning = self._reactor.callLater(0, self._begin)
+
+    def restarted(self, reason: str) -> None:
+        self._restart()
+        self._on_restart()
+
+    def ended(self, reason: str) -> None:
+        self._flush_sound()
+
+    def _restart(self) -> None:
+        """Take the source's tracks, and wait for a keyframe."""
+        self._flush_sound()
+        if self._beginning is not None:
+            self._beginning.cancel()
+            self._beginning = None
+        self._held = []
+        self._skipping = False
+        tracks = self.source.tracks if self.source is not None else ()
+        self._tracks, _ = carried(tracks, self._settings.opus)
+        self._has_video = any(track.is_video for track in self._tracks)
+        if not self._tracks:
+            self._pause()
+            return
+        if self._writer is None or self._flow is None:
+            self._writer, self._flow = self._open(self._tracks)
+        elif self._tracks != self._writer.tracks:
+            self._writer.change(self._tracks)
+        # The first of all, too: who has watched this group before is told that another time begins.
+        self._writer.discontinuity()
+        if not self._paced:
+            self._paced = True
+            self._pacer.add(self._flow)
+
+    def _pause(self) -> None:
+        """Send nothing: no tables and no clock either."""
+        if self._flow is not None and self._paced:
+            self._paced = False
+            self._pacer.remove(self._flow)
+
+    def _open(self, tracks: tuple[Track, ...]) -> tuple[TSWriter, Flow]:
+        settings = self._settings
+        rate = settings.constant_rate(self.rendition)
+        writer = TSWriter(
+            tracks,
+            service=self._title,
+            lead=VARIABLE_LEAD if rate is None else CONSTANT_LEAD,
+            own_clock=True,
+        )
+        arguments: tuple[Any, ...] = (
+            f"{self._stream.name}/{self.rendition}",
+            writer,
+            self._clock,
+            [self.sink],
+            self._reactor.seconds,
+            settings.datagram,
+        )
+        if rate is None:
+            return writer, VariableRate(*arguments)
+        return writer, ConstantRate(*arguments, rate=rate, burst=settings.burst)
+
+    def _begin(self) -> None:
+        """Begin with what came in this turn of the reactor, when that is little enough to be live."""
+        self._beginning = None
+        held, now = self._held or [], self._reactor.seconds()
+        newest = max(packet.dts for packet in held)
+        starts = (
+            index
+            for index, packet in enumerate(held)
+            if newest - packet.dts <= FRESH
+            and (not self._has_video or (packet.keyframe and packet.track.is_video))
+        )
+        first = next(starts, None)
+        if first is None:
+            self._held = []
+            return
+        self._held = None
+        if self._clock.heard(newest, now) and self._writer is not None:
+            self._writer.discontinuity()
+        for packet in held[first:]:
+            if packet.track in self._tracks:
+                self._write(packet, now)
+
+    # -- writing
+
+    def _write(self, packet: Packet, now: float) -> None:
+        writer, flow = self._writer, self._flow
+        if writer is None or flow is None:
+            return
+        if self._clock.heard(packet.dts, now):
+            writer.discontinuity()
+        if not packet.track.is_video:
+            self._write_sound(packet)
+            return
+        if self._skipping and not packet.keyframe:
+            return
+        self._skipping = not flow.admits(len(packet.payload))
+        if self._skipping:
+            self._overrun(now)
+            return
+        if packet.keyframe:
+            self._forget_overrun(now)
+        for held in list(self._sound.values()):
+            if packet.dts - held[0].dts > SOUND_SPAN:
+                self._flush_sound()
+        self._put(writer, flow, packet)
+
+    def _write_sound(self, packet: Packet) -> None:
+        held = self._sound.pop(packet.track.id, [])
+        if held and not continues(held, packet, SOUND_SPAN):
+            self._put_sound(held)
+            held = []
+        held.append(packet)
+        another = packet.dts + 2 * packet.duration - held[0].dts
+        if packet.track.codec in BUNDLED and another <= SOUND_SPAN:
+            self._sound[packet.track.id] = held
+        else:
+            self._put_sound(held)
+
+    def _put_sound(self, frames: Sequence[Packet]) -> None:
+        writer, flow = self._writer, self._flow
+        if writer is not None and flow is not None:
+            if flow.admits(sum(len(frame.payload) for frame in frames)):
+                self._put(writer, flow, *frames)
+            else:
+                self._overrun(self._reactor.seconds())
+
+    def _put(self, writer: TSWriter, flow: Flow, *packets: Packet) -> None:
+        try:
+            flow.put(writer.write(*packets))
+        except RemoteProtocolError as error:
+            # What is wrong with a track's configuration shows only when it is needed.
+            self._tracks = ()
+            self._pause()
+            self._stream.notice(
+                f"multicast:{self.rendition}:tracks",
+                f"multicast of {self.rendition}: it is not sent: {error}",
+            )
+
+    def _flush_sound(self) -> None:
+        while self._sound:
+            self._put_sound(self._sound.popitem()[1])
+
+    def _overrun(self, now: float) -> None:
+        if self._overrun_at is None:
+            rate = self._settings.constant_rate(self.rendition)
+            self._stream.notice(
+                self._notice_key,
+                f"multicast of {self.rendition}: frames are left out, because the encoder brings more than "
+                + (f"the constant rate of {rate} bit/s carries" if rate else "can wait to be sent"),
+            )
+        self._overrun_at = now
+
+    def _forget_overrun(self, now: float) -> None:
+        if self._overrun_at is not None and now - self._overrun_at > OVERRUN_SHOWN:
+            self._overrun_at = None
+            self._stream.notice(self._notice_key, None)
+
+    @property
+    def _notice_key(self) -> str:
+        return f"multicast:{self.rendition}:overrun"
+
+    # -- what is known of it
+
+    @property
+    def sends(self) -> bool:
+        """Whether there is something to receive."""
+        return bool(self._tracks)
+
+    @property
+    def tracks(self) -> tuple[Track, ...]:
+        return self._tracks
+
+    def channel(self) -> Channel:
+        """How players find it."""
+        sock = self.sink.sockets[0]
+        return Channel(
+            id=f"{self._stream.id}/{self.rendition}",
+            name=self._stream.info.title,
+            group=self.group,
+            port=self.port,
+            category=self._stream.info.category,
+            rtp=self._settings.encapsulation == "rtp",
+            source=sock.source if is_source_specific(self.group) else "",
+        )
+
+    def rename(self) -> None:
+        """The stream has another title, perhaps."""
+        title = self._stream.info.title
+        if title != self._title:
+            self._title = title
+            if self._writer is not None:
+                self._writer.rename(title)
+
+    def measure(self) -> None:
+        """Find the bitrate since the last call."""
+        now, sent = self._reactor.seconds(), totals(self.sink.sockets)["bytes"]
+        then, before = self._measured
+        if now > then:
+            self.bitrate = round((sent - before) * 8 / (now - then) / len(self.sink.sockets))
+            self._measured = (now, sent)
+
+    @property
+    def flow(self) -> Flow | None:
+        return self._flow
+
+    def stats(self) -> Mapping[str, Any]:
+        """Figures for the API: JSON values."""
+        return {
+            "number": self.number,
+            "url": self.channel().uri,
+            "state": "sending" if self.sends else "not_carried",
+            "source": self.source.name if self.source is not None else None,
+            "bitrate": self.bitrate,
+            "clock_rate_ppm": round(self._clock.rate * 1e6, 1),
+            **totals(self.sink.sockets),
+            "pacing": self._flow.stats() if self._flow is not None else None,
+            "interfaces": [sock.stats() for sock in self.sink.sockets],
+        }
+
+    # -- the end
+
+    def close(self, drain: bool = False, then: Callable[[], None] | None = None) -> None:
+        """Send nothing more; with `drain` only when what waits has left. May be called more than once.
+
+        `then` is called when it is done.
+        """
+        self._then = then or self._then
+        if self._subscription is not None:
+            self._subscription.cancel()
+            self._subscription = None
+        if self._beginning is not None:
+            self._beginning.cancel()
+            self._beginning = None
+        if self._draining is not None:
+            if drain:
+                return
+            self._draining.cancel()
+            self._draining = None
+        if drain and self._flow is not None and self._flow.backlog:
+            self._draining = self._reactor.callLater(DRAIN, self._drained)
+            return
+        self._drained()
+
+    def _drained(self) -> None:
+        self._draining = None
+        self._pause()
+        self.sink.close()
+        then, self._then = self._then, None
+        if then is not None:
+            then()
