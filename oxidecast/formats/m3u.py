@@ -2,7 +2,7 @@
 
 There is no standard: `#EXTINF:-1 key="value" …,Name` and a URL below it are what they all understand. There are
 no escapes either, so a value loses its quotes, and its commas too, because some readers take the first comma of
-the line for the end of the attributes.
+the line for the end of the attributes. A name loses its commas as well: VLC takes what stands before one for the artist.
 """
 
 import ipaddress
@@ -51,7 +51,7 @@ def channel_list(channels: Iterable[Channel]) -> str:
     """The list; its order is that of the channels."""
     lines = ["#EXTM3U"]
     for channel in channels:
-        name = one_line(channel.name, _LONGEST_TEXT) or "-"
+        name = one_line(channel.name.replace(",", ""), _LONGEST_TEXT) or "-"
         attributes = f'tvg-id="{_value(channel.id)}" tvg-name="{_value(name)}"'
         category = _value(channel.category)
         if category:

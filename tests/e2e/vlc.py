@@ -9,10 +9,11 @@ import re
 import shutil
 import socket
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
+from tests.e2e.netns import Host
 from tests.e2e.programs import Program, free_port, until
 
 _NOBODY = 65534
@@ -22,13 +23,17 @@ _REPLY = 3.0
 
 
 class Vlc(Program):
-    """A VLC that plays one address."""
+    """A VLC that plays one address, or nothing."""
 
-    def __init__(self, url: str, home: Path, log: Path) -> None:
+    def __init__(
+        self, url: str, home: Path, log: Path, host: Host | None = None, more: Sequence[str] = ()
+    ) -> None:
         self._control = free_port()
+        self._host = host
         environ = {**os.environ, "HOME": str(home), "XDG_RUNTIME_DIR": str(home)}
         super().__init__(
             [
+                *(host.command if host is not None else ()),
                 *as_normal_user(),
                 "cvlc",
                 "--no-dbus",
@@ -37,7 +42,8 @@ class Vlc(Program):
                 f"--rc-host=127.0.0.1:{self._control}",
                 "--vout=dummy",
                 "--aout=adummy",
-                url,
+                *more,
+                *([url] if url else []),
             ],
             log,
             environ,
@@ -46,18 +52,32 @@ class Vlc(Program):
     def counters(self) -> dict[str, int]:
         """VLC's statistics by name: `frames displayed`, `frames lost`, `buffers played`, `discontinuities`, ..."""
         try:
-            with socket.create_connection(("127.0.0.1", self._control), _REPLY) as control:
-                control.settimeout(_REPLY)
-                control.sendall(b"stats\n")
-                answer = b""
-                while b"end of statistical info" not in answer:
-                    data = control.recv(65536)
-                    if not data:
-                        break
-                    answer += data
+            answer = self.ask("stats", "end of statistical info")
         except OSError:
             return {}
-        return {name: int(value) for name, value in _COUNTER.findall(answer.decode(errors="replace"))}
+        return {name: int(value) for name, value in _COUNTER.findall(answer)}
+
+    def ask(self, command: str, until_words: str) -> str:
+        """What VLC answers on its control port, up to these words. Raises OSError."""
+        answer = b""
+        with self._host.entered() if self._host is not None else nullcontext():
+            control = socket.create_connection(("127.0.0.1", self._control), _REPLY)
+        with control:
+            control.settimeout(_REPLY)
+            control.sendall(command.encode() + b"\n")
+            while until_words.encode() not in answer:
+                data = control.recv(65536)
+                if not data:
+                    break
+                answer += data
+        return answer.decode(errors="replace")
+
+    def playlist(self) -> str:
+        """All that it lists."""
+        try:
+            return self.ask("playlist", "End of playlist")
+        except OSError:
+            return ""
 
     def wait_frames(self, frames: int, seconds: float) -> dict[str, int]:
         """By how much each counter rose while so many frames in a row were displayed and none lost.
@@ -90,13 +110,13 @@ class Vlc(Program):
 
 
 @contextmanager
-def watching(url: str, log: Path) -> Iterator[Vlc]:
-    """VLC playing an address, gone afterwards."""
+def watching(url: str, log: Path, host: Host | None = None, more: Sequence[str] = ()) -> Iterator[Vlc]:
+    """VLC playing an address, on this host or another, gone afterwards."""
     home = Path(tempfile.mkdtemp(prefix="oxidecast-vlc-"))
     try:
         if os.geteuid() == 0:
             os.chown(home, _NOBODY, _NOBODY)
-        with Vlc(url, home, log) as player:
+        with Vlc(url, home, log, host, more) as player:
             yield player
     finally:
         shutil.rmtree(home, ignore_errors=True)
