@@ -40,13 +40,19 @@ $(VENV)/test: $(BIN)/python pyproject.toml hatch_build.py $(PAGES)
 system:
 	@sh tests/install_system.sh
 
-# What fails beside others, on cores that are too few for two encoders and a browser, is tried once more by itself: a
-# defect fails twice. Half an hour is several times what all tests together take.
-AGAIN = { echo "Trying again, one by one, what failed:"; timeout 1800 $(BIN)/python -m pytest --last-failed --last-failed-no-failures none; }
+# Half an hour is several times what all tests together take; a run that hangs beyond it is ended.
+PYTEST := timeout --kill-after=30 1800 $(BIN)/python -m pytest
+
+# Two cores are few for encoders, players and a browser at once: of the tests with real programs, those that fail are tried
+# once more by themselves. All others must pass at once.
+AGAIN = status=$$?; [ $$status = 1 ] || exit $$status; echo "Once more, one by one:"; $(PYTEST) --last-failed --last-failed-no-failures none
 
 test: system $(VENV)/test lint
-	timeout 1800 $(BIN)/python -m pytest -n 2 --dist loadscope -m "not alone" $(ARGS) || $(AGAIN)
-	timeout 1800 $(BIN)/python -m pytest -m alone $(ARGS) || $(AGAIN)
+	$(PYTEST) -n 2 --dist loadscope -m "not alone" --ignore tests/e2e --ignore tests/packaging $(ARGS)
+	@rm -rf .pytest_cache
+	$(PYTEST) -n 2 --dist loadscope -m "not alone" tests/e2e tests/packaging $(ARGS) || { $(AGAIN); }
+	@rm -rf .pytest_cache
+	$(PYTEST) -m alone $(ARGS) || { $(AGAIN); }
 
 # Without the real clients and servers.
 unit: $(VENV)/test
