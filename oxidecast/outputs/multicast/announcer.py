@@ -102,10 +102,10 @@ class Announcer:
         sock.send(announcement.delete, len(announcement.delete))
 
     def _session(self, known: _Announced, number: int) -> Session | None:
-        """What is said of the group through an interface; None while that is away."""
+        """What is said of the group through an interface; None while that is away, or has no address."""
         group, info, settings = known.group, known.stream.info, self._settings
         origin = group.sink.sockets[number].source
-        if not origin:
+        if origin in ("", "0.0.0.0", "::"):
             return None
         suffix = "" if group.rendition == "source" else f" ({group.rendition})"
         return Session(

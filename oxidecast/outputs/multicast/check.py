@@ -24,7 +24,7 @@ def check(settings: MulticastSettings) -> Iterator[tuple[str, str]]:
             yield (
                 "ok",
                 f"multicast: {group}:{port} to {last}:{last_port} leaves by {source}"
-                + (f" ({interface})" if interface else ""),
+                + (f" ({interface})" if interface not in ("", source) else ""),
             )
         elif interface:
             known = ", ".join(name for _, name in socket.if_nameindex())

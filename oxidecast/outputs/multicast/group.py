@@ -67,7 +67,7 @@ def _carries(track: Track, opus: bool) -> bool:
 class Group:
     """Sends what it is fed to `group` and `port`. Sends nothing until the first `feed`.
 
-    `on_restart` is called when what it is fed from has begun anew, perhaps with other tracks.
+    `on_restart` is called when what it sends may be something else than before.
     """
 
     def __init__(
@@ -101,6 +101,7 @@ class Group:
         self._clock = SendClock()
         self._writer: TSWriter | None = None
         self._flow: Flow | None = None
+        self._fault = ""
         self._paced = False
         self._tracks: tuple[Track, ...] = ()
         self._title = stream.info.title
@@ -175,8 +176,8 @@ class Group:
             self._beginning = None
         self._held = []
         self._skipping = False
-        tracks = self.source.tracks if self.source is not None else ()
-        self._tracks, _ = carried(tracks, self._settings.opus)
+        self._fault = ""
+        self._tracks, _ = self._carried()
         self._has_video = any(track.is_video for track in self._tracks)
         if not self._tracks:
             self._pause()
@@ -190,6 +191,9 @@ class Group:
         if not self._paced:
             self._paced = True
             self._pacer.add(self._flow)
+
+    def _carried(self) -> tuple[tuple[Track, ...], list[str]]:
+        return carried(self.source.tracks if self.source is not None else (), self._settings.opus)
 
     def _pause(self) -> None:
         """Send nothing: no tables and no clock either."""
@@ -289,12 +293,10 @@ class Group:
             flow.put(writer.write(*packets))
         except RemoteProtocolError as error:
             # What is wrong with a track's configuration shows only when it is needed.
+            self._fault = str(error)
             self._tracks = ()
             self._pause()
-            self._stream.notice(
-                f"multicast:{self.rendition}:tracks",
-                f"multicast of {self.rendition}: it is not sent: {error}",
-            )
+            self._on_restart()
 
     def _flush_sound(self) -> None:
         while self._sound:
@@ -329,6 +331,11 @@ class Group:
     @property
     def tracks(self) -> tuple[Track, ...]:
         return self._tracks
+
+    @property
+    def missing(self) -> list[str]:
+        """Why something of the rendition, or all of it, is not sent."""
+        return [self._fault] if self._fault else self._carried()[1]
 
     def channel(self) -> Channel:
         """How players find it."""
@@ -369,6 +376,7 @@ class Group:
             "number": self.number,
             "url": self.channel().uri,
             "state": "sending" if self.sends else "not_carried",
+            "missing": self.missing,
             "source": self.source.name if self.source is not None else None,
             "bitrate": self.bitrate,
             "clock_rate_ppm": round(self._clock.rate * 1e6, 1),

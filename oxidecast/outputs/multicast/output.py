@@ -65,7 +65,7 @@ class MulticastStream:
         """By the rendition's name."""
         self._output = output
         self._renditions: dict[str, IRendition] = {}
-        self._asking: dict[str, Deferred[None]] = {}
+        self.asking: dict[str, Deferred[None]] = {}
         """Renditions whose number is being asked for."""
         self._over = False
 
@@ -109,12 +109,12 @@ class MulticastStream:
 
     def _settle(self) -> None:
         wanted = set(self._wanted())
-        for name in [name for name in self._asking if name not in wanted]:
-            self._asking.pop(name).cancel()
+        for name in [name for name in self.asking if name not in wanted]:
+            self.asking.pop(name).cancel()
         for name in [name for name in self.groups if name not in wanted]:
             self._close(name)
         for name in self._renditions:
-            if name in wanted and name not in self.groups and name not in self._asking:
+            if name in wanted and name not in self.groups and name not in self.asking:
                 self._open(name)
         for name, group in self.groups.items():
             group.feed(self._source(name), self)
@@ -139,7 +139,7 @@ class MulticastStream:
         asking = Deferred.fromCoroutine(self._ask(name))
         asking.addErrback(self._not_asked)
         if not asking.called:
-            self._asking[name] = asking
+            self.asking[name] = asking
 
     async def _ask(self, name: str) -> None:
         """Get a number for a rendition, then send it."""
@@ -154,7 +154,7 @@ class MulticastStream:
             await self._output.pause(RETRY)
         else:
             self.stream.notice(f"{NAME}:{name}:number", None)
-        self._asking.pop(name, None)
+        self.asking.pop(name, None)
         self._settle()
 
     def _not_asked(self, failure: Any) -> None:
@@ -170,14 +170,10 @@ class MulticastStream:
     def _say(self) -> None:
         """Tell people what is not carried, and list what is."""
         for name, group in self.groups.items():
-            source = group.source
-            _, reasons = carried(source.tracks if source is not None else (), self._output.settings.opus)
-            what = "is left out" if group.sends else "is not sent"
+            what = "leaves something out" if group.sends else "is not sent"
             self.stream.notice(
                 f"{NAME}:{name}:tracks",
-                f"multicast of {name}: {'; '.join(reasons)}: {'this' if group.sends else 'it'} {what}"
-                if reasons
-                else None,
+                f"multicast of {name} {what}: {'; '.join(group.missing)}" if group.missing else None,
             )
             self._output.announce(self.stream, group)
 

@@ -1,0 +1,291 @@
+"""Which renditions are sent where, on a host of their own."""
+
+from typing import Any
+
+import msgspec
+from twisted.internet import reactor
+from twisted.internet.defer import fail
+from twisted.internet.task import deferLater
+from zope.interface.verify import verifyObject
+
+from oxidecast.database.errors import DatabaseUnavailable
+from oxidecast.interfaces import (
+    IFollowsStream,
+    IMeasured,
+    IOutput,
+    IOutputStream,
+    IStreamChoices,
+    Refused,
+)
+from oxidecast.media import Codec
+from oxidecast.outputs.multicast.group import DRAIN
+from oxidecast.outputs.multicast.output import RETRY
+from oxidecast.outputs.multicast.settings import MulticastChoices
+from tests.e2e.ts import Stream
+from tests.formats.material import stream as material
+from tests.outputs.multicast.stage import AUDIO, GROUP, PORT, VIDEO, MulticastCase
+from tests.streams.stage import Encoder, info
+
+AV1 = material(Codec.AV1, frames=2)[0]
+OPUS = msgspec.structs.replace(material(Codec.OPUS, frames=2)[0], id=2)
+HEAD = "239.255.0."
+
+
+class TestSending(MulticastCase):
+    async def test_it_provides_what_it_says(self) -> None:
+        output = await self.begin()
+        await self.live()
+        for interface in (IOutput, IStreamChoices, IMeasured):
+            verifyObject(interface, output)
+        for interface in (IOutputStream, IFollowsStream):
+            verifyObject(interface, self.sent())
+
+    async def test_a_live_stream_is_on_the_wire(self) -> None:
+        await self.begin()
+        receiver = self.receiver()
+        await self.live(seconds=3)
+        stream = Stream((one.at, one.data) for one in receiver.read())
+        self.assertEqual(stream.faults, [])
+        self.assertGreater(stream.packets[0x100], 60)
+        self.assertGreater(stream.packets[0x101], 20)
+        self.assertEqual(self.stream.outputs[0].urls(), {"multicast": f"udp://@{GROUP}:{PORT}"})
+
+    async def test_every_datagram_is_full(self) -> None:
+        await self.begin(packet_size=1000)
+        receiver = self.receiver()
+        await self.live(seconds=2)
+        self.assertEqual({len(one.data) for one in receiver.read()}, {5 * 188})
+
+    async def test_the_end_sends_what_waits_and_then_nothing(self) -> None:
+        await self.begin()
+        receiver = self.receiver()
+        encoder = await self.live()
+        at = encoder._picture
+        with self.host.entered():
+            encoder.publication.packet(1, at, at, True, b"\0\1\0\0\x65" + bytes(65_535))
+        self.assertGreater(self.sent().groups["source"].flow.backlog, 0)  # type: ignore[union-attr]
+        receiver.read()
+        with self.host.entered():
+            self.stream.end("the end")
+        self.turn(DRAIN)
+        self.assertGreater(len(receiver.read()), 0)
+        self.turn(1)
+        self.assertEqual(receiver.read(), [])
+        self.assertEqual(self.multicast.in_use(), [])
+
+    async def test_a_stream_that_starts_again_at_once_has_its_group_alone(self) -> None:
+        await self.begin()
+        encoder = await self.live()
+        self.send(encoder, 0.5)
+        with self.host.entered():
+            self.stream.end("the end")
+        receiver = self.receiver()
+        await self.live(seconds=2)
+        stream = Stream((one.at, one.data) for one in receiver.read())
+        self.assertEqual(stream.faults, [])
+
+    async def test_a_group_begins_at_a_keyframe_that_is_fresh(self) -> None:
+        await self.begin()
+        receiver = self.receiver()
+        encoder = Encoder(self).connect(VIDEO, AUDIO)
+        with self.host.entered():
+            encoder.send(75)  # two and a half seconds, before the database has given a number
+            await self.settled()
+            self.turn(0.2)
+            self.assertEqual(receiver.read(), [], "what is old is not sent")
+            self.send(encoder, 2)
+        stream = Stream((one.at, one.data) for one in receiver.read())
+        self.assertEqual((stream.faults, stream.starts[0][1]), ([], 0x100))
+
+    async def test_a_publisher_that_comes_back_is_told_as_a_discontinuity(self) -> None:
+        await self.begin()
+        receiver = self.receiver()
+        encoder = await self.live()
+        with self.host.entered():
+            encoder.publication.close("gone")
+            self.turn(2)
+            second = Encoder(self).connect(VIDEO, AUDIO)
+            self.send(second, 2)
+        stream = Stream((one.at, one.data) for one in receiver.read())
+        self.assertEqual(stream.faults, [])
+        # Once when the group began, once now.
+        self.assertEqual((stream.broken[0x100], stream.broken[0x101], stream.broken[0x1001]), (2, 2, 2))
+
+
+class TestNotCarried(MulticastCase):
+    async def test_pictures_that_transport_streams_do_not_know(self) -> None:
+        await self.begin()
+        receiver = self.receiver()
+        await self.live(AV1, AUDIO)
+        self.assertEqual(receiver.read(), [])
+        self.assertEqual(self.sent().urls(None), {})
+        self.assertEqual(self.sent().stats()["source"]["state"], "not_carried")
+        self.assertEqual(
+            list(self.stream.notices.values()),
+            ["multicast of source is not sent: MPEG-TS cannot carry av1"],
+        )
+
+    async def test_another_rendition_stands_in(self) -> None:
+        await self.begin()
+        receiver = self.receiver()
+        await self.live(AV1, AUDIO)
+        with self.host.entered():
+            rendition = self.stream.add_rendition("720p", (VIDEO, AUDIO))
+            await self.settled()
+            self.feed(rendition)
+        stats = self.sent().stats()
+        self.assertEqual((stats["source"]["source"], stats["720p"]["source"]), ("720p", "720p"))
+        self.assertGreater(Stream((o.at, o.data) for o in receiver.read()).packets[0x100], 10)
+        with self.host.entered():
+            self.stream.remove_rendition("720p", "it is over")
+        self.assertEqual(self.sent().stats().keys(), {"source"})
+        self.assertEqual(self.sent().stats()["source"]["state"], "not_carried")
+
+    def feed(self, rendition: Any) -> None:
+        for packet in material(Codec.H264, frames=30)[1]:
+            rendition.push(msgspec.structs.replace(packet, track=VIDEO))
+            self.turn(0.035)
+
+    async def test_opus_is_left_out_unless_it_is_wanted(self) -> None:
+        await self.begin()
+        await self.live(VIDEO, OPUS)
+        self.assertEqual(
+            list(self.stream.notices.values()),
+            [
+                "multicast of source leaves something out: "
+                "MPEG-TS cannot carry opus, unless multicast.opus is set"
+            ],
+        )
+        self.assertEqual(self.sent().groups["source"].tracks, (VIDEO,))
+
+    async def test_opus_by_setting(self) -> None:
+        await self.begin(opus=True)
+        await self.live(VIDEO, OPUS)
+        self.assertEqual((self.stream.notices, len(self.sent().groups["source"].tracks)), ({}, 2))
+
+    async def test_a_track_whose_configuration_is_no_good(self) -> None:
+        await self.begin()
+        await self.live(msgspec.structs.replace(VIDEO, extradata=b"v1"), AUDIO)
+        self.assertIn("avcC has 2 bytes", self.stream.notices["multicast:source:tracks"])
+        self.assertEqual((self.running.state, self.running.faults), ("running", 0))
+
+
+class TestChoices(MulticastCase):
+    def choose(self, **choices: Any) -> None:
+        known = self.stream.info
+        with self.host.entered():
+            self.stream.change_info(msgspec.structs.replace(known, outputs={"multicast": choices}))
+
+    async def test_an_owner_switches_it_off_and_on(self) -> None:
+        await self.begin()
+        receiver = self.receiver()
+        encoder = await self.live()
+        self.choose(enabled=False)
+        self.assertEqual(self.sent().urls(None), {})
+        receiver.read()
+        self.send(encoder, 1)
+        self.assertEqual(receiver.read(), [])
+        self.choose()
+        self.send(encoder, 3)
+        self.assertGreater(len(receiver.read()), 10)
+
+    async def test_a_rendition_is_switched_off_alone(self) -> None:
+        await self.begin()
+        await self.live()
+        with self.host.entered():
+            self.stream.add_rendition("360p", (VIDEO, AUDIO))
+            await self.settled()
+        self.assertEqual(set(self.sent().groups), {"source", "360p"})
+        self.choose(renditions={"source": False})
+        self.assertEqual(set(self.sent().groups), {"360p"})
+
+    async def test_a_stream_that_becomes_private_is_sent_no_more(self) -> None:
+        await self.begin()
+        await self.live()
+        private = msgspec.structs.replace(self.stream.info, is_private=True)
+        with self.host.entered():
+            self.stream.change_info(private)
+        self.assertEqual((self.sent().groups, self.multicast.urls(private)), ({}, {}))
+
+    async def test_a_private_stream_needs_its_owners_word(self) -> None:
+        output = await self.begin()
+        private = info("show", is_private=True)
+        refusal = self.assertRaises(Refused, output.check_choices, private, MulticastChoices(enabled=True))
+        self.assertEqual(refusal.code, "not_confirmed")
+        output.check_choices(private, MulticastChoices(enabled=True, open_to_everybody=True))
+        output.check_choices(private, MulticastChoices(enabled=False))
+        output.check_choices(info("show"), MulticastChoices(enabled=True))
+
+    async def test_what_another_version_wrote_is_sent_by_nobody(self) -> None:
+        await self.begin()
+        await self.live()
+        self.choose(enabled="perhaps")
+        self.assertEqual(self.sent().groups, {})
+
+
+class TestNumbers(MulticastCase):
+    async def test_renditions_are_numbered_as_they_come(self) -> None:
+        await self.begin()
+        await self.live()
+        await self.live(key="key-of-other")
+        self.assertEqual(self.sent("other").urls(None), {"multicast": "udp://@239.255.0.2:30001"})
+        self.assertEqual(self.multicast.urls(info("other")), {"multicast": "udp://@239.255.0.2:30001"})
+
+    async def test_a_number_is_for_good(self) -> None:
+        await self.begin()
+        await self.live()
+        await self.live(key="key-of-other")
+        self.stop(self.multicast)
+        self.hub._open = True
+        self.restart()
+        await self.live(key="key-of-other")
+        self.assertEqual(self.sent("other").urls(None), {"multicast": "udp://@239.255.0.2:30001"})
+
+    async def test_when_all_are_given_people_are_told(self) -> None:
+        await self.begin(port_range=(30_000, 30_000))
+        await self.live()
+        with self.host.entered():
+            Encoder(self, key="key-of-other").connect(VIDEO, AUDIO).send(30)
+            while not self.hub.find("other").notices:  # type: ignore[union-attr]
+                await deferLater(reactor, 0.005)
+        other = self.hub.find("other")
+        assert other is not None
+        self.assertEqual(
+            list(other.notices.values()),
+            ["multicast of source: all 1 multicast groups have a rendition: widen multicast.port_range"],
+        )
+
+    async def test_the_number_of_a_stream_that_is_gone_is_given_again(self) -> None:
+        await self.begin(port_range=(30_000, 30_000))
+        await self.live()
+        # Neither stream is in the database, so that of the one that is over counts as gone.
+        with self.host.entered():
+            self.stream.end("over")
+            self.turn(DRAIN + 0.1)
+        await self.live(key="key-of-other")
+        self.assertEqual(self.sent("other").urls(None), {"multicast": f"udp://@{GROUP}:{PORT}"})
+        self.assertEqual(self.multicast.urls(info("show")), {})
+
+    async def test_addresses_of_announcements_are_not_given(self) -> None:
+        await self.begin(base_address="239.255.255.254")
+        await self.live()
+        with self.host.entered():
+            Encoder(self, key="key-of-other").connect(VIDEO, AUDIO).send(30)
+            while not self.hub.find("other").notices:  # type: ignore[union-attr]
+                await deferLater(reactor, 0.005)
+        self.assertEqual(self.sent().urls(None), {"multicast": "udp://@239.255.255.254:30000"})
+
+    async def test_without_the_database_a_new_stream_waits_for_it(self) -> None:
+        await self.begin()
+        real = self.database.transaction
+        self.database.transaction = lambda *_: fail(DatabaseUnavailable("away"))  # type: ignore[method-assign]
+        with self.host.entered():
+            encoder = Encoder(self).connect(VIDEO, AUDIO)
+            encoder.send(30)
+            await deferLater(reactor, 0)
+            self.assertIn("the database is away", self.stream.notices["multicast:source:number"])
+            self.database.transaction = real  # type: ignore[method-assign]
+            self.turn(RETRY)
+            await self.settled()
+            self.send(encoder, 2)
+        self.assertEqual((self.stream.notices, list(self.sent().groups)), ({}, ["source"]))
