@@ -1,4 +1,4 @@
-# make run | demo | dev | test | unit | lint | format | bench | clean
+# make run | demo | dev | test | unit | soak | lint | format | bench | clean
 #
 # Everything is installed into .venv. ARGS is handed on: make run ARGS="--config my.toml", make unit ARGS=tests/rtmp
 
@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 PAGES := $(shell find oxidecast/web/player -name node_modules -prune -o -type f -print)
 
-.PHONY: run demo dev test unit lint format bench clean system
+.PHONY: run demo dev test unit soak lint format bench clean system
 
 run: $(VENV)/run
 	@exec $(BIN)/oxidecast run $(ARGS)
@@ -53,6 +53,10 @@ test: system $(VENV)/test lint
 	$(PYTEST) -n 2 --dist loadscope -m "not alone" tests/e2e tests/packaging $(ARGS) || { $(AGAIN); }
 	@rm -rf .pytest_cache
 	$(PYTEST) -m alone $(ARGS) || { $(AGAIN); }
+
+# What takes minutes, and prints what it measured.
+soak: system $(VENV)/test
+	$(BIN)/python -m pytest --timeout 1800 -s tests/soak/soak_*.py $(ARGS)
 
 # Without the real clients and servers.
 unit: $(VENV)/test

@@ -77,9 +77,8 @@ class MulticastCase(HubCase, TestCase):
 
     async def settled(self, name: str = "show") -> None:
         """Wait for the database's answers."""
-        stream = self.hub.find(name)
-        assert stream is not None
-        while (output := self.multicast.streams.get(stream.id)) is not None and output.asking:
+        id = info(name).id
+        while (output := self.multicast.streams.get(id)) is not None and output.asking:
             await deferLater(reactor, 0.005)
 
     def send(self, encoder: Encoder, seconds: float) -> None:

@@ -1,7 +1,11 @@
 """Which renditions are sent where, on a host of their own."""
 
+import io
+from collections import Counter
+from itertools import pairwise
 from typing import Any
 
+import av
 import msgspec
 from twisted.internet import reactor
 from twisted.internet.defer import fail
@@ -9,6 +13,8 @@ from twisted.internet.task import deferLater
 from zope.interface.verify import verifyObject
 
 from oxidecast.database.errors import DatabaseUnavailable
+from oxidecast.formats.fec import FECDecoder, FECPacket
+from oxidecast.formats.rtp import RTPPacket
 from oxidecast.interfaces import (
     IFollowsStream,
     IMeasured,
@@ -17,7 +23,7 @@ from oxidecast.interfaces import (
     IStreamChoices,
     Refused,
 )
-from oxidecast.media import Codec
+from oxidecast.media import TICKS, Codec
 from oxidecast.outputs.multicast.group import DRAIN
 from oxidecast.outputs.multicast.output import RETRY
 from oxidecast.outputs.multicast.settings import MulticastChoices
@@ -28,7 +34,6 @@ from tests.streams.stage import Encoder, info
 
 AV1 = material(Codec.AV1, frames=2)[0]
 OPUS = msgspec.structs.replace(material(Codec.OPUS, frames=2)[0], id=2)
-HEAD = "239.255.0."
 
 
 class TestSending(MulticastCase):
@@ -110,6 +115,129 @@ class TestSending(MulticastCase):
         self.assertEqual(stream.faults, [])
         # Once when the group began, once now.
         self.assertEqual((stream.broken[0x100], stream.broken[0x101], stream.broken[0x1001]), (2, 2, 2))
+
+
+class TestContents(MulticastCase):
+    """Whatever transport streams carry comes out of a demuxer as it went in."""
+
+    async def check(self, *codecs: Codec, **settings: Any) -> None:
+        await self.begin(**settings)
+        receiver = self.receiver()
+        parts = [material(codec, frames=60) for codec in codecs]
+        tracks = [msgspec.structs.replace(track, id=n) for n, (track, _) in enumerate(parts, 1)]
+        packets = sorted(
+            (packet.dts, track.id, packet)
+            for track, (_, found) in zip(tracks, parts, strict=True)
+            for packet in found
+        )
+        with self.host.entered():
+            encoder = Encoder(self).connect(*tracks)
+            sent: dict[int, list[bytes]] = {track.id: [] for track in tracks}
+            for round_ in range(2):  # the first is over when the database has answered
+                begin = round_ * 3 * TICKS
+                for dts, number, packet in packets:
+                    due = 1_800_000_000.0 + (begin + dts) / TICKS
+                    self.turn(max(0.0, due - self.clock.seconds()))
+                    encoder.publication.packet(
+                        number, begin + dts, begin + packet.pts, packet.keyframe, packet.payload, 0
+                    )
+                    if round_:
+                        sent[number].append(packet.payload)
+                    else:
+                        await self.settled()
+                if not round_:
+                    self.turn(1)
+                    receiver.read()
+            self.turn(1)
+        data = b"".join(one.data for one in receiver.read())
+        with av.open(io.BytesIO(data), format="mpegts") as container:
+            names = [stream.codec_context.name for stream in container.streams]
+            found = Counter(packet.stream.index for packet in container.demux() if packet.size)
+        expected = {
+            Codec.H264: "h264",
+            Codec.HEVC: "hevc",
+            Codec.MP3: "mp3float",
+            Codec.AC3: "ac3",
+            Codec.OPUS: "opus",
+        }
+        self.assertEqual(names, [expected.get(codec, codec.value) for codec in codecs])
+        for index, track in enumerate(tracks):
+            # The last frames of sound may wait for one more to share a packet with.
+            self.assertLessEqual(
+                len(sent[track.id]) - found[index],
+                0 if track.is_video else 3,
+            )
+
+    async def test_h264_and_aac(self) -> None:
+        await self.check(Codec.H264, Codec.AAC)
+
+    async def test_hevc_and_ac3(self) -> None:
+        await self.check(Codec.HEVC, Codec.AC3)
+
+    async def test_h264_and_mp3(self) -> None:
+        await self.check(Codec.H264, Codec.MP3)
+
+    async def test_h264_and_opus(self) -> None:
+        await self.check(Codec.H264, Codec.OPUS, opus=True)
+
+    async def test_sound_alone(self) -> None:
+        await self.check(Codec.AAC)
+
+
+class TestWire(MulticastCase):
+    async def test_how_datagrams_travel(self) -> None:
+        await self.begin(ttl=5, dscp=46)
+        receiver = self.receiver()
+        await self.live()
+        self.assertEqual({(one.ttl, one.dscp) for one in receiver.read()}, {(5, 46)})
+
+    async def test_several_interfaces_at_once(self) -> None:
+        await self.begin(interface="127.0.0.1, 127.0.0.2")
+        receiver = self.receiver()
+        await self.live()
+        received = receiver.read()
+        by_source = {
+            source: [one.data for one in received if one.source == source]
+            for source in ("127.0.0.1", "127.0.0.2")
+        }
+        self.assertGreater(len(by_source["127.0.0.1"]), 20)
+        self.assertEqual(by_source["127.0.0.1"], by_source["127.0.0.2"])
+
+    async def test_rtp_with_error_correction(self) -> None:
+        await self.begin(encapsulation="rtp", fec="4x4")
+        receivers = [self.receiver(port=PORT + offset) for offset in (0, 2, 4)]
+        await self.live(seconds=3)
+        media, columns, rows = ([one.data for one in receiver.read()] for receiver in receivers)
+        numbers = [RTPPacket.parse(data).sequence for data in media]
+        self.assertTrue(all(b - a & 0xFFFF == 1 for a, b in pairwise(numbers)))
+        decoder = FECDecoder(16)
+        restored: list[bytes] = []
+        for number, data in enumerate(media):
+            if number % 16 not in (2, 7):
+                restored += decoder.media(data)
+            if number % 16 == 15:
+                for fec in [*columns, *rows]:
+                    if FECPacket.parse(fec).base in {
+                        numbers[n] for n in range(max(0, number - 40), number + 1)
+                    }:
+                        restored += decoder.fec(fec)
+        self.assertGreater(decoder.recovered, 5)
+        self.assertEqual(decoder.refused, 0)
+        self.assertEqual(restored[: len(media) - 48], media[: len(media) - 48])
+
+    async def test_frames_are_left_out_whole_when_the_constant_rate_is_too_low(self) -> None:
+        await self.begin(cbr=True, rate=300_000)
+        receiver = self.receiver()
+        encoder = await self.live()
+        with self.host.entered():
+            for _ in range(60):
+                at = encoder._picture
+                encoder.publication.packet(1, at + 1, at + 1, False, b"\0\0\x20\0\x41" + bytes(8191))
+                encoder.send(1)
+        stream = Stream((one.at, one.data) for one in receiver.read())
+        self.assertEqual(stream.faults, [])
+        self.assertIn("constant rate of 300000 bit/s", self.stream.notices["multicast:source:overrun"])
+        self.assertGreater(self.sent().stats()["source"]["pacing"]["overruns"], 0)
 
 
 class TestNotCarried(MulticastCase):
