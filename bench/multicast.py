@@ -17,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import SimpleNamespace
 from typing import Any
 
 import av
@@ -25,14 +26,14 @@ import msgspec
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from oxidecast.delivery.constant_rate import ConstantRate  # noqa: E402
 from oxidecast.delivery.lateness import Lateness  # noqa: E402
 from oxidecast.delivery.pacing import DATAGRAM, Pacer  # noqa: E402
-from oxidecast.delivery.send_clock import SendClock  # noqa: E402
 from oxidecast.delivery.udp import MulticastSocket, SendOptions  # noqa: E402
-from oxidecast.delivery.variable_rate import VariableRate  # noqa: E402
-from oxidecast.formats.mpegts import TSWriter  # noqa: E402
 from oxidecast.media import TICKS, Codec, Packet, Track  # noqa: E402
+from oxidecast.outputs.multicast.group import Group  # noqa: E402
+from oxidecast.outputs.multicast.settings import Addresses, MulticastSettings  # noqa: E402
+from oxidecast.streams.rendition import Rendition  # noqa: E402
+from oxidecast.streams.settings import StreamsSettings  # noqa: E402
 from tests.delivery.receiving import Receiver  # noqa: E402
 from tests.e2e.netns import LINK, Network  # noqa: E402
 
@@ -46,8 +47,6 @@ SETTLE = 3.0
 """Seconds before a window."""
 HEADERS = 42
 """Bytes of Ethernet, IP and UDP that the interface counts with each of FFmpeg's datagrams."""
-SOUND = 3
-"""Frames of sound in a PES packet: 64 ms. FFmpeg takes up to 2930 bytes, 180 ms here."""
 BUCKETS = (1, 2, 3, 5, 7.5, 10, 12.5, 15, 20, 30, 50)
 """Milliseconds, for gaps."""
 
@@ -104,29 +103,34 @@ def looped(packets: Sequence[Packet]) -> Iterator[Packet]:
         offset += length
 
 
-class Group:
-    """One rendition on its way: what the output plugin is made of."""
+class Source:
+    """One rendition that an encoder feeds, and its group: the server's own, from the packet to the wire."""
 
     def __init__(
-        self, number: int, tracks: list[Track], packets: list[Packet], kind: str, rate: int, pacer: Pacer
+        self,
+        number: int,
+        tracks: list[Track],
+        packets: list[Packet],
+        kind: str,
+        rate: int,
+        pacer: Pacer,
+        reactor: Any,
     ) -> None:
-        self.clock = SendClock()
-        lead = TICKS * 45 // 100 if kind == "variable" else TICKS * 8 // 10
-        self.writer = TSWriter(tracks, service=f"stream {number}", lead=lead, own_clock=True)
-        self.socket = MulticastSocket(
-            f"239.255.0.{number + 1}", 30_000 + number, LINK, SendOptions(), pacer.seconds
+        constant = kind in ("constant", "single")
+        settings = MulticastSettings(
+            interface=LINK, cbr=constant, rate=rate, burst=1 if kind == "single" else 7
         )
-        arguments: Any = (f"stream {number}", self.writer, self.clock, [self.socket], pacer.seconds, DATAGRAM)
-        self.flow: VariableRate | ConstantRate
-        if kind in ("variable", "source"):
-            self.flow = VariableRate(*arguments)
-        else:
-            self.flow = ConstantRate(*arguments, rate=rate, burst=1 if kind == "single" else 7)
-        pacer.add(self.flow)
+        info = SimpleNamespace(title=f"stream {number}", category="", is_private=False)
+        stream: Any = SimpleNamespace(id=str(number), name=f"s{number}", info=info, notice=lambda *_: None)
+        self.rendition = Rendition(
+            "source", tuple(tracks), StreamsSettings(), pacer.seconds, lambda *_: None, lambda *_: None
+        )
+        group, port = Addresses(settings).of(number)
+        self.group = Group(stream, "source", number, group, port, settings, pacer, reactor, lambda: None)
+        if kind != "source":
+            self.group.feed(self.rendition, None)
         self._packets = looped(packets)
         self._next = next(self._packets)
-        self._sound: list[Packet] = []
-        self._source_only = kind == "source"
         self._seconds = pacer.seconds
         self._began = pacer.seconds() + number % 40 / 1000 - self._next.dts / TICKS
 
@@ -136,18 +140,11 @@ class Group:
         while self._began + self._next.dts / TICKS <= now:
             packet = self._next
             self._next = next(self._packets)
-            if self._source_only:
-                continue
-            self.clock.heard(packet.dts, now)
-            if packet.track.is_video:
-                if self.flow.admits(len(packet.payload)):
-                    self.flow.put(self.writer.write(packet))
-                continue
-            # As FFmpeg does: some frames of sound share a PES packet.
-            self._sound.append(packet)
-            if len(self._sound) == SOUND:
-                self.flow.put(self.writer.write(*self._sound))
-                self._sound.clear()
+            self.rendition.push(packet)
+
+    @property
+    def socket(self) -> MulticastSocket:
+        return self.group.sink.sockets[0]
 
 
 def send_streams(clip: Path, count: int, kind: str, rate: int, seconds: float) -> dict[str, float]:
@@ -160,7 +157,7 @@ def send_streams(clip: Path, count: int, kind: str, rate: int, seconds: float) -
     if times > 1:
         packets = [msgspec.structs.replace(packet, payload=packet.payload * times) for packet in packets]
     pacer = Pacer(reactor)
-    groups = [Group(number, tracks, packets, kind, rate, pacer) for number in range(count)]
+    groups = [Source(number, tracks, packets, kind, rate, pacer, reactor) for number in range(count)]
     began: list[float] = []
 
     def feed() -> None:
@@ -169,7 +166,8 @@ def send_streams(clip: Path, count: int, kind: str, rate: int, seconds: float) -
 
     def begin() -> None:
         for group in groups:
-            group.flow.lateness = Lateness()
+            if group.group.flow is not None:
+                group.group.flow.lateness = Lateness()
         began.extend((cpu_self(), sum(group.socket.bytes for group in groups)))
 
     LoopingCall(feed).start(0.008)
@@ -177,9 +175,9 @@ def send_streams(clip: Path, count: int, kind: str, rate: int, seconds: float) -
     reactor.callLater(SETTLE + seconds, reactor.stop)
     reactor.run()
     lateness = Lateness()
-    for group in groups:
-        lateness.counts = [a + b for a, b in zip(lateness.counts, group.flow.lateness.counts, strict=True)]
-        lateness.maximum = max(lateness.maximum, group.flow.lateness.maximum)
+    for flow in filter(None, (group.group.flow for group in groups)):
+        lateness.counts = [a + b for a, b in zip(lateness.counts, flow.lateness.counts, strict=True)]
+        lateness.maximum = max(lateness.maximum, flow.lateness.maximum)
     return {
         "cpu": cpu_self() - began[0],
         "bytes": sum(group.socket.bytes for group in groups) - began[1],

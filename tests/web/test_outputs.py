@@ -75,6 +75,8 @@ class TestOutputs(ApiCase):
             ("multicast", {"enabled": True}, 409, "not_confirmed"),
             ("multicast", {"enabled": "yes"}, 422, "invalid"),
             ("multicast", {"colour": "red"}, 422, "invalid"),
+            ("multicast", {"renditions": {str(n): True for n in range(51)}}, 422, "invalid"),
+            ("multicast", {"renditions": {"r" * 65: True}}, 422, "invalid"),
             ("hls", {}, 409, "no_choices"),
             ("teletext", {}, 404, "not_found"),
         ):

@@ -16,6 +16,8 @@ from oxidecast.settings.section import Invalid, Port, Section, Size
 _SMALLEST, _LARGEST = PACKET_SIZE, 9212
 """Bytes of a datagram: one transport packet; and what jumbo frames hold."""
 _MOST_INTERFACES = 8
+_MOST_RENDITIONS = 50
+"""More than any ladder has: what an owner chooses is kept in the database."""
 
 Rate = Annotated[int, Meta(ge=int(MIN_RATE), le=1_000_000_000)]
 """Bits a second of transport stream."""
@@ -86,7 +88,9 @@ class MulticastChoices(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     """None: a public stream is sent, a private one is not."""
     open_to_everybody: bool = False
     """The owner of a private stream knows that nothing on the wire keeps anybody from watching it."""
-    renditions: dict[str, bool] = {}
+    renditions: Annotated[
+        dict[Annotated[str, Meta(max_length=64)], bool], Meta(max_length=_MOST_RENDITIONS)
+    ] = {}
     """By a rendition's name; those that are not named follow `enabled`."""
 
     def wants(self, rendition: str, is_private: bool) -> bool:
