@@ -57,4 +57,4 @@ class Track(msgspec.Struct, frozen=True):
 
     @property
     def is_video(self) -> bool:
-        return self.codec.is_video
+        return self.codec in _VIDEO

@@ -26,18 +26,17 @@ PCR_CYCLE = (1 << 33) * 300
 class PID:
     """One packet identifier and its continuity counter, which lives as long as the writer."""
 
-    __slots__ = ("_counter", "_headers", "number")
+    __slots__ = ("_clocks", "_counter", "_firsts", "_firsts_with_field", "_lasts", "_middles", "number")
 
     def __init__(self, number: int) -> None:
         self.number = number
         self._counter = 0
-        self._headers = [self._header(counter) for counter in range(16)]
-
-    def _header(
-        self, counter: int, start: bool = False, adaptation: bool = False, payload: bool = True
-    ) -> bytes:
-        high, low = start << 6 | self.number >> 8, self.number & 0xFF
-        return bytes((0x47, high, low, adaptation << 5 | payload << 4 | counter))
+        # Each kind of header by the counter in it: they are what all packets but their payloads are made of.
+        self._middles = _headers(number)
+        self._firsts = _headers(number, start=True)
+        self._firsts_with_field = _headers(number, start=True, adaptation=True)
+        self._lasts = _headers(number, adaptation=True)
+        self._clocks = _headers(number, adaptation=True, payload=False)
 
     def unit(self, data: bytes, field: bytes = b"") -> bytes:
         """The transport packets of one PES packet, with `field` (see `adaptation_field`) in the first."""
@@ -46,31 +45,38 @@ class PID:
         count, rest = divmod(len(body), _ROOM)
         if not count:
             self._counter = counter + 1 & 15
-            return self._header(counter, start=True, adaptation=True) + _stuffed(field, data)
+            return self._firsts_with_field[counter] + _stuffed(field, data)
         pieces: list[bytes] = []
         for first in range(0, count, _BLOCK):
             pieces += _knife(min(_BLOCK, count - first)).unpack_from(body, first * _ROOM)
         woven = [b""] * (2 * count)
-        woven[::2] = (self._headers * (count // 16 + 2))[counter : counter + count]
+        woven[::2] = (self._middles * (count // 16 + 2))[counter : counter + count]
         woven[1::2] = pieces
-        woven[0] = self._header(counter, start=True, adaptation=bool(field))
+        woven[0] = (self._firsts_with_field if field else self._firsts)[counter]
         counter += count
         if rest:
-            woven += (self._header(counter & 15, adaptation=True), _stuffed(b"", body[-rest:]))
+            woven += (self._lasts[counter & 15], _stuffed(b"", body[-rest:]))
             counter += 1
         self._counter = counter & 15
         return b"".join(woven)
 
     def section(self, data: bytes) -> bytes:
         """One packet that holds a whole section of a table (2.4.4)."""
-        header = self._header(self._counter, start=True)
+        header = self._firsts[self._counter]
         self._counter = self._counter + 1 & 15
         return (header + b"\0" + data).ljust(PACKET_SIZE, b"\xff")
 
     def clock(self, pcr: int, flags: int = 0) -> bytes:
         """One packet of nothing but the clock; without payload, the counter stands still (2.4.3.3)."""
-        header = self._header(self._counter - 1 & 15, adaptation=True, payload=False)
-        return header + _stuffed(adaptation_field(flags, pcr), b"")
+        return self._clocks[self._counter - 1 & 15] + _stuffed(adaptation_field(flags, pcr), b"")
+
+
+def _headers(
+    number: int, start: bool = False, adaptation: bool = False, payload: bool = True
+) -> list[bytes]:
+    """The 4-byte headers of a PID, one for each value of the counter (2.4.3.2)."""
+    high, low = start << 6 | number >> 8, number & 0xFF
+    return [bytes((0x47, high, low, adaptation << 5 | payload << 4 | counter)) for counter in range(16)]
 
 
 SECTION_ROOM = _ROOM - 1
