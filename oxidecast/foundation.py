@@ -106,8 +106,9 @@ class Foundation:
         self.secrets: Secrets = open_secrets(
             self.data_directory, server_secret=server.secret_key, jwt_secret=auth.jwt_secret
         )
+        database = self.settings.of(DatabaseSettings)
         self.database: IDatabase = open_database(
-            self.settings.of(DatabaseSettings).url, self.data_directory, reactor
+            database.url, self.data_directory, reactor, database.pool_size
         )
         self._threads = ThreadPool(0, PASSWORD_THREADS, "passwords")
         self._threads.start()

@@ -119,13 +119,14 @@ class Accounts:
     async def set_password(self, user_id: str, password: str) -> bool:
         """Change a password and end the account's logins. Answers whether there is such an account."""
         changed = await self.users.set_password(user_id, await self._passwords.hash(password))
-        await self._database.transaction(revoke_all, user_id, utc(self._clock))
+        if changed:
+            await self._database.transaction(revoke_all, user_id, utc(self._clock))
         return changed
 
     async def set_disabled(self, user_id: str, disabled: bool) -> bool:
         """Disable an account and end its logins, or enable it. Answers whether there is such an account."""
         changed = await self.users.set_disabled(user_id, disabled)
-        if disabled:
+        if changed and disabled:
             await self._database.transaction(revoke_all, user_id, utc(self._clock))
         return changed
 

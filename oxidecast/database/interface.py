@@ -40,8 +40,14 @@ class IDatabase(Interface):
     def transaction(body: Callable[P, Body[T]], *args: P.args, **kwargs: P.kwargs) -> Deferred[T]:
         """Run `body(*args, **kwargs)` as one transaction: committed when it returns, undone when it raises.
 
-        The body runs in a thread, and may run again when the engine asks for it: it must touch nothing but
-        its arguments. It does not see failures of its statements, which end the transaction.
+        The body may run in a thread, and may run again when the engine asks for it: it must touch nothing
+        but its arguments. It does not see failures of its statements, which end the transaction.
+        """
+
+    def exclusive(body: Callable[P, Body[T]], *args: P.args, **kwargs: P.kwargs) -> Deferred[T]:
+        """`transaction`, beside which no other such one runs, of any process; it takes the time that it needs.
+
+        For changes of the schema. It sees what was committed before it had its turn.
         """
 
     def has_table(name: str) -> Deferred[bool]:

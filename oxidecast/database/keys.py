@@ -6,7 +6,7 @@ import msgspec
 from twisted.internet.interfaces import IReactorTime
 
 from oxidecast.database.interface import Body, IDatabase
-from oxidecast.database.records import new_id, record, utc
+from oxidecast.database.records import is_id, new_id, record, utc
 from oxidecast.database.streams import COLUMNS, stream_record
 from oxidecast.streams.info import StreamInfo
 
@@ -74,6 +74,8 @@ class StreamKeys:
 
     async def valid(self, stream_id: str) -> list[KeyRecord]:
         """The stream's valid keys, newest first."""
+        if not is_id(stream_id):
+            return []
         rows = await self._database.query(
             f"SELECT {_COLUMNS} FROM stream_keys WHERE stream_id = :stream_id AND {_VALID}"
             " ORDER BY created_at DESC, id",
@@ -91,6 +93,8 @@ class StreamKeys:
 
     async def revoke(self, stream_id: str, key_id: str) -> bool:
         """Answers whether there was such a key that was not revoked yet."""
+        if not (is_id(stream_id) and is_id(key_id)):
+            return False
         changed = await self._database.execute(
             "UPDATE stream_keys SET revoked_at = :now"
             " WHERE id = :id AND stream_id = :stream_id AND revoked_at IS NULL",

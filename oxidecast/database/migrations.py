@@ -1,8 +1,9 @@
 """Brings a database to the schema that this version knows.
 
 A migration is `NNNN_name.sql`, `NNNN_name.<flavour>.sql`, or both, the common file first. Each runs in one
-transaction together with the row that records it, and looks again at what is recorded once it holds the write
-lock: so two servers that start at once do not run one twice, and a failure leaves the schema before it.
+transaction together with the row that records it, and looks again at what is recorded once it has its turn
+(`IDatabase.exclusive`): so two servers that start at once do not run one twice, and a failure leaves the schema
+before it.
 """
 
 import re
@@ -62,7 +63,7 @@ async def pending(database: IDatabase, folder: Path | None = None) -> list[Migra
 
 async def migrate(database: IDatabase, now: datetime, folder: Path | None = None) -> list[Migration]:
     """Run what is pending; answers what this call ran. Raises SchemaTooNew and DatabaseError."""
-    return [step for step in await pending(database, folder) if await database.transaction(_apply, step, now)]
+    return [step for step in await pending(database, folder) if await database.exclusive(_apply, step, now)]
 
 
 def _apply(step: Migration, now: datetime) -> Body[bool]:

@@ -1,5 +1,6 @@
 """From rows to Structs, times, and pages: what every repository needs."""
 
+import re
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar
@@ -14,6 +15,7 @@ S = TypeVar("S", bound=msgspec.Struct)
 T = TypeVar("T")
 
 LARGEST_PAGE = 100
+_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 LAST_ROW = 1 << 62
 """No list is this long; a page beyond it is empty, and its offset still fits the database's integers."""
 
@@ -55,6 +57,11 @@ def contains(text: str) -> str:
 def utc(clock: IReactorTime) -> datetime:
     """The reactor's time, which is Unix time, as a datetime."""
     return datetime.fromtimestamp(clock.seconds(), UTC)
+
+
+def is_id(text: str) -> bool:
+    """Whether this can be an id. PostgreSQL refuses to compare one with what cannot."""
+    return _ID.fullmatch(text) is not None
 
 
 def new_id() -> str:

@@ -54,6 +54,9 @@ class SqliteDatabase:
     def transaction(self, body: Callable[P, Body[T]], *args: P.args, **kwargs: P.kwargs) -> Deferred[T]:
         return self._write(_transact, lambda: body(*args, **kwargs))
 
+    def exclusive(self, body: Callable[P, Body[T]], *args: P.args, **kwargs: P.kwargs) -> Deferred[T]:
+        return self.transaction(body, *args, **kwargs)  # there is one writer anyway
+
     def has_table(self, name: str) -> Deferred[bool]:
         def look(connection: Any) -> bool:
             sql = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = :name"

@@ -9,7 +9,7 @@ from twisted.internet.interfaces import IReactorTime
 
 from oxidecast.database.errors import Conflict
 from oxidecast.database.interface import Body, IDatabase, Row, Value
-from oxidecast.database.records import Page, contains, new_id, record, utc, window
+from oxidecast.database.records import Page, contains, is_id, new_id, record, utc, window
 from oxidecast.streams.info import StreamInfo, is_stream_id, is_stream_name, name_from_title, numbered
 
 COLUMNS = (
@@ -109,6 +109,8 @@ class Streams:
         """The stream after the change, None when there is none. Raises Conflict when the new name is taken,
         ValueError when it is not a name."""
         values: dict[str, Any] = msgspec.structs.asdict(change)
+        if not is_id(stream_id):
+            return None
         changed = {key: value for key, value in values.items() if value is not msgspec.UNSET}
         if "name" in changed:
             _valid(changed["name"])
@@ -116,10 +118,14 @@ class Streams:
 
     async def choose(self, stream_id: str, output: str, choices: Mapping[str, Any]) -> StreamInfo | None:
         """Keep what the owner chose for one output. The stream after it, None when there is none."""
+        if not is_id(stream_id):
+            return None
         return await self._database.transaction(_choose, stream_id, output, choices, utc(self._clock))
 
     async def delete(self, stream_id: str) -> bool:
         """Delete a stream with its keys. Answers whether it was there."""
+        if not is_id(stream_id):
+            return False
         return await self._database.execute("DELETE FROM streams WHERE id = :id", {"id": stream_id}) == 1
 
 

@@ -7,7 +7,7 @@ import msgspec
 from twisted.internet.interfaces import IReactorTime
 
 from oxidecast.database.interface import Body, IDatabase, Value
-from oxidecast.database.records import Page, contains, new_id, record, utc, window
+from oxidecast.database.records import Page, contains, is_id, new_id, record, utc, window
 
 Role = Literal["admin", "streamer", "viewer"]
 
@@ -47,7 +47,7 @@ class Users:
         )
 
     async def by_id(self, user_id: str) -> User | None:
-        return await self._one("id = :value", user_id)
+        return await self._one("id = :value", user_id) if is_id(user_id) else None
 
     async def by_username(self, username: str) -> User | None:
         return await self._one("lower(username) = lower(:value)", username)
@@ -87,6 +87,8 @@ class Users:
         )
 
     async def _update(self, user_id: str, change: str, value: str | bool) -> bool:
+        if not is_id(user_id):
+            return False
         changed = await self._database.execute(
             f"UPDATE users SET {change}, updated_at = :now WHERE id = :id",
             {"id": user_id, "value": value, "now": utc(self._clock)},

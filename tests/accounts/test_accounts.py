@@ -21,7 +21,7 @@ from oxidecast.accounts import (
 from oxidecast.accounts.accounts import Login
 from oxidecast.database import Conflict, DatabaseUnavailable
 from tests.accounts.support import PASSWORD, SECRET, AccountsCase
-from tests.database.support import START
+from tests.database.support import START, both_engines
 
 HOME = "192.0.2.1"
 
@@ -49,6 +49,7 @@ class AccountsTest(AccountsCase):
         return await self.assertFailure(Deferred.fromCoroutine(call), kind)
 
 
+@both_engines
 class LoggingIn(AccountsTest):
     async def test_it_gives_tokens_and_the_user(self) -> None:
         login = await self.login()
@@ -101,6 +102,7 @@ class LoggingIn(AccountsTest):
         await self.refused(self.login(), DatabaseUnavailable)
 
 
+@both_engines
 class Refreshing(AccountsTest):
     async def test_it_gives_new_tokens(self) -> None:
         first = await self.login()
@@ -163,6 +165,7 @@ class Refreshing(AccountsTest):
         self.assertNotIn(login.refresh_token, str(rows))
 
 
+@both_engines
 class Changing(AccountsTest):
     async def test_a_new_password_ends_all_logins(self) -> None:
         login = await self.login()

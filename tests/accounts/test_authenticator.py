@@ -7,6 +7,7 @@ from oxidecast.accounts.authenticator import CACHE_LIFETIME
 from oxidecast.database.streams import StreamChange, Streams
 from oxidecast.database.users import Users
 from tests.accounts.support import AccountsCase
+from tests.database.support import both_engines
 
 
 class AuthenticatorCase(AccountsCase):
@@ -25,6 +26,7 @@ class AuthenticatorCase(AccountsCase):
         self.assertEqual(error.code, code)
 
 
+@both_engines
 class Keys(AuthenticatorCase):
     async def test_a_key_gives_its_stream(self) -> None:
         grant = await self.authenticator.authenticate_publish(self.key.text)
@@ -65,6 +67,7 @@ class Keys(AuthenticatorCase):
         self.assertEqual(key.last_used_from, "192.0.2.1")
 
 
+@both_engines
 class DatabaseAway(AuthenticatorCase):
     async def lose(self, *used: str) -> None:
         for key in used:
@@ -114,6 +117,7 @@ class DatabaseAway(AuthenticatorCase):
         await self.authenticator.authenticate_publish(others[0])
 
 
+@both_engines
 class WithoutKeys(AuthenticatorCase):
     async def setUp(self) -> None:  # type: ignore[override]
         await super().setUp()

@@ -10,9 +10,11 @@ from oxidecast.database.streams import Streams
 from oxidecast.database.users import User, Users
 from oxidecast.settings.private import write_private_once
 from tests.accounts.support import SECRET, AccountsCase
+from tests.database.support import both_engines
 from tests.settings.support import temporary_folder
 
 
+@both_engines
 class FirstStart(AccountsCase):
     async def setUp(self) -> None:  # type: ignore[override]
         await super().setUp()

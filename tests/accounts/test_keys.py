@@ -7,6 +7,7 @@ from oxidecast.accounts import KeySafe, KeyUnreadable, PublishKeys
 from oxidecast.database import Conflict
 from oxidecast.database.streams import Streams
 from tests.accounts.support import SECRET, AccountsCase
+from tests.database.support import both_engines
 
 SAFE = KeySafe(SECRET)
 
@@ -61,13 +62,16 @@ class Safe(SynchronousTestCase):
         self.assertTrue(digest is None or len(digest) == 64)
 
 
-class OwnersKeys(AccountsCase):
+class OwnersKeysCase(AccountsCase):
     async def setUp(self) -> None:  # type: ignore[override]
         await super().setUp()
         self.keys = PublishKeys(self.database, self.clock, self.safe)
         owner = await self.someone()
         self.stream = await Streams(self.database, self.clock).create(owner.id, "Birds")
 
+
+@both_engines
+class OwnersKeys(OwnersKeysCase):
     async def test_the_owner_is_shown_a_key_again(self) -> None:
         made = await self.keys.create(self.stream.id, "studio")
         self.assertEqual(await self.keys.newest(self.stream.id), made)
@@ -109,6 +113,8 @@ class OwnersKeys(AccountsCase):
         self.assertTrue(await self.keys.revoke(self.stream.id, made.id))
         self.assertEqual(await self.keys.all(self.stream.id), [])
 
+
+class AtRest(OwnersKeysCase):
     async def test_no_key_is_in_the_database_files(self) -> None:
         made = await self.keys.create(self.stream.id)
         await self.database.close()

@@ -6,9 +6,10 @@ from oxidecast.database import Conflict
 from oxidecast.database.keys import StreamKeys
 from oxidecast.database.streams import Streams
 from oxidecast.database.users import Users
-from tests.database.support import START, DatabaseCase
+from tests.database.support import START, DatabaseCase, both_engines
 
 
+@both_engines
 class StreamKeysTable(DatabaseCase):
     async def setUp(self) -> None:  # type: ignore[override]
         await super().setUp()

@@ -1,3 +1,6 @@
+import sys
+from unittest.mock import patch
+
 from twisted.internet import reactor
 from twisted.trial.unittest import TestCase
 
@@ -25,9 +28,28 @@ class Opening(TestCase):
         await migrate(self.opened(f"sqlite:///{other}"), START)
         self.assertTrue(other.exists())
 
-    def test_postgresql_comes_later(self) -> None:
-        error = self.assertRaises(SettingsError, self.opened, "postgresql://u:secret@db/oxidecast")
-        self.assertIn("a later version will support", str(error))
+    def test_both_names_of_postgresql_are_served(self) -> None:
+        for scheme in ("postgresql", "postgres"):
+            self.assertEqual(self.opened(f"{scheme}://u:secret@db/oxidecast").flavour, "postgres")
+
+    def test_without_its_driver_it_says_what_to_install(self) -> None:
+        for driver in ("psycopg2", "txpostgres"):
+            hidden = [name for name in sys.modules if name.partition(".")[0] == driver]
+            ours = ("oxidecast.database.postgres", "oxidecast.database.connections")
+            gone = dict.fromkeys((driver, *hidden))
+            with patch.dict(sys.modules, gone):
+                for name in ours:
+                    sys.modules.pop(name, None)
+                error = self.assertRaises(SettingsError, self.opened, "postgresql://u:secret@db/oxidecast")
+            self.assertEqual(
+                str(error),
+                "database.url names a PostgreSQL server, whose driver is missing:"
+                " pip install 'oxidecast[postgres]'.",
+            )
+
+    def test_an_address_that_is_none_is_not_quoted(self) -> None:
+        error = self.assertRaises(SettingsError, self.opened, "postgresql://u:secret@[db/oxidecast")
+        self.assertIn("postgresql://user:password@host:5432/database", str(error))
         self.assertNotIn("secret", str(error))
 
     def test_anything_else_is_refused(self) -> None:

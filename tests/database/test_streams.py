@@ -5,9 +5,10 @@ from twisted.internet.defer import Deferred
 from oxidecast.database import Conflict
 from oxidecast.database.streams import StreamChange, Streams
 from oxidecast.streams.info import StreamInfo
-from tests.database.support import START, DatabaseCase
+from tests.database.support import START, DatabaseCase, both_engines
 
 
+@both_engines
 class StreamsTable(DatabaseCase):
     async def setUp(self) -> None:  # type: ignore[override]
         await super().setUp()

@@ -2,9 +2,10 @@ from twisted.internet.defer import Deferred
 
 from oxidecast.database import Conflict
 from oxidecast.database.users import Users
-from tests.database.support import START, DatabaseCase
+from tests.database.support import START, DatabaseCase, both_engines
 
 
+@both_engines
 class UsersTable(DatabaseCase):
     async def setUp(self) -> None:  # type: ignore[override]
         await super().setUp()
