@@ -65,13 +65,20 @@ class EmptyCase(TestCase):
 class DatabaseCase(EmptyCase):
     """`self.database` is migrated."""
 
+    changes_schema = False
+    """On PostgreSQL the others share a database, from which all rows are deleted: a copy for each takes 0.1 s."""
+
     async def setUp(self) -> None:  # type: ignore[override]
         await super().setUp()
         if self.flavour == "sqlite":
             await migrate(self.database, utc(self.clock))
 
     async def new_database(self) -> str:
-        return create_database(self, self.cluster, await migrated(self.cluster))
+        name = await migrated(self.cluster)
+        if self.changes_schema:
+            return create_database(self, self.cluster, name)
+        delete_rows(self.cluster, name)
+        return name
 
     async def someone(self, username: str = "ada") -> User:
         return await Users(self.database, self.clock).create(username, "no hash", "streamer")
@@ -99,3 +106,13 @@ async def migrated(cluster: Cluster) -> str:
             await database.close()
         cluster.run("ALTER DATABASE migrating RENAME TO migrated")
     return "migrated"
+
+
+def delete_rows(cluster: Cluster, name: str) -> None:
+    """From all tables but that of the migrations."""
+    tables = cluster.run(
+        "SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename <> 'schema_migrations'",
+        name,
+    )
+    deletions = "; ".join(f"DELETE FROM {table}" for (table,) in tables)
+    cluster.run(f"SET session_replication_role = replica; {deletions}", name)  # references are not looked at

@@ -98,6 +98,8 @@ class Earlier(EmptyCase):
 class FolderCase(DatabaseCase):
     """A copy of the migrations, to which a test adds."""
 
+    changes_schema = True
+
     async def setUp(self) -> None:  # type: ignore[override]
         await super().setUp()
         self.folder = temporary_folder(self)
