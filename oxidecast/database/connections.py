@@ -252,7 +252,6 @@ class Pool:
 _REFUSALS = (
     ("pg_hba.conf", "PostgreSQL lets nobody in from this machine by this user and database (pg_hba.conf)."),
     ("authentication failed", "PostgreSQL refuses the user or the password of database.url."),
-    ("no password supplied", "PostgreSQL wants a password, and database.url has none."),
     ("role ", "PostgreSQL refuses the user or the password of database.url."),
     ("database ", "PostgreSQL has no database of the name in database.url."),
     ("starting up", "PostgreSQL is starting."),
@@ -262,6 +261,7 @@ _REFUSALS = (
     ("connection slots", "PostgreSQL has no connection left (max_connections)."),
 )
 _UNREACHED = (
+    ("no password supplied", "PostgreSQL wants a password, and database.url has none."),
     ("refused", "Nothing answers at PostgreSQL's address."),
     ("No such file", "Nothing answers at PostgreSQL's address."),
     ("SSL", "PostgreSQL and database.url do not agree on encryption (sslmode)."),

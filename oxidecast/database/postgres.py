@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import msgspec
 import psycopg2
-from twisted.internet.defer import Deferred, fail
+from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.task import deferLater
 from zope.interface import implementer
@@ -98,7 +98,7 @@ class PostgresDatabase:
     async def _ran(self, work: Awaitable[R]) -> R:
         try:
             return await work
-        except (psycopg2.Error, ConnectionDone, ConnectionLost) as error:
+        except (psycopg2.Error, CancelledError, ConnectionDone, ConnectionLost) as error:
             # None of theirs behind ours: it quotes statements and values.
             raise _translated(error) from None
         finally:
@@ -274,7 +274,8 @@ _AWAY_CLASSES = {"08", "25", "53", "57", "58"}
 
 
 def _translated(error: Exception) -> DatabaseError:
-    code = getattr(error, "pgcode", None)
+    # txpostgres takes the end of a statement for a cancellation by us, who never cancel.
+    code = "57014" if isinstance(error, CancelledError) else getattr(error, "pgcode", None)
     if code is None:
         if isinstance(error, psycopg2.ProgrammingError | psycopg2.NotSupportedError):
             return DatabaseError("The database refused a statement.")

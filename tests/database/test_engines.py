@@ -1,11 +1,35 @@
 """What every engine behind IDatabase does alike: statements, values, transactions, closing."""
 
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import msgspec
 from twisted.internet.defer import gatherResults
 from zope.interface.verify import verifyObject
 
 from oxidecast.database import Conflict, DatabaseError, DatabaseUnavailable, IDatabase, postgres, sqlite
 from oxidecast.database.interface import Body
-from tests.database.support import DatabaseCase, both_engines
+from oxidecast.database.records import new_id, record
+from oxidecast.database.streams import Streams
+from oxidecast.database.users import Users
+from tests.database.support import START, DatabaseCase, both_engines
+
+
+class Kept(msgspec.Struct):
+    """A row."""
+
+    id: str
+    sealed: bytes
+    at: datetime
+    address: str | None
+    flag: bool
+
+
+class Json(msgspec.Struct):
+    """A row."""
+
+    value: Any
+
 
 INSERT = "INSERT INTO settings (name, value, updated_at) VALUES (:name, :value, :at)"
 
@@ -19,6 +43,16 @@ def insert(*names: str) -> Body[int]:
         yield INSERT, setting(name)  # type: ignore[misc]
     rows = yield "SELECT count(*) AS n FROM settings", {}
     return rows[0]["n"]
+
+
+def insert_once(name: str) -> Body[None]:
+    if not (yield "SELECT 1 FROM settings WHERE name = :name", {"name": name}):
+        yield INSERT, setting(name)  # type: ignore[misc]
+
+
+def count_up() -> Body[None]:
+    rows = yield "SELECT value FROM settings", {}
+    yield "UPDATE settings SET value = :value", {"value": str(int(rows[0]["value"]) + 1)}
 
 
 def insert_and_raise(name: str) -> Body[None]:
@@ -80,6 +114,92 @@ class Transactions(DatabaseCase):
         await gatherResults([self.database.transaction(insert, f"n{number}") for number in range(50)])
         rows = await self.database.query("SELECT count(*) AS n FROM settings")
         self.assertEqual(rows[0]["n"], 50)
+
+    async def test_none_is_lost_of_changes_that_were_read_before(self) -> None:
+        await self.database.transaction(insert, "n")
+        await gatherResults([self.database.transaction(count_up) for _ in range(20)])
+        rows = await self.database.query("SELECT value FROM settings")
+        self.assertEqual(int(rows[0]["value"]), 21)
+
+    async def test_exclusive_ones_see_each_others_changes(self) -> None:
+        await gatherResults([self.database.exclusive(insert_once, "n") for _ in range(5)])
+        self.assertEqual(len(await self.database.query("SELECT * FROM settings")), 1)
+
+    async def test_a_mistake_of_the_body_comes_out_as_it_is(self) -> None:
+        await self.assertFailure(self.database.transaction(insert_and_raise, "n"), KeyError)
+        await self.assertFailure(self.database.exclusive(insert_and_raise, "n"), KeyError)
+
+
+@both_engines
+class Values(DatabaseCase):
+    """What is written comes back, by way of a Struct, as it was."""
+
+    async def kept(self, **values: Any) -> Kept:
+        user = await self.someone()
+        stream = await Streams(self.database, self.clock).create(user.id, "Birds")
+        row = {"id": new_id(), "stream_id": stream.id, "at": START, "sealed": b"", "address": None, **values}
+        await self.database.execute(
+            "INSERT INTO stream_keys (id, stream_id, digest, sealed, created_at, last_used_from)"
+            " VALUES (:id, :stream_id, 'd', :sealed, :at, :address)",
+            row,
+        )
+        rows = await self.database.query(
+            "SELECT k.id, k.sealed, k.created_at AS at, k.last_used_from AS address, s.is_private AS flag"
+            " FROM stream_keys k JOIN streams s ON s.id = k.stream_id"
+        )
+        return record(rows[0], Kept)
+
+    async def test_bytes(self) -> None:
+        everything = bytes(range(256))
+        self.assertEqual((await self.kept(sealed=everything)).sealed, everything)
+
+    async def test_a_time_of_another_zone_is_the_same_moment(self) -> None:
+        moment = datetime(2026, 3, 1, 0, 30, 0, 123456, tzinfo=timezone(timedelta(hours=2)))
+        self.assertEqual((await self.kept(at=moment)).at, moment)
+
+    async def test_addresses(self) -> None:
+        for address in ("192.0.2.1", "2001:db8::1", None):
+            self.assertEqual((await self.kept(address=address)).address, address)
+            await self.database.execute("DELETE FROM stream_keys")
+            await self.database.execute("DELETE FROM streams")
+            await self.database.execute("DELETE FROM users")
+
+    async def test_a_flag_is_a_flag(self) -> None:
+        self.assertIs((await self.kept()).flag, False)
+
+    async def test_an_id_is_a_text(self) -> None:
+        id = new_id()
+        self.assertEqual((await self.kept(id=id)).id, id)
+
+    async def json(self, value: Any) -> Any:
+        await self.database.execute("DELETE FROM settings")
+        await self.database.execute(INSERT, {"name": "n", "value": value, "at": START})
+        rows = await self.database.query("SELECT value FROM settings")
+        return record(rows[0], Json, json=("value",)).value
+
+    async def test_json(self) -> None:
+        for value in ([], ["a", "b"], {"a": {"b": [1, 2.5, None, True]}}, {"%": ":x", "'": '"\\'}):
+            self.assertEqual(await self.json(value), value)
+
+    async def test_a_text_in_json(self) -> None:
+        self.assertEqual(await self.json('"text"'), "text")
+
+    async def test_texts_are_taken_as_they_are(self) -> None:
+        for text in ("%s %(n)s %", ":n ::n", "'; DROP TABLE users; --", "\\", 'é "🐦"', "12:30"):
+            rows = await self.database.query("SELECT :a AS a, 'x%' AS b", {"a": text})
+            self.assertEqual(rows, [{"a": text, "b": "x%"}])
+
+    async def test_nothing_is_found_by_a_text_with_nul(self) -> None:
+        await self.someone("ada")
+        self.assertIs(await Users(self.database, self.clock).by_username("ada\0"), None)
+
+    async def test_json_with_nul_is_no_failure(self) -> None:
+        self.assertEqual(list(await self.json({"a": "\0 \\u0000"})), ["a"])
+
+    async def test_a_sum_is_an_integer(self) -> None:
+        await self.database.transaction(insert, "a", "b")
+        rows = await self.database.query("SELECT sum(length(name)) AS n FROM settings")
+        self.assertEqual(rows, [{"n": 2}])
 
 
 @both_engines
