@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+from oxidecast.database.settings import DatabaseSettings
 from oxidecast.foundation import Configuration, configure
 from oxidecast.rtmp.settings import RtmpSettings
 from oxidecast.settings.errors import StartError
@@ -40,7 +41,7 @@ print("PyAV", av.__version__)
 """
 PROBE_TIMEOUT = 20.0
 DATABASE_TIMEOUT = 20.0
-"""Seconds; above the time for which SQLite waits for another process that writes."""
+"""Seconds; above the times for which SQLite waits for another process that writes, and we for PostgreSQL."""
 
 
 def check(config: Path | None, data: Path, environ: Mapping[str, str], say: Callable[[str], None]) -> int:
@@ -64,7 +65,7 @@ def _lines(config: Path | None, data: Path, environ: Mapping[str, str]) -> Itera
     yield from _plugins(configuration)
     yield _files(configuration)
     yield from _disk(data)
-    yield _database(config, data, environ)
+    yield _database(configuration, config, data, environ)
     yield _encoder()
     yield _clock()
 
@@ -118,8 +119,12 @@ def _disk(data: Path) -> Iterator[Line]:
         yield OK, f"disk: {free >> 30} GiB are free"
 
 
-def _database(config: Path | None, data: Path, environ: Mapping[str, str]) -> Line:
+def _database(
+    configuration: Configuration, config: Path | None, data: Path, environ: Mapping[str, str]
+) -> Line:
     """Opened as the server opens it, by a command that changes nothing."""
+    is_sqlite = configuration.settings.of(DatabaseSettings).url.startswith("sqlite:")
+    engine = "SQLite" if is_sqlite else "PostgreSQL"
     named = [*(("--config", str(config)) if config else ()), "--data-dir", str(data)]
     command = [sys.executable, "-m", "oxidecast.cli", "migrate", "--dry-run", *named]
     try:
@@ -130,9 +135,15 @@ def _database(config: Path | None, data: Path, environ: Mapping[str, str]) -> Li
         return FAIL, f"database: it did not answer within {DATABASE_TIMEOUT:g} s; end what holds it"
     if asked.returncode:
         sentence = asked.stderr.strip().rpartition("\n")[2].removeprefix("oxidecast: ")
-        return FAIL, f"database: {sentence} Repair it, restore a backup, or set database.url"
+        return FAIL, f"database: {sentence} {_REPAIR if is_sqlite else _REACH}"
     new = "would run 0001" in asked.stdout
-    return OK, "database: SQLite, which the first start makes" if new else "database: SQLite, it answers"
+    if new:
+        return OK, f"database: {engine}, {_MADE if is_sqlite else _FILLED}"
+    return OK, f"database: {engine}, it answers"
+
+
+_REPAIR, _REACH = "Repair it, restore a backup, or set database.url", "Change that, or set database.url"
+_MADE, _FILLED = "which the first start makes", "it answers, and the first start makes its tables"
 
 
 def _encoder() -> Line:

@@ -22,7 +22,7 @@ from oxidecast.accounts.limits import LoginThrottle
 from oxidecast.accounts.passwords import Passwords
 from oxidecast.accounts.settings import AuthSettings
 from oxidecast.accounts.tokens import Tokens
-from oxidecast.database import DatabaseError, IDatabase, migrate, open_database
+from oxidecast.database import DatabaseError, IDatabase, migrate, open_database, partitions
 from oxidecast.database.settings import DatabaseSettings
 from oxidecast.database.streams import Streams
 from oxidecast.interfaces import IPlugin
@@ -131,6 +131,7 @@ class Foundation:
         """Bring the database to this version's schema, and make the first account and stream. Raises StartError."""
         try:
             await migrate(self.database, datetime.now(UTC))
+            await partitions.ensure(self.database, datetime.now(UTC))
             return await bootstrap(
                 self.database, self.reactor, self.passwords, self.safe, self.data_directory
             )

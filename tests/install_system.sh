@@ -4,7 +4,8 @@ set -eu
 
 packages="${*:-python3-venv ffmpeg vlc-bin vlc-plugin-base vlc-plugin-access-extra vlc-plugin-video-output obs-studio xvfb
 x11-utils xdotool imagemagick libgl1-mesa-dri libegl1 dbus dbus-x11 openbox chromium nginx-light wrk curl procps
-iproute2 tshark gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad}"
+iproute2 tshark gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad
+postgresql}"
 
 if ! command -v dpkg-query >/dev/null; then
     echo "This is no Debian machine; please install what these packages of Debian's hold:" $packages >&2
@@ -26,5 +27,12 @@ fi
 echo "Installing$wanted" >&2
 export DEBIAN_FRONTEND=noninteractive
 apt-get update -qq
+case "$wanted " in
+*" postgresql "*)
+    # Without a cluster of the system's, which would run from now on: the tests start servers of their own.
+    apt-get install -y -qq --no-install-recommends postgresql-common >/dev/null
+    sed -i 's/^#\? *create_main_cluster *=.*/create_main_cluster = false/' /etc/postgresql-common/createcluster.conf
+    ;;
+esac
 # shellcheck disable=SC2086
 apt-get install -y -qq --no-install-recommends $wanted >/dev/null

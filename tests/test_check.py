@@ -9,6 +9,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from oxidecast import check as module
 from oxidecast.check import FAIL, OK, WARN, check
+from tests.database.cluster import cluster
+from tests.database.support import create_database
 
 
 class CheckTestCase(SynchronousTestCase):
@@ -86,10 +88,18 @@ class TestDatabase(CheckTestCase):
         (self.folder / "data" / "oxidecast.db").write_bytes(b"garbage" * 100)
         self.assertIn("not an SQLite database", self.failed())
 
-    def test_an_engine_that_this_version_does_not_serve(self) -> None:
-        self.environ["DATABASE_URL"] = "postgresql://tv:hunter2@db.example/tv"
+    def test_a_postgresql_server_that_answers(self) -> None:
+        self.environ["DATABASE_URL"] = cluster().url(create_database(self, cluster()))
+        status, lines = self.check()
+        self.assertEqual(status, 0, lines)
+        self.assertIn(
+            f"{OK}    database: PostgreSQL, it answers, and the first start makes its tables", lines
+        )
+
+    def test_a_postgresql_server_that_lets_nobody_in(self) -> None:
+        self.environ["DATABASE_URL"] = cluster().url("postgres", password="hunter2")
         line = self.failed()
-        self.assertIn("PostgreSQL", line)
+        self.assertIn("refuses the user or the password", line)
         self.assertNotIn("hunter2", line)
 
 

@@ -10,6 +10,8 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 import oxidecast
+from tests.database.cluster import cluster
+from tests.database.support import create_database
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -57,6 +59,22 @@ class TestCommands(SynchronousTestCase):
         done = self.run_command("user", "passwd", "admin", given="a new password\n")
         self.assertEqual(done.stdout, "the password of admin is set; earlier logins have ended\n")
         self.assertNotIn("a new password", done.stdout + done.stderr)
+
+    def test_a_postgresql_database_is_migrated_and_used(self) -> None:
+        url = cluster().url(create_database(self, cluster()))
+        would, did, again = (
+            self.run_command("migrate", *options, DATABASE_URL=url) for options in (("--dry-run",), (), ())
+        )
+        self.assertTrue(would.stdout.startswith("would run 0001 initial\n"), would)
+        self.assertEqual(did.stdout, would.stdout.replace("would run", "ran"))
+        self.assertEqual(again.stdout, "nothing to do: the schema is up to date\n")
+        shown = self.run_command("key", "show", "my-stream", DATABASE_URL=url)
+        self.assertEqual((shown.returncode, len(shown.stdout)), (0, 40), shown)
+
+    def test_a_postgresql_database_that_does_not_exist_is_one_sentence(self) -> None:
+        done = self.run_command("migrate", DATABASE_URL=cluster().url("nothing"))
+        self.assertEqual(done.returncode, 1)
+        self.assertEqual(done.stderr, "oxidecast: PostgreSQL has no database of the name in database.url.\n")
 
     def test_what_hinders_a_command_is_one_sentence_and_exit_code_1(self) -> None:
         for arguments, given, sentence in (

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from twisted.internet import reactor
 from twisted.internet.task import Clock
-from twisted.trial.unittest import TestCase
+from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from oxidecast.database import IDatabase
 from oxidecast.database.migrations import migrate
@@ -87,7 +87,7 @@ class DatabaseCase(EmptyCase):
 _numbers = count(1)
 
 
-def create_database(case: TestCase, cluster: Cluster, template: str = "template0") -> str:
+def create_database(case: SynchronousTestCase, cluster: Cluster, template: str = "template0") -> str:
     """A copy of `template`, dropped with the test; its name."""
     name = f"test{next(_numbers)}"
     cluster.run(f"CREATE DATABASE {name} TEMPLATE {template}")
