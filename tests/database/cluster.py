@@ -50,7 +50,7 @@ class Cluster:
         password = self._folder / "password"
         password.write_text(PASSWORD)
         subprocess.run(
-            [*_prefix(), _program("initdb"), "--pgdata", self._data, "--username", USER, "--encoding", "UTF8"]
+            [*_prefix(), program("initdb"), "--pgdata", self._data, "--username", USER, "--encoding", "UTF8"]
             + [
                 "--no-locale",
                 "--auth",
@@ -114,7 +114,7 @@ class Cluster:
         }
         options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
         return subprocess.Popen(
-            [*_prefix(), _program("postgres"), "-D", self._data, *options],
+            [*_prefix(), program("postgres"), "-D", self._data, *options],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -156,7 +156,7 @@ def _prefix() -> list[str]:
     return ["setpriv", "--pdeathsig", "QUIT", *other]
 
 
-def _program(name: str) -> str:
+def program(name: str) -> str:
     """Debian keeps the server's programs out of the PATH."""
     for folder in sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True):
         if (folder / name).exists():

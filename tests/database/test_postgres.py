@@ -1,5 +1,6 @@
 """PostgreSQL that is away, comes back, hangs, refuses, or cuts a transaction in half."""
 
+import subprocess
 import time
 from collections.abc import Callable
 from typing import Any
@@ -8,11 +9,14 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import deferLater
 
-from oxidecast.database import DatabaseError, DatabaseUnavailable, connections, postgres
+from oxidecast.database import DatabaseError, DatabaseUnavailable, connections, migrate, postgres
 from oxidecast.database.interface import Body
 from oxidecast.database.postgres import PostgresDatabase
-from tests.database.support import DatabaseCase, EmptyCase
+from oxidecast.database.streams import Streams
+from tests.database.cluster import program
+from tests.database.support import START, DatabaseCase, EmptyCase, create_database
 from tests.database.test_engines import INSERT, insert, setting
+from tests.settings.support import temporary_folder
 
 SOON = 8.0
 """Seconds within which every call has to end, and a server that is back has to be used again."""
@@ -225,6 +229,20 @@ class Refused(EmptyCase):
         )
 
 
+class Backup(PostgresCase):
+    async def test_what_pg_dump_saves_pg_restore_brings_back(self) -> None:
+        user = await self.someone()
+        stream = await Streams(self.database, self.clock).create(user.id, "Birds")
+        dump = str(temporary_folder(self) / "oxidecast.dump")
+        run("pg_dump", "--format=custom", f"--file={dump}", self.url)
+        other = self.cluster.url(create_database(self, self.cluster))
+        run("pg_restore", "--clean", "--if-exists", "--no-owner", f"--dbname={other}", dump)
+        restored = PostgresDatabase(other, reactor)
+        self.addCleanup(restored.close)
+        self.assertEqual(await migrate(restored, START), [])
+        self.assertEqual(await Streams(restored, self.clock).find("birds"), stream)
+
+
 class Errors(PostgresCase):
     async def test_no_statement_and_no_value_is_behind_an_error(self) -> None:
         await self.database.transaction(insert, "planted")
@@ -255,6 +273,11 @@ class Errors(PostgresCase):
         await gatherResults(
             [self.database.transaction(touch, "a", "b"), self.database.transaction(touch, "b", "a")]
         )
+
+
+def run(name: str, *arguments: str) -> None:
+    """One of PostgreSQL's programs."""
+    subprocess.run([program(name), *arguments], check=True, timeout=30)
 
 
 def failing(code: str) -> Body[None]:
