@@ -7,6 +7,7 @@ from twisted.web.resource import IResource, Resource
 from twisted.web.server import Request, Site
 
 from oxidecast.web.api import Api
+from oxidecast.web.request import SiteRequest
 
 
 class _Versioned(Resource):
@@ -28,6 +29,7 @@ class _Versioned(Resource):
 class QuietSite(Site):
     """Requests are counted, not logged: addresses of media requests hold playback tokens."""
 
+    requestFactory = SiteRequest
     displayTracebacks = False
     noisy = False
 
