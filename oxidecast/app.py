@@ -293,7 +293,7 @@ class Server(MultiService):
             b"ready": Ready(self.not_ready),
             b"metrics": MetricsResource(self.metrics, lambda: self.settings.of(MetricsSettings).allow),
         }
-        return site(pages(), operations, api, outputs)
+        return site(pages(), operations, api, outputs, foundation.reactor.seconds)
 
     def _info_changed(self, info: StreamInfo) -> None:
         """The owner changed a stream: tell whoever remembers how it was."""

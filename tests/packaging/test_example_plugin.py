@@ -136,8 +136,9 @@ class WatchTests(SynchronousTestCase):
 
     def test_who_comes_for_nothing_is_told(self) -> None:
         with installed_server() as server:
-            self.assertEqual(server.get("/api/v1/annexb/nothing")[0], 404)
-            self.assertEqual(server.get("/api/v1/annexb/")[0], 404)
+            for path in ("nothing", ""):
+                status, answer = server.call("GET", f"/annexb/{path}")
+                self.assertEqual((status, answer["code"]), (404, "not_live"))
 
     def test_the_answer_ends_with_the_stream(self) -> None:
         with installed_server({"OXIDECAST_STREAMS_PUBLISHER_GRACE": "0.5"}) as server:

@@ -25,6 +25,7 @@ EVERYWHERE = (
     "/ready",
     "/metrics",
     "/nope",
+    "/api",
     "/api/v1",
     "/api/v1/streams",
     "/api/v1/nope",
@@ -61,6 +62,51 @@ class TestHead(HouseCase):
             await self.ask("HEAD", f"{path}?token=hunter2")
         ours = [event for event in events if not event["log_namespace"].endswith("OneShotFactory")]
         self.assertEqual([eventAsText(event) for event in ours], [])
+
+
+class TestRefusals(HouseCase):
+    async def test_a_method_that_an_output_does_not_know_is_told_in_the_envelope(self) -> None:
+        await self.start()
+        for method in ("POST", "PUT", "PATCH", "DELETE", "PROPFIND"):
+            for path in ("hls/show/playlist.m3u8", "hls", "multicast/channels.json"):
+                answer = await self.ask(method, f"/api/v1/{path}")
+                self.assertEqual((answer.status, answer.code), (405, "method_not_allowed"), (method, path))
+                self.assertEqual(answer.headers["allow"], "GET, HEAD")
+                self.assertEqual(answer.headers["content-type"], "application/json")
+
+    async def test_an_unknown_method_elsewhere_is_a_plain_405(self) -> None:
+        await self.start()
+        for method in ("POST", "DELETE", "PROPFIND"):
+            for path in ("/health", "/ready", "/metrics", "/", "/player", "/player/show", "/assets/none.js"):
+                answer = await self.ask(method, path)
+                self.assertEqual((answer.status, answer.headers["allow"]), (405, "GET, HEAD"), (method, path))
+                self.assertEqual(answer.headers["content-type"], "text/plain; charset=utf-8")
+                self.assertEqual(answer.body, b"This method is not possible here.\n")
+
+    async def test_what_does_not_exist_is_a_plain_404(self) -> None:
+        await self.start()
+        for path in ("/nope", "/api", "/api/", "/api/v2", "/favicon.ico", "/a/b/c"):
+            for method in ("GET", "POST", "PROPFIND"):
+                answer = await self.ask(method, path)
+                self.assertEqual((answer.status, answer.body), (404, b"There is nothing at this address.\n"))
+                self.assertEqual(answer.headers["content-type"], "text/plain; charset=utf-8")
+
+    async def test_nothing_of_a_request_is_reflected(self) -> None:
+        await self.start()
+        for root in ("", "/player", "/health", "/api", "/api/v1/hls", "/api/v1/multicast", "/assets"):
+            for method in ("GET", "POST", "DELETE", "PROPFIND"):
+                answer = await self.ask(method, f"{root}/pwn?pwn=pwn")
+                self.assertNotIn(b"pwn", answer.body.lower(), (method, root))
+
+    async def test_no_answer_says_what_runs_here(self) -> None:
+        await self.start()
+        for path in (*EVERYWHERE, "*"):
+            self.assertNotIn("server", (await self.ask("OPTIONS", path)).headers, path)
+
+    async def test_a_percent_in_the_path_does_not_lead_around_the_envelope(self) -> None:
+        await self.start()
+        answer = await self.ask("DELETE", "/%61pi/v%31/hls/show")
+        self.assertEqual((answer.status, answer.code), (405, "method_not_allowed"))
 
 
 class Odd(Resource):
@@ -104,7 +150,7 @@ class OddCase(SynchronousTestCase):
         server = Server()
         accounts: Any = None  # No route of the API asks for them.
         api = Api([], accounts, lambda: (), server.clock.seconds)
-        server.factory.site = site({}, {}, api, {"odd": resource})
+        server.factory.site = site({}, {}, api, {"odd": resource}, server.clock.seconds)
         return server.connect()
 
     def ask(self, resource: Any, method: str = "GET", path: str = "/api/v1/odd") -> Answer:
@@ -143,3 +189,82 @@ class TestHeadOfOddResources(OddCase):
         asked[0].write(b"12345")
         asked[0].finish()
         self.assertEqual(Answer(connection.received()).body, b"")
+
+    def test_one_without_get_refuses_it(self) -> None:
+        class Deaf(Resource):
+            isLeaf = True
+
+            def render_POST(self, request: Request) -> bytes:
+                raise AssertionError("nothing was posted")
+
+        answer = self.ask(Deaf(), "HEAD")
+        self.assertEqual((answer.status, answer.headers["allow"], answer.body), (405, "POST", b""))
+
+
+class TestErrorsOfOddResources(OddCase):
+    def assertInternal(self, answer: Answer) -> None:
+        self.assertEqual((answer.status, answer.code), (500, "internal"))
+        self.assertNotIn(b"secret", answer.body)
+
+    def test_twisteds_page_for_what_a_plugin_does_not_have_becomes_the_envelope(self) -> None:
+        answer = self.ask(Resource(), path="/api/v1/odd/nope")
+        self.assertEqual((answer.status, answer.code), (404, "not_found"))
+
+    def test_a_plugins_own_words_become_the_envelope(self) -> None:
+        def refuse(request: Request) -> bytes:
+            request.setResponseCode(403)
+            request.setHeader("Content-Type", "text/html")
+            return b"<h1>Go away</h1>"
+
+        answer = self.ask(Odd(refuse))
+        self.assertEqual((answer.status, answer.code, answer.json["error"]), (403, "forbidden", "Forbidden."))
+
+    def test_words_that_come_in_parts_become_one_envelope(self) -> None:
+        def refuse(request: Request) -> int:
+            request.setResponseCode(404)
+            for part in (b"not ", b"here"):
+                request.write(part)
+            request.finish()
+            return NOT_DONE_YET
+
+        answer = self.ask(Odd(refuse))
+        self.assertEqual(
+            (answer.code, int(answer.headers["content-length"])), ("not_found", len(answer.body))
+        )
+
+    def test_a_status_that_is_in_no_standard_is_told_in_the_envelope(self) -> None:
+        def refuse(request: Request) -> bytes:
+            request.setResponseCode(499)
+            return b""
+
+        self.assertEqual(self.ask(Odd(refuse)).code, "refused")
+
+    def test_a_plugins_json_is_left_as_it_is(self) -> None:
+        def refuse(request: Request) -> bytes:
+            request.setResponseCode(409)
+            request.setHeader("Content-Type", "application/json; charset=utf-8")
+            return b'{"code": "mine"}'
+
+        self.assertEqual(self.ask(Odd(refuse)).body, b'{"code": "mine"}')
+
+    def test_what_a_plugin_raises_is_logged_and_told_in_the_envelope(self) -> None:
+        def fail(request: Request) -> bytes:
+            raise RuntimeError("a secret")
+
+        self.assertInternal(self.ask(Odd(fail)))
+        self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
+
+    def test_what_is_no_answer_is_a_500_that_shows_nothing_of_it(self) -> None:
+        self.assertInternal(self.ask(Odd(lambda request: "a secret")))
+        self.assertEqual(len(self.flushLoggedErrors(TypeError)), 1)
+
+    def test_an_answer_that_fails_half_way_ends_the_connection(self) -> None:
+        def fail(request: Request) -> bytes:
+            request.write(b"half of it")
+            raise RuntimeError("a secret")
+
+        connection = self.connected(Odd(fail))
+        answer = Answer(connection.get(b"/api/v1/odd"))
+        self.assertTrue(connection.aborted)
+        self.assertNotIn(b"Something went wrong", answer.body)
+        self.flushLoggedErrors(RuntimeError)
