@@ -155,6 +155,7 @@ def _passwd(options: argparse.Namespace) -> int:
     password = _new_password()
 
     async def work(foundation: Any) -> None:
+        from oxidecast.accounts.bootstrap import USERNAME, forget_first_password
         from oxidecast.accounts.errors import InvalidAccount
 
         await foundation.prepare()
@@ -166,6 +167,11 @@ def _passwd(options: argparse.Namespace) -> int:
         except InvalidAccount as error:
             raise CommandError(str(error))
         _print(f"the password of {user.username} is set; earlier logins have ended")
+        if user.username == USERNAME:
+            try:
+                forget_first_password(foundation.data_directory)
+            except OSError as error:
+                raise CommandError(f"{error.filename} holds the old password and stays: {error.strerror}")
 
     return _with_foundation(options, work)
 

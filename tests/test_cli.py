@@ -58,6 +58,14 @@ class TestCommands(SynchronousTestCase):
         self.assertEqual(done.stdout, "the password of admin is set; earlier logins have ended\n")
         self.assertNotIn("a new password", done.stdout + done.stderr)
 
+    def test_admins_new_password_takes_the_file_of_the_first_one_away(self) -> None:
+        self.run_command("key", "show", "my-stream")
+        file = self.folder / "data" / "admin-password"
+        self.run_command("user", "passwd", "admin", given="short\n")
+        self.assertTrue(file.exists(), "the password was not changed")
+        self.run_command("user", "passwd", "admin", given="a new password\n")
+        self.assertFalse(file.exists())
+
     def test_what_hinders_a_command_is_one_sentence_and_exit_code_1(self) -> None:
         for arguments, given, sentence in (
             (("key", "show", "nothing"), "", "oxidecast: there is no stream 'nothing'\n"),
