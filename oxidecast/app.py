@@ -328,7 +328,7 @@ class Server(MultiService):
                 self.log.warn("[{name}] is set, and has no effect in this version", name=name)
         self.log.info("OxideCast is ready: {web} {ingests}", web=web, ingests=" ".join(ingests))
         if sys.__stdout__ is None or not sys.__stdout__.isatty():
-            # Without the directory the commands would open, or even make, another database.
+            # Without the directory the commands would open another database, or find none.
             self.log.info(
                 "a stream key: oxidecast key show {stream} --data-dir {data}; "
                 "a password for admin: oxidecast user passwd admin --data-dir {data}",
