@@ -249,7 +249,7 @@ class Server(MultiService):
             )
         except CannotListenError as error:
             raise StartError(
-                f"HTTP cannot listen on {server.host}:{server.port}: {reason(error)}. "
+                f"HTTP cannot listen on {in_address(server.host)}:{server.port}: {reason(error)}. "
                 "Free the port, or set server.port."
             )
         self.http_port = self._listening.getHost().port
@@ -320,7 +320,7 @@ class Server(MultiService):
     def _say(self, first: FirstSteps) -> None:
         """Tell where everything is. A key is shown on a terminal, and nowhere else."""
         host = self.settings.of(ServerSettings).host
-        shown = "localhost" if host in ("0.0.0.0", "::", "") else host
+        shown = "localhost" if host in ("0.0.0.0", "::", "") else in_address(host)
         web = f"http://{shown}:{self.http_port}/"
         ingests = self.registry.ingest_addresses(shown)
         for name in WITHOUT_EFFECT:
@@ -441,6 +441,11 @@ class Server(MultiService):
             self.log.error("a service did not stop within {grace} s", grace=STOP_GRACE)
         timer.cancel()
         await self.foundation.close()
+
+
+def in_address(host: str) -> str:
+    """A host as addresses have it: IPv6 in brackets (RFC 3986, 3.2.2)."""
+    return f"[{host}]" if ":" in host else host
 
 
 def reason(error: CannotListenError) -> str:
