@@ -58,7 +58,7 @@ test: system $(VENV)/test lint
 soak: system $(VENV)/test
 	$(BIN)/python -m pytest --timeout 1800 -s tests/soak/soak_*.py $(ARGS)
 
-# Without the real clients and servers.
+# Without the real clients and servers; a few tests use ffmpeg and ffprobe.
 unit: $(VENV)/test
 	$(BIN)/python -m pytest -n 2 --dist loadscope -m "not alone" --ignore tests/e2e --ignore tests/packaging $(ARGS)
 
