@@ -71,9 +71,7 @@ class PID:
         return self._clocks[self._counter - 1 & 15] + _stuffed(adaptation_field(flags, pcr), b"")
 
 
-def _headers(
-    number: int, start: bool = False, adaptation: bool = False, payload: bool = True
-) -> list[bytes]:
+def _headers(number: int, start: bool = False, adaptation: bool = False, payload: bool = True) -> list[bytes]:
     """The 4-byte headers of a PID, one for each value of the counter (2.4.3.2)."""
     high, low = start << 6 | number >> 8, number & 0xFF
     return [bytes((0x47, high, low, adaptation << 5 | payload << 4 | counter)) for counter in range(16)]
