@@ -91,7 +91,7 @@ class CommandTests(SynchronousTestCase):
         self.assertEqual(run.returncode, 1)
         self.assertIn(
             "plugins.disabled names 'anexb', and no such plugin was found; "
-            "found: annexb, hls, rtmp, testpattern",
+            "found: annexb, hls, multicast, rtmp, testpattern",
             run.stderr,
         )
         self.assertNotIn("Traceback", run.stderr)
@@ -153,7 +153,7 @@ class WatchTests(SynchronousTestCase):
             name, key = server.new_stream("Raw")
             self.assertEqual(rows(server.command("plugins").stdout)["annexb"][-1], "disabled")
             with publish(server.ingest(key), server.folder / "encoder.log", gop=30):
-                self.assertEqual(list(server.wait_live(name)["stream_urls"]), ["hls"])
+                self.assertEqual(list(server.wait_live(name)["stream_urls"]), ["hls", "multicast"])
                 self.assertEqual(server.get(f"/api/v1/annexb/{name}")[0], 404)
 
 
