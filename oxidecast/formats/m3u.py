@@ -2,7 +2,8 @@
 
 There is no standard: `#EXTINF:-1 key="value" …,Name` and a URL below it are what they all understand. There are
 no escapes either, so a value loses its quotes, and its commas too, because some readers take the first comma of
-the line for the end of the attributes. A name loses its commas as well: VLC takes what stands before one for the artist.
+the line for the end of the attributes. A name loses its commas as well: VLC takes what
+stands before one for the artist.
 """
 
 import ipaddress
