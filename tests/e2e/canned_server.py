@@ -138,7 +138,7 @@ class Channel:
         return "\n".join([*lines, ""])
 
     def multivariant(self) -> str:
-        lines = ["#EXTM3U", "#EXT-X-VERSION:7", "#EXT-X-INDEPENDENT-SEGMENTS"]
+        lines = ["#EXTM3U"]
         for rendition, codecs in self.codecs.items():
             size = {"source": "640x360", "large": "640x360", "small": "426x240"}.get(rendition)
             bandwidth = {"source": 900_000, "large": 900_000, "small": 400_000}.get(rendition, 100_000)

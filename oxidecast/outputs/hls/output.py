@@ -103,8 +103,7 @@ class HLSStream:
             return None
         session = self.sessions.new()
         text = m3u8.multivariant(
-            [rendition.variant(f"~{session}/{rendition.name}/playlist.m3u8") for rendition in ready],
-            independent_segments=all(rendition.independent for rendition in ready),
+            rendition.variant(f"~{session}/{rendition.name}/playlist.m3u8") for rendition in ready
         )
         return HotAnswer(text.encode(), PLAYLIST_TYPE, cache_control=b"no-store", cors=True)
 

@@ -46,6 +46,7 @@ class Segment:
         self.name = name
         self.init = init
         self.independent = independent
+        """Whether it begins with a keyframe."""
         self.entry = entry
         self.size = size
 
@@ -160,11 +161,6 @@ class HLSRendition:
             frame_rate=video.frame_rate if video else None,
         )
 
-    @property
-    def independent(self) -> bool:
-        """Whether every segment that is listed begins with a keyframe."""
-        return all(segment.independent for segment in self._listed())
-
     # -- inside
 
     def _begin(self) -> None:
@@ -271,7 +267,7 @@ class HLSRendition:
             target_duration=self._target,
             media_sequence=self._sequence_base + self._sequence - len(listed),
             discontinuity_sequence=self._discontinuity_base + self._first_discontinuity + passed,
-            independent_segments=self.independent,
+            independent_segments=all(segment.independent for segment in listed),
             ended=ended,
         )
         self.playlist = HotAnswer(

@@ -116,6 +116,11 @@ class TestAddresses(OutputCase):
         self.assertIn("RESOLUTION=64x64", text)
         self.assertEqual(self.ask("show/playlist.m3u8").cache_control, b"no-store")
 
+    def test_the_multivariant_playlist_promises_nothing_of_segments_to_come(self) -> None:
+        self.live()
+        self.assertIn(b"#EXT-X-INDEPENDENT-SEGMENTS", bytes(self.ask(self.media_playlist()).body))
+        self.assertNotIn(b"#EXT-X-INDEPENDENT-SEGMENTS", bytes(self.ask("show/playlist.m3u8").body))
+
 
 class TestFirstSegment(OutputCase):
     def test_a_request_waits_for_it(self) -> None:
