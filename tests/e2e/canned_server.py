@@ -86,6 +86,7 @@ class Channel:
     live: bool = True
     returns_after: float = 0.0
     private: bool = False
+    notices: list[str] = field(default_factory=list)
     details: dict[str, object] = field(default_factory=dict)
     started: float | None = None
 
@@ -163,6 +164,7 @@ class Channel:
             "thumbnail_url": None,
             "tracks": self.tracks if live else [],
             "renditions": list(self.codecs),
+            "notices": self.notices if live else [],
             "stream_urls": {"hls": f"/api/v1/hls/{self.name}/playlist.m3u8"},
             **self.details,
         }
@@ -183,6 +185,10 @@ SPEECH: dict[str, object] = {"kind": "audio", "codec": "aac", "codec_string": AA
 SPEECH = {**SPEECH, "sample_rate": 48000, "channels": 2}
 PICTURE = video("h264", AVC)
 BOTH = f"{AVC},{AAC}"
+
+
+LONG_GROUPS = "the encoder sends a keyframe only every 10.0 s: set its keyframe interval to 2 s, or viewers lag"
+CONSTANT_RATE = "multicast of source: the constant rate of 300000 bits a second is too low for <this> stream"
 
 
 def channels() -> dict[str, Channel]:
@@ -240,6 +246,15 @@ def channels() -> dict[str, Channel]:
             [SPEECH],
             {"source": AAC},
             details={"viewer_count": 1},
+        ),
+        Channel(
+            "noted",
+            "Choir practice",
+            endless("large"),
+            [PICTURE, SPEECH],
+            {"source": BOTH},
+            notices=[LONG_GROUPS, CONSTANT_RATE],
+            details={"category": "Music", "viewer_count": 12},
         ),
         Channel("quiet", "Sunday service", [("large", 1, 0.0)], [], {"source": BOTH}, live=False),
         Channel(

@@ -29,6 +29,7 @@ HEVC = (
     "-x265-params",
     "log-level=error:keyint=60:min-keyint=60",
 )
+MP3 = ("libmp3lame", "-b:a", "96k")
 ENHANCED = ("-rtmp_enhanced_codecs", "hvc1,av01,vp09")
 
 
@@ -133,6 +134,14 @@ class PlaybackTests(BrowserTestCase):
             before, after = watcher.watch(4)
             self.assertAlmostEqual(after.time - before.time, after.wall - before.wall, delta=0.3)
             self.assertEqual((after.width, after.height, after.sound), (640, 360, 0))
+
+    def test_sound_that_is_left_out_is_named_while_the_pictures_play(self) -> None:
+        with self.live("Old Hits in Colour", {"audio": MP3}) as name:
+            watcher = self.watch(f"{self.server.url}/player/{name}")
+            self.assertEqual(watcher.wait_for_motion().width, 640)
+            self.assertEqual(watcher.text("#notices"), "HLS (fmp4) cannot carry mp3; it is left out")
+            self.assertEqual(watcher.words, "")
+            self.picture(watcher.page, "left-out-desktop")
 
     def test_every_page_leads_to_the_picture(self) -> None:
         with self.live("Morning Show", {}) as name, self.live("Night Radio Two", {"video": None}):

@@ -14,7 +14,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
-from playwright.sync_api import Browser, BrowserContext, Page, Playwright, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, Playwright, Route, sync_playwright
+
+from tests.e2e.canned_server import CONSTANT_RATE, LONG_GROUPS
 
 CHROMIUM = "/usr/bin/chromium"
 ARGUMENTS = [
@@ -112,6 +114,17 @@ class PlayerPage(unittest.TestCase):
             )
         except Exception:
             self.fail(f"state is {self.state(page)!r}, not {wanted!r}; {self.stats(page)}")
+
+    def change_answers(self, page: Page, name: str, change: Callable[[dict[str, Any]], None]) -> None:
+        """What the API says of a stream is changed on its way to the page."""
+
+        def answer(route: Route) -> None:
+            response = route.fetch()
+            envelope = response.json()
+            change(envelope["data"])
+            route.fulfill(response=response, json=envelope)
+
+        page.route(f"**/api/v1/streams/{name}", answer)
 
     def picture(self, page: Page, name: str) -> None:
         directory = os.environ.get("OXIDECAST_SCREENSHOTS")
@@ -222,6 +235,28 @@ class PlayerPage(unittest.TestCase):
         self.assertEqual(page.locator("#still-title").inner_text(), "Night radio")
         self.picture(page, "radio-desktop")
 
+    def test_notices_are_shown_as_they_are(self) -> None:
+        page = self.open("/player/noted")
+        self.wait_for_state(page, "playing")
+        self.assertEqual(page.locator("#notices li").all_inner_texts(), [LONG_GROUPS, CONSTANT_RATE])
+        self.picture(page, "notices-desktop")
+
+    def test_without_a_notice_there_is_no_room_for_one(self) -> None:
+        page = self.open("/player/show")
+        self.wait_for_state(page, "playing")
+        self.assertFalse(page.locator("#notices").is_visible())
+
+    def test_notices_come_and_go_with_what_the_server_says(self) -> None:
+        page = self.context.new_page()
+        notices: list[str] = []
+        self.change_answers(page, "show", lambda stream: stream.update(notices=list(notices)))
+        page.goto(f"{self.origin}/player/show")
+        self.wait_for_state(page, "playing")
+        notices.append("the sky is falling")
+        page.locator("#notices").get_by_text("the sky is falling").wait_for(timeout=15_000)
+        notices.clear()
+        page.locator("#notices").wait_for(state="hidden", timeout=15_000)
+
     def test_a_token_opens_a_private_stream(self) -> None:
         page = self.open("/player/secret")
         self.wait_for_state(page, "private")
@@ -265,7 +300,7 @@ class PlayerPage(unittest.TestCase):
         phone = self.new_context(
             viewport={"width": 390, "height": 844}, device_scale_factor=2, is_mobile=True, has_touch=True
         )
-        for path in ("/", "/player/show", "/player/hevc", "/player/radio"):
+        for path in ("/", "/player/show", "/player/hevc", "/player/radio", "/player/noted"):
             page = self.open(path, phone)
             page.wait_for_function(
                 "() => document.querySelector('.card, #player:not([data-state=loading])') !== null",

@@ -21,6 +21,8 @@ export interface Stream {
   started_at: string | null;
   thumbnail_url: string | null;
   tracks: Track[];
+  /** What people should know of the stream, in sentences: what an output leaves out, what its encoder does badly. */
+  notices: string[];
   stream_urls: { hls?: string };
 }
 
