@@ -86,6 +86,8 @@ class Channel:
     live: bool = True
     returns_after: float = 0.0
     private: bool = False
+    carried: bool = True
+    """Whether HLS can carry any of the tracks."""
     notices: list[str] = field(default_factory=list)
     details: dict[str, object] = field(default_factory=dict)
     started: float | None = None
@@ -183,11 +185,15 @@ def video(codec: str, codec_string: str, width: int = 640, height: int = 360) ->
 
 SPEECH: dict[str, object] = {"kind": "audio", "codec": "aac", "codec_string": AAC, "width": 0, "height": 0}
 SPEECH = {**SPEECH, "sample_rate": 48000, "channels": 2}
+HITS: dict[str, object] = {**SPEECH, "codec": "mp3", "codec_string": "mp4a.6B"}
 PICTURE = video("h264", AVC)
 BOTH = f"{AVC},{AAC}"
 
 
-LONG_GROUPS = "the encoder sends a keyframe only every 10.0 s: set its keyframe interval to 2 s, or viewers lag"
+LEFT_OUT = "HLS (fmp4) cannot carry mp3; it is left out"
+LONG_GROUPS = (
+    "the encoder sends a keyframe only every 10.0 s: set its keyframe interval to 2 s, or viewers lag"
+)
 CONSTANT_RATE = "multicast of source: the constant rate of 300000 bits a second is too low for <this> stream"
 
 
@@ -256,6 +262,16 @@ def channels() -> dict[str, Channel]:
             notices=[LONG_GROUPS, CONSTANT_RATE],
             details={"category": "Music", "viewer_count": 12},
         ),
+        Channel(
+            "mp3",
+            "Old hits",
+            endless("sound"),
+            [HITS],
+            {},
+            carried=False,
+            notices=[LEFT_OUT],
+            details={"viewer_count": 3},
+        ),
         Channel("quiet", "Sunday service", [("large", 1, 0.0)], [], {"source": BOTH}, live=False),
         Channel(
             "secret", "Board meeting", endless("large"), [PICTURE, SPEECH], {"source": BOTH}, private=True
@@ -294,15 +310,20 @@ class Api(Resource):
             return self.envelope(request, 200, channel.describe())
         return self.hls(request, channel, rest[1:])
 
-    def envelope(self, request: Request, status: int, data: object, error: str | None = None) -> bytes:
+    def envelope(
+        self, request: Request, status: int, data: object, error: str | None = None, code: str | None = None
+    ) -> bytes:
         request.setResponseCode(status)
         request.setHeader("Content-Type", "application/json")
         now = datetime.now(UTC).isoformat()
-        answer = {"success": error is None, "data": data, "error": error, "code": None, "timestamp": now}
+        answer = {"success": error is None, "data": data, "error": error, "code": code, "timestamp": now}
         return json.dumps(answer).encode()
 
     def hls(self, request: Request, channel: Channel, path: list[str]) -> bytes:
         if path == ["playlist.m3u8"]:
+            if not channel.carried:
+                sentence = "HLS cannot carry the codecs of this stream."
+                return self.envelope(request, 404, None, sentence, "not_carried")
             request.setHeader("Content-Type", "application/vnd.apple.mpegurl")
             return channel.multivariant().encode()
         _session, rendition, name = path

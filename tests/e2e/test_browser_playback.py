@@ -11,7 +11,7 @@ from playwright.sync_api import expect
 
 from oxidecast.accounts.tokens import Tokens
 from tests.e2e.browser import PHONE, BrowserTestCase, Watcher, seconds_to_playing
-from tests.e2e.programs import FFMPEG_9, Server, publish, server
+from tests.e2e.programs import FFMPEG_9, Server, publish, server, until
 
 SECRET = "only for this test: " + "x" * 32
 CHEAP_PICTURE = {"width": 640, "height": 480}
@@ -142,6 +142,22 @@ class PlaybackTests(BrowserTestCase):
             self.assertEqual(watcher.text("#notices"), "HLS (fmp4) cannot carry mp3; it is left out")
             self.assertEqual(watcher.words, "")
             self.picture(watcher.page, "left-out-desktop")
+
+    def test_sound_that_is_left_out_alone_is_refused_with_the_reason(self) -> None:
+        self.requests_may_fail = True
+        name, key = self.server.new_stream("Old Hits")
+        with publish(self.server.ingest(key), Path(self.server.folder, "hits.log"), video=None, audio=MP3):
+            until(lambda: self.server.stream(name)["is_live"], 15, "the stream is live")
+            for label, context in (
+                ("desktop", self.new_context()),
+                ("phone", self.new_context(viewport=PHONE, is_mobile=True)),
+            ):
+                watcher = self.watch(f"{self.server.url}/player/{name}", context)
+                watcher.wait_for_state("uncarried")
+                self.assertIn("The server cannot send MP3 by HLS", watcher.words)
+                self.assertIn("HLS (fmp4) cannot carry mp3; it is left out", watcher.words)
+                self.assertFalse(watcher.page.locator("#hls-address").is_visible())
+                self.picture(watcher.page, f"uncarried-{label}")
 
     def test_every_page_leads_to_the_picture(self) -> None:
         with self.live("Morning Show", {}) as name, self.live("Night Radio Two", {"video": None}):

@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 
 from playwright.sync_api import Browser, BrowserContext, Page, Playwright, Route, sync_playwright
 
-from tests.e2e.canned_server import CONSTANT_RATE, LONG_GROUPS
+from tests.e2e.canned_server import CONSTANT_RATE, LEFT_OUT, LONG_GROUPS
 
 CHROMIUM = "/usr/bin/chromium"
 ARGUMENTS = [
@@ -29,6 +29,7 @@ ARGUMENTS = [
     "--disable-sync",
     "--autoplay-policy=no-user-gesture-required",
 ]
+UNCARRIED = {"success": False, "data": None, "error": "It cannot.", "code": "not_carried", "timestamp": ""}
 ROOT = Path(__file__).parents[2]
 
 WATCH_POLICY = (
@@ -235,6 +236,41 @@ class PlayerPage(unittest.TestCase):
         self.assertEqual(page.locator("#still-title").inner_text(), "Night radio")
         self.picture(page, "radio-desktop")
 
+    def assert_says_that_nothing_is_carried(self, page: Page, codec: str) -> None:
+        """The server is named as the one that cannot, and nothing that answers with an error is offered."""
+        self.wait_for_state(page, "uncarried")
+        self.assertEqual(page.locator("#screen-title").inner_text(), f"The server cannot send {codec} by HLS")
+        text = page.locator("#screen").inner_text()
+        self.assertNotIn("browser", text)
+        self.assertNotIn("VLC", text)
+        self.assertFalse(page.locator("#hls-address").is_visible())
+        page.get_by_text("Share").click()
+        self.assertTrue(page.locator("#share-link").is_visible())
+        self.assertFalse(page.locator("#share-hls").is_visible())
+        page.get_by_text("Share").click()
+
+    def test_a_codec_that_the_server_leaves_out_is_not_blamed_on_the_browser(self) -> None:
+        page = self.open("/player/mp3")
+        self.assert_says_that_nothing_is_carried(page, "MP3")
+        self.assertEqual(page.locator("#screen-notices li").all_inner_texts(), [LEFT_OUT])
+        self.assertFalse(page.locator("#notices").is_visible(), "said once is enough")
+        self.picture(page, "uncarried-desktop")
+
+    def test_a_codec_that_the_server_leaves_out_and_the_browser_has_is_named_too(self) -> None:
+        page = self.context.new_page()
+        page.route("**/hls/show/playlist.m3u8", lambda route: route.fulfill(status=404, json=UNCARRIED))
+        page.goto(f"{self.origin}/player/show")
+        self.assert_says_that_nothing_is_carried(page, "H.264 (AVC) and AAC")
+
+    def test_a_stream_that_was_left_out_plays_by_itself_when_it_no_longer_is(self) -> None:
+        page = self.context.new_page()
+        page.route("**/hls/show/playlist.m3u8", lambda route: route.fulfill(status=404, json=UNCARRIED))
+        page.goto(f"{self.origin}/player/show")
+        self.wait_for_state(page, "uncarried")
+        page.unroute("**/hls/show/playlist.m3u8")
+        self.wait_for_state(page, "playing")
+        page.locator("#screen").wait_for(state="hidden", timeout=5_000)
+
     def test_notices_are_shown_as_they_are(self) -> None:
         page = self.open("/player/noted")
         self.wait_for_state(page, "playing")
@@ -300,7 +336,7 @@ class PlayerPage(unittest.TestCase):
         phone = self.new_context(
             viewport={"width": 390, "height": 844}, device_scale_factor=2, is_mobile=True, has_touch=True
         )
-        for path in ("/", "/player/show", "/player/hevc", "/player/radio", "/player/noted"):
+        for path in ("/", "/player/show", "/player/hevc", "/player/radio", "/player/noted", "/player/mp3"):
             page = self.open(path, phone)
             page.wait_for_function(
                 "() => document.querySelector('.card, #player:not([data-state=loading])') !== null",

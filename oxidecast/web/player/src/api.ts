@@ -120,3 +120,19 @@ export function playlistAddress(stream: Stream, token: string | null): string {
   if (token !== null) address.searchParams.set("token", token);
   return address.href;
 }
+
+/** A playlist's text, or the code of the answer that came instead; neither when no answer came. */
+export interface PlaylistAnswer {
+  text: string;
+  code: string | null;
+}
+
+export async function readPlaylist(address: string): Promise<PlaylistAnswer> {
+  try {
+    const response = await fetch(address, { cache: "no-store", credentials: "same-origin" });
+    if (response.ok) return { text: await response.text(), code: null };
+    return { text: "", code: ((await response.json()) as Envelope<never>).code };
+  } catch {
+    return { text: "", code: null };
+  }
+}

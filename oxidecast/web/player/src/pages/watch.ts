@@ -24,7 +24,10 @@ function describe({ stream, name, token, state, video }: Player): void {
   setText(find("facts"), facts.filter(Boolean).join(" · "));
   setText(find("description"), stream.description ?? "");
   find("description").hidden = !stream.description;
-  setItems(find("notices"), stream.notices);
+  // While nothing can be sent, the notices stand in the theatre, and the address for other players answers with an error.
+  const uncarried = state === "uncarried";
+  setItems(find("notices"), uncarried ? [] : stream.notices);
+  find("share-players").hidden = uncarried;
   fill("share-link", location.href);
   const embed = new URL(`/embed/${encodeURIComponent(stream.name)}${location.search}`, location.origin).href;
   fill("share-embed", `<iframe src="${embed}" width="960" height="540" allow="autoplay; fullscreen; picture-in-picture"></iframe>`);
