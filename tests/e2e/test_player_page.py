@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 
 from playwright.sync_api import Browser, BrowserContext, Page, Playwright, Route, sync_playwright
 
-from tests.e2e.canned_server import CONSTANT_RATE, LEFT_OUT, LONG_GROUPS
+from tests.e2e.canned_server import CONSTANT_RATE, HITS, LEFT_OUT, LONG_GROUPS, PICTURE
 
 CHROMIUM = "/usr/bin/chromium"
 ARGUMENTS = [
@@ -270,6 +270,16 @@ class PlayerPage(unittest.TestCase):
         page.unroute("**/hls/show/playlist.m3u8")
         self.wait_for_state(page, "playing")
         page.locator("#screen").wait_for(state="hidden", timeout=5_000)
+
+    def test_a_playlist_that_is_not_there_yet_is_no_verdict_on_the_browser(self) -> None:
+        page = self.context.new_page()
+        self.change_answers(page, "show", lambda stream: stream.update(tracks=[PICTURE, HITS]))
+        missing = {**UNCARRIED, "code": "no_segment"}
+        page.route("**/hls/show/playlist.m3u8", lambda route: route.fulfill(status=404, json=missing))
+        page.goto(f"{self.origin}/player/show")
+        self.wait_for_state(page, "waiting")
+        page.unroute("**/hls/show/playlist.m3u8")
+        self.wait_for_state(page, "playing")
 
     def test_notices_are_shown_as_they_are(self) -> None:
         page = self.open("/player/noted")

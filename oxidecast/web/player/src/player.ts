@@ -217,6 +217,11 @@ export class Player implements EngineListener {
         this.awaitCodec();
         return;
       }
+      if (text === "") {
+        this.become("waiting");
+        this.later(this.backOff());
+        return;
+      }
       const offer = bestOffer(text);
       if (this.lost.length > 0 && offer === "nothing") {
         this.become("unsupported");
