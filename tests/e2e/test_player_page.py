@@ -271,6 +271,15 @@ class PlayerPage(unittest.TestCase):
         self.wait_for_state(page, "playing")
         page.locator("#screen").wait_for(state="hidden", timeout=5_000)
 
+    def test_a_change_to_a_codec_that_the_server_leaves_out_is_told_to_those_who_watch(self) -> None:
+        page = self.open("/player/show")
+        self.wait_for_state(page, "playing")
+        frozen = page.request.get(f"{self.origin}/api/v1/hls/show/~1/source/playlist.m3u8").text()
+        page.route("**/hls/show/~1/**", lambda route: route.fulfill(body=frozen))
+        page.route("**/hls/show/playlist.m3u8", lambda route: route.fulfill(status=404, json=UNCARRIED))
+        self.wait_for_state(page, "waiting", 15)
+        self.wait_for_state(page, "uncarried", 15)
+
     def test_a_playlist_that_is_not_there_yet_is_no_verdict_on_the_browser(self) -> None:
         page = self.context.new_page()
         self.change_answers(page, "show", lambda stream: stream.update(tracks=[PICTURE, HITS]))

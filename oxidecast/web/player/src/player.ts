@@ -199,7 +199,7 @@ export class Player implements EngineListener {
     if (kind === "network" && this.stream !== null) void this.askWhy(playlistAddress(this.stream, this.token));
   }
 
-  /** An engine knows that it was refused, but not why. */
+  /** An engine knows that it was refused or gets nothing new, but not why. */
   private async askWhy(address: string): Promise<void> {
     const attempt = this.attempt;
     const { code } = await readPlaylist(address);
@@ -271,6 +271,7 @@ export class Player implements EngineListener {
 
   /** Live, but without a codec that the server can send: say so, and ask again soon. */
   private awaitCodec(): void {
+    this.close();
     this.become("uncarried");
     this.later(POLL_OFFLINE);
   }
@@ -296,7 +297,7 @@ export class Player implements EngineListener {
     this.timer = window.setTimeout(() => void (this.engine === null ? this.connect() : this.refresh()), milliseconds);
   }
 
-  /** Viewer count and title, while the engine plays on. */
+  /** Viewer count, title and notices, while the engine plays on. */
   private async refresh(): Promise<void> {
     const attempt = this.attempt;
     try {
@@ -304,6 +305,8 @@ export class Player implements EngineListener {
       if (attempt !== this.attempt) return;
       this.stream = stream;
       this.onchange();
+      // The encoder may have come back with what cannot be sent: then the playlist that we know stands still for ever.
+      if (this.state === "waiting") await this.askWhy(playlistAddress(stream, this.token));
     } catch {
       // The picture goes on: media and API may fail apart, and the engine says when media does.
     }
