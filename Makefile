@@ -58,7 +58,8 @@ test: system $(VENV)/test lint
 soak: system $(VENV)/test
 	$(BIN)/python -m pytest --timeout 1800 -s tests/soak/soak_*.py $(ARGS)
 
-# Without the real clients and servers, but for PostgreSQL: sh tests/install_system.sh postgresql
+# Without the real clients and servers, but for PostgreSQL (sh tests/install_system.sh postgresql); a few tests use
+# ffmpeg and ffprobe.
 unit: $(VENV)/test
 	$(BIN)/python -m pytest -n 2 --dist loadscope -m "not alone" --ignore tests/e2e --ignore tests/packaging $(ARGS)
 

@@ -249,7 +249,7 @@ class Server(MultiService):
             )
         except CannotListenError as error:
             raise StartError(
-                f"HTTP cannot listen on {server.host}:{server.port}: {reason(error)}. "
+                f"HTTP cannot listen on {in_address(server.host)}:{server.port}: {reason(error)}. "
                 "Free the port, or set server.port."
             )
         self.http_port = self._listening.getHost().port
@@ -293,7 +293,7 @@ class Server(MultiService):
             b"ready": Ready(self.not_ready),
             b"metrics": MetricsResource(self.metrics, lambda: self.settings.of(MetricsSettings).allow),
         }
-        return site(pages(), operations, api, outputs)
+        return site(pages(), operations, api, outputs, foundation.reactor.seconds)
 
     def _info_changed(self, info: StreamInfo) -> None:
         """The owner changed a stream: tell whoever remembers how it was."""
@@ -320,7 +320,7 @@ class Server(MultiService):
     def _say(self, first: FirstSteps) -> None:
         """Tell where everything is. A key is shown on a terminal, and nowhere else."""
         host = self.settings.of(ServerSettings).host
-        shown = "localhost" if host in ("0.0.0.0", "::", "") else host
+        shown = "localhost" if host in ("0.0.0.0", "::", "") else in_address(host)
         web = f"http://{shown}:{self.http_port}/"
         ingests = self.registry.ingest_addresses(shown)
         for name in WITHOUT_EFFECT:
@@ -328,7 +328,7 @@ class Server(MultiService):
                 self.log.warn("[{name}] is set, and has no effect in this version", name=name)
         self.log.info("OxideCast is ready: {web} {ingests}", web=web, ingests=" ".join(ingests))
         if sys.__stdout__ is None or not sys.__stdout__.isatty():
-            # Without the directory the commands would open, or even make, another database.
+            # Without the directory the commands would open another database, or find none.
             self.log.info(
                 "a stream key: oxidecast key show {stream} --data-dir {data}; "
                 "a password for admin: oxidecast user passwd admin --data-dir {data}",
@@ -441,6 +441,11 @@ class Server(MultiService):
             self.log.error("a service did not stop within {grace} s", grace=STOP_GRACE)
         timer.cancel()
         await self.foundation.close()
+
+
+def in_address(host: str) -> str:
+    """A host as addresses have it: IPv6 in brackets (RFC 3986, 3.2.2)."""
+    return f"[{host}]" if ":" in host else host
 
 
 def reason(error: CannotListenError) -> str:

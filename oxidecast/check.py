@@ -1,7 +1,7 @@
 """`oxidecast check`: the settings, then the machine, one line each.
 
-Every line is tried for real: a port is bound, a file is written, an encoder encodes. A line that is not ok says what to
-do about it.
+Every line is tried for real: a port is bound, a file is written, an encoder encodes. Nothing of it stays, and nothing
+that a start would make is made. A line that is not ok says what to do about it.
 """
 
 import resource
@@ -13,11 +13,13 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+from oxidecast.accounts.settings import AuthSettings
 from oxidecast.database.settings import DatabaseSettings
 from oxidecast.foundation import Configuration, configure
 from oxidecast.rtmp.settings import RtmpSettings
 from oxidecast.settings.errors import StartError
-from oxidecast.settings.private import open_data_directory
+from oxidecast.settings.private import look_at_data_directory
+from oxidecast.settings.secrets import NoSecrets, open_secrets
 from oxidecast.settings.sections import ServerSettings
 
 OK, WARN, FAIL = "ok", "warn", "fail"
@@ -65,6 +67,7 @@ def _lines(config: Path | None, data: Path, environ: Mapping[str, str]) -> Itera
     yield from _plugins(configuration)
     yield _files(configuration)
     yield from _disk(data)
+    yield _secrets(configuration, data)
     yield _database(configuration, config, data, environ)
     yield _encoder()
     yield _clock()
@@ -107,16 +110,30 @@ def _files(configuration: Configuration) -> Line:
 
 def _disk(data: Path) -> Iterator[Line]:
     try:
-        open_data_directory(data)
+        nearest = look_at_data_directory(data)
     except StartError as error:
         yield FAIL, str(error)
         return
-    yield OK, f"data directory {data} can be written"
-    free = shutil.disk_usage(data).free
+    if nearest == data.absolute():
+        yield OK, f"data directory {data} can be written"
+    else:
+        yield OK, f"data directory {data} is made by the first start; {nearest} can be written"
+    free = shutil.disk_usage(nearest).free
     if free < LEAST_FREE:
         yield WARN, f"disk: {free >> 20} MiB are free; make room, or move the data with --data-dir"
     else:
         yield OK, f"disk: {free >> 30} GiB are free"
+
+
+def _secrets(configuration: Configuration, data: Path) -> Line:
+    server, auth = configuration.settings.of(ServerSettings), configuration.settings.of(AuthSettings)
+    try:
+        open_secrets(data, server_secret=server.secret_key, jwt_secret=auth.jwt_secret, make=False)
+    except NoSecrets:
+        return OK, "secrets: the first start makes them"
+    except StartError as error:
+        return FAIL, str(error)
+    return OK, "secrets: they can be read"
 
 
 def _database(

@@ -116,27 +116,39 @@ def _check(options: argparse.Namespace) -> int:
 
 
 def _migrate(options: argparse.Namespace) -> int:
-    async def work(foundation: Any) -> None:
+    from twisted.internet import reactor
+
+    from oxidecast.database import migrate, open_database, pending, require_database
+    from oxidecast.database.settings import DatabaseSettings
+    from oxidecast.foundation import configure
+
+    config, data = _places(options)
+    url = configure(config, os.environ).settings.of(DatabaseSettings).url
+    if not options.dry_run:
+        require_database(url, data)
+    database = open_database(url, data, reactor)
+
+    async def work() -> None:
         from datetime import UTC, datetime
 
-        from oxidecast.database import migrate, pending
-
-        steps = await pending(foundation.database)
+        steps = await pending(database)
         if not options.dry_run:
-            steps = await migrate(foundation.database, datetime.now(UTC))
+            steps = await migrate(database, datetime.now(UTC))
         for step in steps:
             _print(f"{'would run' if options.dry_run else 'ran'} {step.version:04} {step.name}")
         if not steps:
             _print("nothing to do: the schema is up to date")
 
-    return _with_foundation(options, work)
+    return _react(work, database.close)
 
 
 def _show_key(options: argparse.Namespace) -> int:
-    async def work(foundation: Any) -> None:
+    foundation = _foundation(options)
+
+    async def work() -> None:
         from oxidecast.accounts.errors import KeyUnreadable
 
-        await foundation.prepare()
+        await foundation.migrate()
         info = await foundation.streams.find(options.stream)
         if info is None:
             raise CommandError(f"there is no stream {options.stream!r}")
@@ -148,16 +160,18 @@ def _show_key(options: argparse.Namespace) -> int:
             raise CommandError(f"the stream {info.name!r} has no key")
         _print(key.text)
 
-    return _with_foundation(options, work)
+    return _react(work, foundation.close)
 
 
 def _passwd(options: argparse.Namespace) -> int:
+    foundation = _foundation(options)
     password = _new_password()
 
-    async def work(foundation: Any) -> None:
+    async def work() -> None:
+        from oxidecast.accounts.bootstrap import USERNAME, forget_first_password
         from oxidecast.accounts.errors import InvalidAccount
 
-        await foundation.prepare()
+        await foundation.migrate()
         user = await foundation.accounts.users.by_username(options.username)
         if user is None:
             raise CommandError(f"there is no user {options.username!r}")
@@ -166,8 +180,13 @@ def _passwd(options: argparse.Namespace) -> int:
         except InvalidAccount as error:
             raise CommandError(str(error))
         _print(f"the password of {user.username} is set; earlier logins have ended")
+        if user.username == USERNAME:
+            try:
+                forget_first_password(foundation.data_directory)
+            except OSError as error:
+                raise CommandError(f"{error.filename} holds the old password and stays: {error.strerror}")
 
-    return _with_foundation(options, work)
+    return _react(work, foundation.close)
 
 
 # -- what they share
@@ -186,26 +205,33 @@ def _new_password() -> str:
     return password
 
 
-def _with_foundation(options: argparse.Namespace, work: Callable[[Any], Awaitable[None]]) -> int:
-    """Run `work` on the same database that the server uses, which may be running."""
+def _foundation(options: argparse.Namespace) -> Any:
+    """What the server stands on, which may be running. A command makes none, or a wrong --data-dir would look right."""
+    from twisted.internet import reactor
+
+    from oxidecast.foundation import Foundation, configure
+
+    config, data = _places(options)
+    return Foundation(configure(config, os.environ), data, reactor, make=False)
+
+
+def _react(work: Callable[[], Awaitable[None]], close: Callable[[], Awaitable[None]]) -> int:
+    """Run the reactor until `work` is done, and what it used is closed."""
     from twisted.internet import reactor
     from twisted.internet.defer import Deferred
     from twisted.logger import globalLogBeginner
     from twisted.python.failure import Failure
 
     from oxidecast.database import DatabaseError
-    from oxidecast.foundation import Foundation, configure
 
     globalLogBeginner.beginLoggingTo([], redirectStandardIO=False)
-    config, data = _places(options)
-    foundation = Foundation(configure(config, os.environ), data, reactor)
     failures: list[Failure] = []
 
     async def everything() -> None:
         try:
-            await work(foundation)
+            await work()
         finally:
-            await foundation.close()
+            await close()
 
     def begin() -> None:
         done = Deferred.fromCoroutine(everything())

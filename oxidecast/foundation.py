@@ -5,7 +5,8 @@ the other would not.
 """
 
 import hmac
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,7 +23,14 @@ from oxidecast.accounts.limits import LoginThrottle
 from oxidecast.accounts.passwords import Passwords
 from oxidecast.accounts.settings import AuthSettings
 from oxidecast.accounts.tokens import Tokens
-from oxidecast.database import DatabaseError, IDatabase, migrate, open_database, partitions
+from oxidecast.database import (
+    DatabaseError,
+    IDatabase,
+    migrate,
+    open_database,
+    partitions,
+    require_database,
+)
 from oxidecast.database.settings import DatabaseSettings
 from oxidecast.database.streams import Streams
 from oxidecast.interfaces import IPlugin
@@ -94,17 +102,32 @@ def configure(file: Path | None, environ: Mapping[str, str]) -> Configuration:
     return Configuration(raw.finish(), found, plugins)
 
 
-class Foundation:
-    """Everything below the live media. Close it with `close`."""
+@contextmanager
+def _in_one_sentence() -> Iterator[None]:
+    try:
+        yield
+    except DatabaseError as error:
+        raise StartError(f"the database cannot be used: {error}")
 
-    def __init__(self, configuration: Configuration, data_directory: Path, reactor: Any) -> None:
+
+class Foundation:
+    """Everything below the live media. Close it with `close`.
+
+    What is missing is made, which is for the server alone: without `make` it raises StartError instead.
+    """
+
+    def __init__(
+        self, configuration: Configuration, data_directory: Path, reactor: Any, *, make: bool = True
+    ) -> None:
         self.configuration = configuration
         self.settings = configuration.settings
-        self.data_directory = open_data_directory(data_directory)
+        if not make:
+            require_database(self.settings.of(DatabaseSettings).url, data_directory)
+        self.data_directory = open_data_directory(data_directory, make=make)
         self.reactor = reactor
         auth, server = self.settings.of(AuthSettings), self.settings.of(ServerSettings)
         self.secrets: Secrets = open_secrets(
-            self.data_directory, server_secret=server.secret_key, jwt_secret=auth.jwt_secret
+            self.data_directory, server_secret=server.secret_key, jwt_secret=auth.jwt_secret, make=make
         )
         database = self.settings.of(DatabaseSettings)
         self.database: IDatabase = open_database(
@@ -127,16 +150,20 @@ class Foundation:
         self.streams = Streams(self.database, reactor)
         self.keys = PublishKeys(self.database, reactor, self.safe)
 
+    async def migrate(self) -> None:
+        """Bring the database to this version's schema. Raises StartError."""
+        with _in_one_sentence():
+            now = datetime.now(UTC)
+            await migrate(self.database, now)
+            await partitions.ensure(self.database, now)
+
     async def prepare(self) -> FirstSteps:
         """Bring the database to this version's schema, and make the first account and stream. Raises StartError."""
-        try:
-            await migrate(self.database, datetime.now(UTC))
-            await partitions.ensure(self.database, datetime.now(UTC))
+        await self.migrate()
+        with _in_one_sentence():
             return await bootstrap(
                 self.database, self.reactor, self.passwords, self.safe, self.data_directory
             )
-        except DatabaseError as error:
-            raise StartError(f"the database cannot be used: {error}")
 
     def secret(self, purpose: str) -> bytes:
         """See `IServices.secret`."""

@@ -271,6 +271,9 @@ class IOutput(Interface):
 
         A resource that also provides `oxidecast.delivery.hot.IHotResource` is asked first for every GET and HEAD below
         its path, before any twisted.web request is made.
+
+        Of the other resources, HEAD is answered by their GET, and an error that is not JSON is replaced by the
+        envelope of its status (`oxidecast.delivery.envelope`); give your own to say more.
         """
 
 

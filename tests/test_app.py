@@ -4,6 +4,7 @@ import io
 import socket
 from typing import Any
 
+from msgspec.structs import replace
 from twisted.application.service import Service
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
@@ -19,6 +20,7 @@ from oxidecast.interfaces import IIngest, IOutput, IReloadable, PublishRequest
 from oxidecast.registry import Plugin
 from oxidecast.settings.errors import StartError
 from oxidecast.settings.section import Section
+from oxidecast.settings.sections import ServerSettings
 from oxidecast.streams.settings import StreamsSettings
 from tests.house import HouseCase
 from tests.streams.stage import AUDIO, VIDEO, Encoder, WatchingOutput
@@ -142,6 +144,51 @@ class TestStart(AppCase):
         await server.stopService()
         await deferLater(reactor, 0.05)
         self.assertEqual((server.http, self.reactor.stopped), (None, 0))
+
+
+class Terminal(io.StringIO):
+    """A standard output that a person looks at."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+class TestTerminal(AppCase):
+    """What is shown to who starts the server on a terminal."""
+
+    async def shown(self, **server: Any) -> dict[str, str]:
+        """The lines by their first word; `server` changes the settings of that section."""
+        running = await self.start()
+        changed = replace(running.settings.of(ServerSettings), **server)
+        running.settings = running.settings.changed("server", changed)
+        self.patch(app.sys, "__stdout__", Terminal())
+        running._say(await running.foundation.prepare())
+        lines = app.sys.__stdout__.getvalue().splitlines()  # type: ignore[union-attr]
+        return {line.split()[0]: line.split(maxsplit=1)[1] for line in lines if line}
+
+    async def test_where_to_watch_and_where_and_with_which_key_to_publish(self) -> None:
+        lines = await self.shown()
+        self.assertEqual(lines["Web"], f"http://127.0.0.1:{self.server.http_port}/")
+        self.assertEqual(lines["Server"], f"rtmp://127.0.0.1:{self.server.rtmp.number}/live")
+        self.assertEqual(len(lines["Key"]), 39)
+
+    async def test_an_ipv6_host_stands_in_brackets(self) -> None:
+        lines = await self.shown(host="::1")
+        self.assertEqual(lines["Web"], f"http://[::1]:{self.server.http_port}/")
+        self.assertEqual(lines["Server"], f"rtmp://[::1]:{self.server.rtmp.number}/live")
+
+    async def test_all_interfaces_are_localhost(self) -> None:
+        for host in ("0.0.0.0", "::"):
+            lines = await self.shown(host=host)
+            self.assertEqual(lines["Web"], f"http://localhost:{self.server.http_port}/")
+            await self.server.stopService()
+
+    async def test_the_first_password_is_named_as_long_as_its_file_is_there(self) -> None:
+        file = self.folder / "data" / "admin-password"
+        self.assertIn(str(file), (await self.shown())["Admin"])
+        file.unlink()
+        await self.server.stopService()
+        self.assertNotIn("Admin", await self.shown())
 
 
 @implementer(IOutput)

@@ -60,6 +60,34 @@ class TestCheck(CheckTestCase):
         self.assertEqual(status, 1)
         self.assertTrue(any(line.startswith(FAIL) and "data directory" in line for line in lines))
 
+    def test_a_data_directory_that_is_not_there_is_not_made(self) -> None:
+        status, lines = self.check()
+        self.assertEqual(status, 0, lines)
+        self.assertIn(f"{self.folder} can be written", "".join(lines))
+        self.assertEqual(list(self.folder.iterdir()), [])
+
+    def test_a_data_directory_that_is_there_is_tried_and_left_as_it_is(self) -> None:
+        data = self.folder / "data"
+        data.mkdir(mode=0o755)
+        lines = self.check()[1]
+        self.assertIn(f"data directory {data} can be written", "".join(lines))
+        self.assertEqual((data.stat().st_mode & 0o777, list(data.iterdir())), (0o755, []))
+
+    def test_a_data_directory_that_could_not_be_made(self) -> None:
+        (self.folder / "file").write_text("a file")
+        lines: list[str] = []
+        check(None, self.folder / "file" / "data", self.environ, lines.append)
+        self.assertTrue(any(line.startswith(FAIL) and "data directory" in line for line in lines), lines)
+
+    def test_secrets_that_are_damaged(self) -> None:
+        (self.folder / "data").mkdir()
+        file = self.folder / "data" / "secrets.toml"
+        file.write_text("nonsense")
+        file.chmod(0o600)
+        status, lines = self.check()
+        self.assertEqual(status, 1)
+        self.assertTrue(any(line.startswith(FAIL) and "secrets.toml is damaged" in line for line in lines))
+
     def test_a_disk_that_is_nearly_full(self) -> None:
         self.patch(module, "LEAST_FREE", 1 << 62)
         status, lines = self.check()

@@ -14,6 +14,21 @@ from tests.database.cluster import cluster
 from tests.database.support import create_database
 
 ROOT = Path(__file__).resolve().parent.parent
+FIRST_START = """
+import os, sys
+from pathlib import Path
+from twisted.internet.defer import ensureDeferred
+from twisted.internet.task import react
+from oxidecast.foundation import Foundation, configure
+
+async def main(reactor):
+    foundation = Foundation(configure(None, os.environ), Path(os.environ["OXIDECAST_DATA_DIR"]), reactor)
+    await foundation.prepare()
+    await foundation.close()
+
+react(lambda reactor: ensureDeferred(main(reactor)))
+"""
+"""What the server does first, and the commands are not to do."""
 
 
 class TestCommands(SynchronousTestCase):
@@ -24,8 +39,17 @@ class TestCommands(SynchronousTestCase):
     def run_command(
         self, *arguments: str, given: str = "", **environ: str
     ) -> subprocess.CompletedProcess[str]:
+        return self.run_python("-m", "oxidecast.cli", *arguments, given=given, **environ)
+
+    def first_start(self, **environ: str) -> None:
+        """Let there be all that a server makes on its first start."""
+        self.assertEqual(self.run_python("-c", FIRST_START, **environ).stderr, "")
+
+    def run_python(
+        self, *arguments: str, given: str = "", **environ: str
+    ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "-m", "oxidecast.cli", *arguments],
+            [sys.executable, *arguments],
             input=given,
             capture_output=True,
             text=True,
@@ -50,6 +74,7 @@ class TestCommands(SynchronousTestCase):
         self.assertEqual(rows["testpattern"][-1], "disabled")
 
     def test_the_key_of_the_first_stream_is_shown_and_a_password_is_set(self) -> None:
+        self.first_start()
         first, second = (
             self.run_command("key", "show", "my-stream"),
             self.run_command("key", "show", "my-stream"),
@@ -68,6 +93,10 @@ class TestCommands(SynchronousTestCase):
         self.assertTrue(would.stdout.startswith("would run 0001 initial\n"), would)
         self.assertEqual(did.stdout, would.stdout.replace("would run", "ran"))
         self.assertEqual(again.stdout, "nothing to do: the schema is up to date\n")
+
+    def test_a_command_uses_the_servers_postgresql_database(self) -> None:
+        url = cluster().url(create_database(self, cluster()))
+        self.first_start(DATABASE_URL=url)
         shown = self.run_command("key", "show", "my-stream", DATABASE_URL=url)
         self.assertEqual((shown.returncode, len(shown.stdout)), (0, 40), shown)
 
@@ -76,7 +105,53 @@ class TestCommands(SynchronousTestCase):
         self.assertEqual(done.returncode, 1)
         self.assertEqual(done.stderr, "oxidecast: PostgreSQL has no database of the name in database.url.\n")
 
+    def test_admins_new_password_takes_the_file_of_the_first_one_away(self) -> None:
+        self.first_start()
+        file = self.folder / "data" / "admin-password"
+        self.run_command("user", "passwd", "admin", given="short\n")
+        self.assertTrue(file.exists(), "the password was not changed")
+        self.run_command("user", "passwd", "admin", given="a new password\n")
+        self.assertFalse(file.exists())
+
+    def test_where_there_is_no_database_a_command_makes_none(self) -> None:
+        for arguments in (("key", "show", "my-stream"), ("user", "passwd", "admin"), ("migrate",)):
+            done = self.run_command(*arguments, given="a new password\n")
+            self.assertEqual((done.returncode, done.stdout), (1, ""), arguments)
+            self.assertEqual(
+                done.stderr,
+                f"oxidecast: there is no database in {self.folder}/data:"
+                " start the server first, or name its --data-dir\n",
+            )
+            self.assertEqual(os.listdir(self.folder), [], arguments)
+
+    def test_where_there_are_no_secrets_a_command_makes_none(self) -> None:
+        self.first_start()
+        secrets = self.folder / "data" / "secrets.toml"
+        secrets.unlink()
+        done = self.run_command("key", "show", "my-stream")
+        self.assertEqual((done.returncode, done.stderr.count("\n")), (1, 1), done.stderr)
+        self.assertIn("secrets.toml", done.stderr)
+        self.assertFalse(secrets.exists())
+
+    def test_a_database_without_users_gets_none_from_a_command(self) -> None:
+        self.first_start()
+        (self.folder / "data" / "oxidecast.db").unlink()
+        (self.folder / "data" / "oxidecast.db").touch()
+        done = self.run_command("user", "passwd", "admin", given="a new password\n")
+        self.assertEqual((done.returncode, done.stderr), (1, "oxidecast: there is no user 'admin'\n"))
+
+    def test_what_a_migration_would_do_is_told_without_making_anything(self) -> None:
+        done = self.run_command("migrate", "--dry-run")
+        self.assertEqual((done.returncode, done.stdout.split()[:3]), (0, ["would", "run", "0001"]))
+        self.assertEqual(os.listdir(self.folder), [])
+
+    def test_a_file_in_place_of_the_data_directory_is_one_sentence(self) -> None:
+        (self.folder / "data").write_text("a file")
+        done = self.run_command("key", "show", "my-stream")
+        self.assertEqual((done.returncode, done.stderr.count("\n")), (1, 1), done.stderr)
+
     def test_what_hinders_a_command_is_one_sentence_and_exit_code_1(self) -> None:
+        self.first_start()
         for arguments, given, sentence in (
             (("key", "show", "nothing"), "", "oxidecast: there is no stream 'nothing'\n"),
             (("user", "passwd", "nobody"), "long enough\n", "oxidecast: there is no user 'nobody'\n"),

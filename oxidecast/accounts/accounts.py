@@ -1,9 +1,10 @@
 """Accounts as pages and commands use them: log in, stay logged in, register, change."""
 
 import hashlib
+import math
 import re
 import secrets
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import msgspec
 from twisted.internet.interfaces import IReactorTime
@@ -11,11 +12,11 @@ from twisted.internet.interfaces import IReactorTime
 from oxidecast.accounts.errors import BadCredentials, InvalidAccount, InvalidToken, TooManyAttempts
 from oxidecast.accounts.limits import LoginThrottle
 from oxidecast.accounts.passwords import Passwords
-from oxidecast.accounts.tokens import Tokens
-from oxidecast.database.interface import IDatabase
+from oxidecast.accounts.tokens import AccessClaims, Tokens
+from oxidecast.database.interface import Body, IDatabase
 from oxidecast.database.records import utc
 from oxidecast.database.refresh_tokens import insert_token, revoke_all, revoke_family, rotate_token
-from oxidecast.database.users import Role, User, Users
+from oxidecast.database.users import Role, User, Users, replace_password
 
 _USERNAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{2,49}", re.ASCII)
 _EMAIL = re.compile(r"[^@\s]{1,64}@[^@\s]{1,190}")
@@ -67,7 +68,7 @@ class Accounts:
             raise BadCredentials
         self.throttle.succeeded(address, username)
         if self._passwords.is_outdated(user.password_hash):
-            await self.users.set_password(user.id, await self._passwords.hash(password))
+            await self.users.renew_hash(user.id, await self._passwords.hash(password))
         await self.users.logged_in(user.id)
         refresh_token = secrets.token_urlsafe(32)
         now = utc(self._clock)
@@ -97,10 +98,10 @@ class Accounts:
 
     async def bearer(self, access_token: str) -> User:
         """Whose access token this is, as the account is now. Raises InvalidToken, also for a disabled
-        account."""
+        account, and for a token from before the last change of the password."""
         claims = self._tokens.verify_access(access_token)
         user = await self.users.by_id(claims.sub)
-        if user is None or user.disabled:
+        if user is None or user.disabled or _is_outlived(claims, user):
             raise InvalidToken
         return user
 
@@ -118,10 +119,8 @@ class Accounts:
 
     async def set_password(self, user_id: str, password: str) -> bool:
         """Change a password and end the account's logins. Answers whether there is such an account."""
-        changed = await self.users.set_password(user_id, await self._passwords.hash(password))
-        if changed:
-            await self._database.transaction(revoke_all, user_id, utc(self._clock))
-        return changed
+        hashed = await self._passwords.hash(password)
+        return await self._database.transaction(_change_password, user_id, hashed, utc(self._clock))
 
     async def set_disabled(self, user_id: str, disabled: bool) -> bool:
         """Disable an account and end its logins, or enable it. Answers whether there is such an account."""
@@ -137,6 +136,23 @@ class Accounts:
             refresh_token=refresh_token,
             expires_in=int(self._tokens.access_lifetime),
         )
+
+
+def _change_password(user_id: str, password_hash: str, now: datetime) -> Body[bool]:
+    changed = yield from replace_password(user_id, password_hash, now)
+    if changed:
+        yield from revoke_all(user_id, now)
+    return changed
+
+
+def _is_outlived(claims: AccessClaims, user: User) -> bool:
+    """Whether a token is from before the last change of the password.
+
+    Tokens say their time in whole seconds, rounded down, so the change is rounded down too: who logs in within the
+    second of the change is let in, at the price that tokens of that second's beginning live on.
+    """
+    begin = user.tokens_valid_from
+    return begin is not None and claims.iat < math.floor(begin.timestamp())
 
 
 def _digest(token: str) -> str:

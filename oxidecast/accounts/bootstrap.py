@@ -72,6 +72,11 @@ async def bootstrap(
     return FirstSteps(is_first_start=made, password_file=file, stream=stream, key=key)
 
 
+def forget_first_password(data_directory: Path) -> None:
+    """Remove the file of the first password, which has been replaced. Raises OSError when it cannot be removed."""
+    (data_directory / PASSWORD_FILE).unlink(missing_ok=True)
+
+
 def _first(hashed: str, stream_id: str, digest: str, sealed: bytes, now: datetime) -> Body[bool]:
     if (yield "SELECT 1 FROM users LIMIT 1", {}):
         return False

@@ -3,7 +3,7 @@
 from oxidecast.database.errors import Conflict, DatabaseError, DatabaseUnavailable
 from oxidecast.database.interface import IDatabase
 from oxidecast.database.migrations import SchemaTooNew, migrate, pending
-from oxidecast.database.opening import open_database
+from oxidecast.database.opening import open_database, require_database
 from oxidecast.database.records import Page
 
 __all__ = [
@@ -16,4 +16,5 @@ __all__ = [
     "migrate",
     "open_database",
     "pending",
+    "require_database",
 ]

@@ -1,5 +1,6 @@
 """From the `[database] url` to a database."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,40 @@ def open_database(url: str, data_directory: Path, reactor: Any, pool_size: int =
 
     Nothing is opened, connected or created before it is first used, so that this fails only with SettingsError.
     """
-    scheme, _, rest = url.partition("://")
-    if scheme in {"postgresql", "postgres"}:
+    if _is_postgres(url):
         return _open_postgres(url, pool_size, reactor)
+    return SqliteDatabase(_file(url, data_directory), reactor)
+
+
+def require_database(url: str, data_directory: Path) -> None:
+    """For whoever must not make one. Raises SettingsError when the database that `url` names is not there yet.
+
+    A server's database is never made by us; what uses it says that it is missing.
+    """
+    if _is_postgres(url):
+        return
+    file = _file(url, data_directory)
+    try:
+        there = file.exists()
+    except OSError as error:
+        reason = os.strerror(error.errno or 0).lower()
+        raise SettingsError(f"The database {file} cannot be looked at: {reason}.") from None
+    if not there:
+        raise SettingsError(
+            f"there is no database in {file.parent}: start the server first, or name its --data-dir"
+        )
+
+
+def _is_postgres(url: str) -> bool:
+    return url.startswith(("postgresql://", "postgres://"))
+
+
+def _file(url: str, data_directory: Path) -> Path:
+    scheme, _, rest = url.partition("://")
     path = rest.removeprefix("/")
     if scheme != "sqlite" or path == rest or not path or "\0" in path:
         raise SettingsError('database.url must be "sqlite:///" and a file\'s name.')
-    return SqliteDatabase(data_directory / path, reactor)
+    return (data_directory / path).absolute()
 
 
 def _open_postgres(url: str, pool_size: int, reactor: Any) -> IDatabase:

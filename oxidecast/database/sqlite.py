@@ -62,8 +62,11 @@ class SqliteDatabase:
             sql = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = :name"
             return bool(_query(connection, sql, {"name": name}))
 
-        if not self._file.exists():
-            return succeed(False)
+        try:
+            if not self._file.exists():
+                return succeed(False)
+        except OSError as error:
+            return fail(_cannot_open(error))
         return self._run(self._readers, look)
 
     def close(self) -> Deferred[None]:
@@ -80,8 +83,7 @@ class SqliteDatabase:
                 # Before SQLite does, because the files beside it take its mode over.
                 os.close(os.open(self._file, os.O_CREAT | os.O_WRONLY, 0o600))
             except OSError as error:
-                reason = os.strerror(error.errno or 0).lower()
-                return fail(DatabaseUnavailable(f"The database file cannot be opened: {reason}."))
+                return fail(_cannot_open(error))
             self._created = True
         return self._run(self._writer, work, *args)
 
@@ -139,6 +141,11 @@ class SqliteDatabase:
     def _open_reader(self, connection: sqlite3.Connection) -> None:
         _prepare(connection)
         connection.execute("PRAGMA query_only = ON")
+
+
+def _cannot_open(error: OSError) -> DatabaseUnavailable:
+    reason = os.strerror(error.errno or 0).lower()
+    return DatabaseUnavailable(f"The database file cannot be opened: {reason}.")
 
 
 def _prepare(connection: sqlite3.Connection) -> None:

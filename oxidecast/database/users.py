@@ -11,7 +11,10 @@ from oxidecast.database.records import Page, contains, is_id, new_id, record, ut
 
 Role = Literal["admin", "streamer", "viewer"]
 
-_COLUMNS = "id, username, email, role, password_hash, disabled, created_at, updated_at, last_login_at"
+_COLUMNS = (
+    "id, username, email, role, password_hash, disabled, created_at, updated_at, last_login_at,"
+    " tokens_valid_from"
+)
 
 
 class User(msgspec.Struct, frozen=True, kw_only=True):
@@ -26,6 +29,8 @@ class User(msgspec.Struct, frozen=True, kw_only=True):
     created_at: datetime
     updated_at: datetime
     last_login_at: datetime | None
+    tokens_valid_from: datetime | None
+    """Access tokens from before this time do not count."""
 
     def __repr__(self) -> str:
         return f"User({self.username!r}, {self.role!r})"
@@ -72,7 +77,8 @@ class Users:
         )
         return Page([record(row, User) for row in found], rows[0]["total"], max(page, 1), count)
 
-    async def set_password(self, user_id: str, password_hash: str) -> bool:
+    async def renew_hash(self, user_id: str, password_hash: str) -> bool:
+        """Another hash of the same password, which ends no login."""
         return await self._update(user_id, "password_hash = :value", password_hash)
 
     async def set_role(self, user_id: str, role: Role) -> bool:
@@ -98,6 +104,19 @@ class Users:
     async def _one(self, condition: str, value: str) -> User | None:
         rows = await self._database.query(f"SELECT {_COLUMNS} FROM users WHERE {condition}", {"value": value})
         return record(rows[0], User) if rows else None
+
+
+def replace_password(user_id: str, password_hash: str, now: datetime) -> Body[bool]:
+    """A step of a transaction: another password, with which the access tokens of before end. Answers whether there is
+    such a user."""
+    if not is_id(user_id):
+        return False
+    rows = yield (
+        "UPDATE users SET password_hash = :hash, tokens_valid_from = :now, updated_at = :now WHERE id = :id"
+        " RETURNING id",
+        {"id": user_id, "hash": password_hash, "now": now},
+    )
+    return bool(rows)
 
 
 def insert_user(

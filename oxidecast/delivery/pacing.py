@@ -132,6 +132,9 @@ class Flow(ABC):
         self._started = False
         self._log_at = float("-inf")
         self._clock_at = self._tables_at = self._head_by = float("-inf")
+        self._switch: Callable[[], None] | None = None
+        self._before_switch = 0
+        """Bytes of the queue that leave before it is time for `_switch`."""
 
     @property
     def backlog(self) -> int:
@@ -147,9 +150,39 @@ class Flow(ABC):
     def put(self, data: bytes) -> None:
         """Whole transport packets, to leave as the plan says."""
 
+    def put_at(self, data: bytes, at: float) -> None:
+        """Whole transport packets that should leave at the reactor's second `at`, where the plan knows such a thing;
+        else as `put`."""
+        self.put(data)
+
     @abstractmethod
     def serve(self, now: float) -> None:
         """Send what is due. `now` is at or after `at`."""
+
+    def switch(self, tables: Callable[[], None]) -> None:
+        """Call `tables` when all that was put until now has left: what is put from now on needs other tables, which
+        then leave at once, before it."""
+        if self._switch is None:
+            self._switch, self._before_switch = tables, self._queue.size
+            if not self._before_switch:
+                self._switched()
+
+    def _take(self, size: int, parts: list[bytes]) -> int:
+        """Move at most `size` bytes of the queue to `parts`; how many it were."""
+        size = min(size, self._queue.size)
+        if self._switch is not None:
+            size = min(size, self._before_switch)
+            self._before_switch -= size
+        self._queue.take(size, parts)
+        if self._switch is not None and not self._before_switch:
+            self._switched()
+        return size
+
+    def _switched(self) -> None:
+        tables, self._switch = self._switch, None
+        if tables is not None:
+            tables()
+            self._tables_at = self._head_by = float("-inf")
 
     def _overrun(self, reason: str) -> Literal[False]:
         self.overruns += 1

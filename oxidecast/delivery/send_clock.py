@@ -15,6 +15,10 @@ _TICK = 300
 
 WINDOW = 5.0
 """Seconds over which the earliest frame counts: longer than a stall of the publisher's network usually is."""
+SILENCE = 1.0
+"""Seconds without a frame that are a stall: what comes then may catch up, and is judged by what follows."""
+PATIENCE = 2.0
+"""Seconds after a stall in which a publisher is to catch up."""
 _SETTLE = 30.0
 """Seconds in which a deviation is made good."""
 MAX_RATE = 100e-6
@@ -27,11 +31,12 @@ that frames have before they are due, so that until then they come in time."""
 class SendClock:
     """Says what media time it is on the wire. Unset until the first frame is heard."""
 
-    __slots__ = ("_at", "_earliest", "_media", "_speed", "_window_end", "set")
+    __slots__ = ("_at", "_earliest", "_heard_at", "_media", "_speed", "_window_end", "set")
 
     def __init__(self) -> None:
         self.set = False
         self._at = 0.0
+        self._heard_at = 0.0
         self._media = 0
         self._speed = float(PCR)
         self._window_end = 0.0
@@ -46,14 +51,22 @@ class SendClock:
         """The clock at the second `at` of the reactor, not wrapped."""
         return self._media + round((at - self._at) * self._speed)
 
+    def time(self, pcr: int) -> float:
+        """The second of the reactor at which it is so late."""
+        return self._at + (pcr - self._media) / self._speed
+
     def heard(self, dts: int, now: float) -> bool:
         """A frame of that time (90 kHz) is there. True when the clock jumped for it, which the wire must be told
         as a discontinuity; the first setting is no jump."""
         media = dts * _TICK
         if not self.set:
+            self._heard_at = now
             self._anchor(media, now)
             self.set = True
             return False
+        if now - self._heard_at > SILENCE:
+            self._window_end, self._earliest = now + PATIENCE, math.inf
+        self._heard_at = now
         late = (self.pcr(now) - media) / PCR
         if late < -JUMP:
             self._anchor(media, now)

@@ -102,8 +102,7 @@ class VariableRate(Flow):
         if not datagrams and (extra or self._overdue(following)):
             datagrams = -(-extra // size) or 1
         if datagrams:
-            media = min(datagrams * size - extra, waiting)
-            queue.take(media, parts)
+            media = self._take(datagrams * size - extra, parts)
             allowed -= media
             self._left += media
             self._send(parts, extra + media, datagrams * size, planned)

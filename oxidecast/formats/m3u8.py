@@ -134,13 +134,11 @@ def media_playlist(
     return "".join(lines)
 
 
-def multivariant(variants: Iterable[Variant], *, independent_segments: bool = False) -> str:
+def multivariant(variants: Iterable[Variant]) -> str:
     """A multivariant playlist; players begin with the first variant, so the caller's order counts."""
-    # Nothing used here asks for more than version 1; 6 is where Apple's tables put
-    # EXT-X-INDEPENDENT-SEGMENTS.
+    # Nothing used here asks for more than version 1. EXT-X-INDEPENDENT-SEGMENTS would speak for every segment that is
+    # still to come, and nobody knows where the encoder will put its keyframes.
     lines = ["#EXTM3U"]
-    if independent_segments:
-        lines += ["#EXT-X-VERSION:6", "#EXT-X-INDEPENDENT-SEGMENTS"]
     for variant in variants:
         attributes = [f"BANDWIDTH={variant.bandwidth}"]
         if variant.average_bandwidth is not None:

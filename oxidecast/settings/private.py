@@ -23,20 +23,22 @@ _OURS = frozenset({"oxidecast.db", "secrets.toml", "admin-password"})
 _INDIFFERENT = frozenset({"lost+found"})
 
 
-def open_data_directory(path: Path) -> Path:
+def open_data_directory(path: Path, *, make: bool = True) -> Path:
     """Make sure that `path` is a directory that we can write, and answer it as an absolute path.
 
     It is created with mode 0700. An existing one is narrowed to 0700 when it is empty or already ours, and
-    left as it is when it holds other files. Raises SettingsError with what to do.
+    left as it is when it holds other files. Without `make` neither is done: it has to be there, and stays as it
+    is. Raises SettingsError with what to do.
     """
     path = path.absolute()
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.mkdir(mode=0o700, exist_ok=True)
+        if make:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.mkdir(mode=0o700, exist_ok=True)
         names = set(os.listdir(path)) - _INDIFFERENT
         status = path.stat()
         if not names or names & _OURS:
-            if status.st_uid == os.geteuid() and stat.S_IMODE(status.st_mode) & 0o077:
+            if make and status.st_uid == os.geteuid() and stat.S_IMODE(status.st_mode) & 0o077:
                 path.chmod(0o700)
         elif status.st_mode & stat.S_IWOTH:
             raise SettingsError(
@@ -48,6 +50,23 @@ def open_data_directory(path: Path) -> Path:
     except OSError as error:
         raise SettingsError(f"The data directory {path} cannot be used: {_reason(error, path)}.") from None
     return path
+
+
+def look_at_data_directory(path: Path) -> Path:
+    """Whether `open_data_directory` would do, without making anything. Answers the nearest directory that is there:
+    `path` itself, or the one that it would be made in. Raises SettingsError with what to do."""
+    path = path.absolute()
+    try:
+        nearest = next(place for place in (path, *path.parents) if place.exists())
+        if nearest == path:
+            return open_data_directory(path, make=False)
+        if not nearest.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, "")
+        if not os.access(nearest, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
+            raise PermissionError(errno.EACCES, "")
+    except OSError as error:
+        raise SettingsError(f"The data directory {path} cannot be made: {_reason(error, path)}.") from None
+    return nearest
 
 
 def read_private(file: Path) -> str | None:

@@ -13,6 +13,10 @@ from oxidecast.settings.section import MINIMUM_SECRET
 FILE = "secrets.toml"
 
 
+class NoSecrets(SettingsError):
+    """There are none yet."""
+
+
 class Secrets(msgspec.Struct, frozen=True, kw_only=True):
     """Both are at least 32 bytes of key material."""
 
@@ -31,19 +35,26 @@ class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def open_secrets(
-    data_directory: Path, *, server_secret: str | None = None, jwt_secret: str | None = None
+    data_directory: Path,
+    *,
+    server_secret: str | None = None,
+    jwt_secret: str | None = None,
+    make: bool = True,
 ) -> Secrets:
-    """The secrets that the settings give, and from `secrets.toml` those that they do not. The file is made
-    when it does not exist. Raises SettingsError when it cannot be read, or does not hold what it should."""
+    """The secrets that the settings give, and from `secrets.toml` those that they do not. When the file does not
+    exist it is made, or NoSecrets raised where `make` is false. Raises SettingsError when it cannot be read, or does
+    not hold what it should."""
     if server_secret is None or jwt_secret is None:
-        kept = _kept(data_directory / FILE)
+        kept = _kept(data_directory / FILE, make)
         server_secret = server_secret if server_secret is not None else kept.server_secret
         jwt_secret = jwt_secret if jwt_secret is not None else kept.jwt_secret
     return Secrets(server=server_secret.encode(), jwt=jwt_secret.encode())
 
 
-def _kept(file: Path) -> _File:
+def _kept(file: Path, make: bool) -> _File:
     text = read_private(file)
+    if text is None and not make:
+        raise NoSecrets(f"There is no {file}: restore it from a backup, or name the server's --data-dir.")
     if text is None:
         text = write_private_once(
             file,

@@ -1,12 +1,25 @@
 """The tree of resources behind the HTTP port: pages, operations, the API, and below it the outputs' own routes."""
+# twisted.web carries few annotations.
+# mypy: allow-untyped-calls
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from twisted.web.resource import IResource, Resource
 from twisted.web.server import Request, Site
 
 from oxidecast.web.api import Api
+from oxidecast.web.request import Missing, SiteRequest
+
+
+class _Way(Resource):
+    """A path that only leads on: at itself there is nothing, nor at a name below it that was not put there."""
+
+    def getChild(self, path: bytes, request: Request) -> Resource:
+        return Missing()
+
+    def render(self, request: SiteRequest) -> bytes:
+        return Missing().render(request)
 
 
 class _Versioned(Resource):
@@ -28,17 +41,17 @@ class _Versioned(Resource):
 class QuietSite(Site):
     """Requests are counted, not logged: addresses of media requests hold playback tokens."""
 
+    requestFactory = SiteRequest
     displayTracebacks = False
     noisy = False
 
+    def __init__(self, root: IResource, seconds: Callable[[], float]) -> None:
+        super().__init__(root)
+        self.seconds = seconds
+        """Since 1970."""
+
     def log(self, request: Any) -> None:
         """Nothing."""
-
-    def getResourceFor(self, request: Any) -> IResource:
-        # Which version of what runs here is nobody's business.
-        request.responseHeaders.removeHeader(b"server")
-        resource: IResource = super().getResourceFor(request)
-        return resource
 
 
 def site(
@@ -46,11 +59,12 @@ def site(
     operations: Mapping[bytes, IResource],
     api: Api,
     outputs: Mapping[str, IResource],
+    seconds: Callable[[], float],
 ) -> Site:
-    """Put everything in its place."""
-    root, versions = Resource(), Resource()
+    """Put everything in its place. `seconds()` since 1970 stamp the errors."""
+    root, versions = _Way(), _Way()
     for segment, resource in {**pages, **operations}.items():
         root.putChild(segment, resource)
     root.putChild(b"api", versions)
     versions.putChild(b"v1", _Versioned(api, outputs))
-    return QuietSite(root)
+    return QuietSite(root, seconds)

@@ -30,13 +30,15 @@ WITHOUT_TOKENS = frozenset({"udp", "rtp"})
 
 
 class NewStream(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Of what may be left out, null says that it is."""
+
     title: Annotated[str, Meta(min_length=1, max_length=200)]
     description: Annotated[str, Meta(max_length=5000)] | None = None
     category: Annotated[str, Meta(max_length=100)] | None = None
     name: Annotated[str, Meta(min_length=1, max_length=64)] | None = None
-    is_private: bool = False
-    recording_enabled: bool = False
-    transcoding_profiles: Annotated[list[str], Meta(max_length=20)] = []
+    is_private: bool | None = None
+    recording_enabled: bool | None = None
+    transcoding_profiles: Annotated[list[str], Meta(max_length=20)] | None = None
 
 
 class StreamRoutes:
@@ -95,15 +97,11 @@ class StreamRoutes:
     async def create(self, call: Call) -> Reply:
         user = call.require(Permission.CREATE_STREAMS)
         body = call.body(NewStream)
-        unknown = [name for name in body.transcoding_profiles if name not in self._profiles]
-        if unknown:
-            known = f"known profiles are {', '.join(self._profiles) or 'none'}"
-            raise ApiError(
-                422,
-                "unknown_profile",
-                f"transcoding_profiles: {', '.join(unknown)} is not known; {known}.",
-                fields={"transcoding_profiles": known},
-            )
+        if not body.title.strip():
+            blank = "expected more than blanks"
+            raise ApiError(422, "invalid", f"title: {blank}.", fields={"title": blank})
+        profiles = body.transcoding_profiles or []
+        self._check_profiles(profiles)
         try:
             info = await self._streams.create(
                 user.id,
@@ -111,9 +109,9 @@ class StreamRoutes:
                 name=body.name,
                 description=body.description or "",
                 category=body.category or "",
-                is_private=body.is_private,
-                recording_enabled=body.recording_enabled,
-                transcoding_profiles=body.transcoding_profiles,
+                is_private=body.is_private or False,
+                recording_enabled=body.recording_enabled or False,
+                transcoding_profiles=profiles,
             )
         except Conflict as error:
             raise ApiError(409, "name_taken", str(error))
@@ -169,6 +167,18 @@ class StreamRoutes:
         return {"ingest_urls": self._registry.ingest_addresses(call.host)}
 
     # -- inside
+
+    def _check_profiles(self, names: Sequence[str]) -> None:
+        """Raise ApiError unless the settings have profiles of these names."""
+        unknown = [name for name in names if name not in self._profiles]
+        if unknown:
+            known = f"known profiles are {', '.join(self._profiles) or 'none'}"
+            raise ApiError(
+                422,
+                "unknown_profile",
+                f"transcoding_profiles: {', '.join(unknown)} is not known; {known}.",
+                fields={"transcoding_profiles": known},
+            )
 
     def _unowned(self, q: str) -> Sequence[StreamInfo]:
         """The streams on air that exist only as long as somebody publishes."""

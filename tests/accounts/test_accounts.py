@@ -174,6 +174,34 @@ class Changing(AccountsTest):
         await self.refused(self.login(), BadCredentials)
         await self.accounts.login("ada", "another password", HOME)
 
+    async def test_a_new_password_ends_the_access_tokens_of_before(self) -> None:
+        login = await self.login()
+        self.clock.advance(1)
+        await self.accounts.set_password(self.ada.id, "another password")
+        error = await self.refused(self.accounts.bearer(login.access_token), InvalidToken)
+        self.assertEqual(error.code, "token_invalid")
+
+    async def test_a_login_in_the_second_of_a_new_password_is_one(self) -> None:
+        for fraction in (0.0, 0.25, 0.999):
+            self.clock.advance(fraction)
+            await self.accounts.set_password(self.ada.id, "another password")
+            login = await self.accounts.login("ada", "another password", HOME)
+            self.assertEqual((await self.accounts.bearer(login.access_token)).id, self.ada.id)
+
+    async def test_a_token_of_the_second_before_a_new_password_has_ended(self) -> None:
+        self.clock.advance(0.999)
+        login = await self.login()
+        self.clock.advance(0.001)
+        await self.accounts.set_password(self.ada.id, "another password")
+        await self.refused(self.accounts.bearer(login.access_token), InvalidToken)
+
+    async def test_a_new_password_ends_nobody_elses_tokens(self) -> None:
+        await self.accounts.create("bob", PASSWORD)
+        bob = await self.accounts.login("bob", PASSWORD, HOME)
+        self.clock.advance(1)
+        await self.accounts.set_password(self.ada.id, "another password")
+        self.assertEqual((await self.accounts.bearer(bob.access_token)).username, "bob")
+
     async def test_a_disabled_account_is_out_at_once(self) -> None:
         login = await self.login()
         await self.accounts.set_disabled(self.ada.id, True)

@@ -24,6 +24,7 @@ ADA = User(
     created_at=START,
     updated_at=START,
     last_login_at=None,
+    tokens_valid_from=None,
 )
 
 

@@ -4,7 +4,7 @@ from unittest.mock import patch
 from twisted.internet import reactor
 from twisted.trial.unittest import TestCase
 
-from oxidecast.database import IDatabase, migrate, open_database
+from oxidecast.database import IDatabase, migrate, open_database, require_database
 from oxidecast.settings import SettingsError
 from tests.database.support import START
 from tests.settings.support import temporary_folder
@@ -55,3 +55,18 @@ class Opening(TestCase):
     def test_anything_else_is_refused(self) -> None:
         for url in ("", "sqlite:", "sqlite:///", "mysql://db", "sqlite:///a\0b"):
             self.assertRaises(SettingsError, self.opened, url)
+
+    def test_one_that_has_to_be_there_is_said_to_be_missing(self) -> None:
+        for url, folder in (
+            ("sqlite:///oxidecast.db", self.folder),
+            (f"sqlite:///{self.folder}/else/where.db", self.folder / "else"),
+        ):
+            error = self.assertRaises(SettingsError, require_database, url, self.folder)
+            self.assertEqual(
+                str(error),
+                f"there is no database in {folder}: start the server first, or name its --data-dir",
+            )
+
+    def test_one_that_is_there_is_enough(self) -> None:
+        (self.folder / "oxidecast.db").touch()
+        require_database("sqlite:///oxidecast.db", self.folder)

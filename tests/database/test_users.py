@@ -32,12 +32,19 @@ class UsersTable(DatabaseCase):
         self.clock.advance(60)
         self.assertTrue(await self.users.set_role(made.id, "admin"))
         self.assertTrue(await self.users.set_disabled(made.id, True))
-        self.assertTrue(await self.users.set_password(made.id, "other"))
+        self.assertTrue(await self.users.renew_hash(made.id, "other"))
         self.assertFalse(await self.users.set_role("x", "admin"))
         user = await self.users.by_id(made.id)
         assert user is not None
         self.assertEqual((user.role, user.disabled, user.password_hash), ("admin", True, "other"))
         self.assertEqual((user.updated_at - user.created_at).seconds, 60)
+
+    async def test_a_hash_that_is_renewed_ends_no_token(self) -> None:
+        made = await self.users.create("ada", "hash", "viewer")
+        await self.users.renew_hash(made.id, "other")
+        user = await self.users.by_id(made.id)
+        assert user is not None
+        self.assertIs(user.tokens_valid_from, None)
 
     async def test_a_page_has_the_true_total(self) -> None:
         for number in range(5):

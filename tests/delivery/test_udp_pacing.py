@@ -272,6 +272,59 @@ class ConstantRateTests(FlowTestCase):
         times = [sent.at for sent in self.sink.sent]
         self.assertLessEqual(max(times.count(at) for at in set(times)), 3)
 
+    def test_a_slow_flow_keeps_each_datagrams_own_time(self) -> None:
+        """The clock of a datagram is its planned time: who sends it with others of a tick is a tick early."""
+        for rate in (320_000, 600_000, 1_000_000, 2_000_000):
+            with self.subTest(rate=rate):
+                self.setUp()
+                flow = self.constant(rate)
+                self.play_finely(flow, seconds=3)
+                clocks = [(at, value / PCR) for at, value in self.sink.clocks()]
+                self.assertLessEqual(max(self.intervals([value for _, value in clocks])), 0.04)
+                early = [value - at for at, value in clocks]
+                self.assertLess(max(early) - min(early), 0.004)
+                seconds = self.clock.seconds() - self.sink.sent[0].at
+                self.near(sum(self.datagrams()), seconds * rate / 8 / DATAGRAM, within=2)
+
+    def play_finely(self, flow: Flow, seconds: float) -> None:
+        """A clock as fine as a real reactor's timers."""
+        self.send_clock.heard(0, self.clock.seconds())
+        flow.put(frame(4 * PACKET_SIZE))
+        self.run_for(seconds, step=0.001)
+
+    def test_what_has_a_time_leaves_then_and_before_what_waits(self) -> None:
+        flow = self.constant()
+        self.send_clock.heard(0, self.clock.seconds())
+        late, line = frame(PACKET_SIZE, 7), frame(FRAME * 4, 1)
+        at = self.clock.seconds() + 0.05
+        flow.put_at(late, at)
+        flow.put(line)
+        self.run_for(0.1)
+        (sent,) = [when for when, _, packet in self.sink.packets() if packet == late]
+        self.near(sent, at, within=SLOW + EPSILON)
+        self.assertGreater(flow.backlog, 0)
+
+    def test_other_tables_wait_for_what_was_put_before(self) -> None:
+        for make in (self.constant, self.variable):
+            with self.subTest(make=make.__name__):
+                self.setUp()
+                flow = make()
+                self.send_clock.heard(0, self.clock.seconds())
+                switched: list[float] = []
+                flow.put(frame(FRAME * 2, 1))
+                flow.switch(lambda at=switched: at.append(self.clock.seconds()))  # type: ignore[misc]
+                flow.put(frame(FRAME * 2, 2))
+                self.run_for(0.5)
+                old, new = (
+                    [at for at, _, packet in self.sink.packets() if packet[4:12] == b"%8d" % number]
+                    for number in (1, 2)
+                )
+                self.assertEqual(len(switched), 1)
+                self.assertLessEqual(max(old), switched[0])
+                tables = [at for at in self.sink.times(0) if at >= switched[0]]
+                self.assertLessEqual(switched[0], tables[0])
+                self.assertLessEqual(tables[0], min(new))
+
     def test_each_clock_is_the_time_of_its_own_place(self) -> None:
         self.play(self.constant(), 50, FRAME // 2)
         place = {}

@@ -86,6 +86,9 @@ class Channel:
     live: bool = True
     returns_after: float = 0.0
     private: bool = False
+    carried: bool = True
+    """Whether HLS can carry any of the tracks."""
+    notices: list[str] = field(default_factory=list)
     details: dict[str, object] = field(default_factory=dict)
     started: float | None = None
 
@@ -138,7 +141,7 @@ class Channel:
         return "\n".join([*lines, ""])
 
     def multivariant(self) -> str:
-        lines = ["#EXTM3U", "#EXT-X-VERSION:7", "#EXT-X-INDEPENDENT-SEGMENTS"]
+        lines = ["#EXTM3U"]
         for rendition, codecs in self.codecs.items():
             size = {"source": "640x360", "large": "640x360", "small": "426x240"}.get(rendition)
             bandwidth = {"source": 900_000, "large": 900_000, "small": 400_000}.get(rendition, 100_000)
@@ -163,6 +166,7 @@ class Channel:
             "thumbnail_url": None,
             "tracks": self.tracks if live else [],
             "renditions": list(self.codecs),
+            "notices": self.notices if live else [],
             "stream_urls": {"hls": f"/api/v1/hls/{self.name}/playlist.m3u8"},
             **self.details,
         }
@@ -181,8 +185,16 @@ def video(codec: str, codec_string: str, width: int = 640, height: int = 360) ->
 
 SPEECH: dict[str, object] = {"kind": "audio", "codec": "aac", "codec_string": AAC, "width": 0, "height": 0}
 SPEECH = {**SPEECH, "sample_rate": 48000, "channels": 2}
+HITS: dict[str, object] = {**SPEECH, "codec": "mp3", "codec_string": "mp4a.6B"}
 PICTURE = video("h264", AVC)
 BOTH = f"{AVC},{AAC}"
+
+
+LEFT_OUT = "HLS (fmp4) cannot carry mp3; it is left out"
+LONG_GROUPS = (
+    "the encoder sends a keyframe only every 10.0 s: set its keyframe interval to 2 s, or viewers lag"
+)
+CONSTANT_RATE = "multicast of source: the constant rate of 300000 bits a second is too low for <this> stream"
 
 
 def channels() -> dict[str, Channel]:
@@ -241,6 +253,25 @@ def channels() -> dict[str, Channel]:
             {"source": AAC},
             details={"viewer_count": 1},
         ),
+        Channel(
+            "noted",
+            "Choir practice",
+            endless("large"),
+            [PICTURE, SPEECH],
+            {"source": BOTH},
+            notices=[LONG_GROUPS, CONSTANT_RATE],
+            details={"category": "Music", "viewer_count": 12},
+        ),
+        Channel(
+            "mp3",
+            "Old hits",
+            endless("sound"),
+            [HITS],
+            {},
+            carried=False,
+            notices=[LEFT_OUT],
+            details={"viewer_count": 3},
+        ),
         Channel("quiet", "Sunday service", [("large", 1, 0.0)], [], {"source": BOTH}, live=False),
         Channel(
             "secret", "Board meeting", endless("large"), [PICTURE, SPEECH], {"source": BOTH}, private=True
@@ -279,15 +310,20 @@ class Api(Resource):
             return self.envelope(request, 200, channel.describe())
         return self.hls(request, channel, rest[1:])
 
-    def envelope(self, request: Request, status: int, data: object, error: str | None = None) -> bytes:
+    def envelope(
+        self, request: Request, status: int, data: object, error: str | None = None, code: str | None = None
+    ) -> bytes:
         request.setResponseCode(status)
         request.setHeader("Content-Type", "application/json")
         now = datetime.now(UTC).isoformat()
-        answer = {"success": error is None, "data": data, "error": error, "code": None, "timestamp": now}
+        answer = {"success": error is None, "data": data, "error": error, "code": code, "timestamp": now}
         return json.dumps(answer).encode()
 
     def hls(self, request: Request, channel: Channel, path: list[str]) -> bytes:
         if path == ["playlist.m3u8"]:
+            if not channel.carried:
+                sentence = "HLS cannot carry the codecs of this stream."
+                return self.envelope(request, 404, None, sentence, "not_carried")
             request.setHeader("Content-Type", "application/vnd.apple.mpegurl")
             return channel.multivariant().encode()
         _session, rendition, name = path

@@ -5,6 +5,7 @@ Everything listens on 127.0.0.1 on free ports, and every process that is started
 
 import json
 import os
+import random
 import re
 import signal
 import socket
@@ -30,15 +31,22 @@ FFMPEG_5 = "/usr/bin/ffmpeg"
 FFMPEG_9 = imageio_ffmpeg.get_ffmpeg_exe()
 """Enhanced RTMP, newer encoders."""
 
+_PORTS = (10_000, 32_000)
 STARTUP = 20.0
 STOP = 8.0
 
 
 def free_port() -> int:
-    """A TCP port that nobody uses now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A TCP port that nobody uses now, and that the system gives to no client before the server takes it: one below
+    the range that it chooses from by itself."""
+    while True:
+        with socket.socket() as probe:
+            port = random.randrange(*_PORTS)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
 
 
 def until(look: Callable[[], T | None], seconds: float, what: str) -> T:

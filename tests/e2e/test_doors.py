@@ -199,10 +199,12 @@ class CommandTests(TestCase):
 
             login = {"username": "admin", "password": "a new and long password"}
             running.secrets.add(login["password"])
+            earlier = running.admin
+            old = (running.folder / "data" / "admin-password").read_text().strip()
             ask("user", "passwd", "admin", input=f"{login['password']}\n")
+            self.assertEqual(running.call("GET", "/streams", token=earlier)[0], 401)
             status, _ = running.call("POST", "/auth/login", login)
             self.assertEqual(status, 200)
-            old = (running.folder / "data" / "admin-password").read_text().strip()
             status, _ = running.call("POST", "/auth/login", {**login, "password": old})
             self.assertEqual(status, 401)
 

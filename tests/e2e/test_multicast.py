@@ -225,6 +225,21 @@ class WireTests(MulticastCase):
         self.assertGreater(stream.broken[0x100], 0)
         self.assertGreater(stream.broken[0x1001], 0)
 
+    def test_a_stream_that_comes_again_with_another_codec_is_heard(self) -> None:
+        """By a player that stayed tuned over its end."""
+        server = self.start({"OXIDECAST_STREAMS_PUBLISHER_GRACE": "1"})
+        name, key = server.new_stream("Other sound")
+        encoder = self.encode(server, key)
+        server.wait_live(name)
+        with watching(f"udp://@{GROUP}:{PORT}", self.log("vlc"), self.network.receiver) as player:
+            player.wait_frames(60, 30)
+            encoder.stop(signal.SIGKILL)
+            until(lambda: server.stream(name)["state"] == "idle", 10, "the stream is over")
+            self.encode(server, key, audio=("libmp3lame", "-b:a", "96k"))
+            server.wait_live(name)
+            before = player.counters()["buffers played"]
+            until(lambda: player.counters().get("buffers played", 0) > before + 100, 20, "the sound goes on")
+
     def test_an_encoder_that_comes_back_leaves_the_group_tuned(self) -> None:
         server = self.start()
         name, key = server.new_stream("Back again")
@@ -256,10 +271,10 @@ class WireTests(MulticastCase):
         self.assert_within(found, rate, 0.02 * rate)
 
     def test_an_encoder_beyond_the_constant_rate_is_told_of(self) -> None:
-        server = self.start({"OXIDECAST_MULTICAST_RATES": '{"source": 300000}'})
+        server = self.start({"OXIDECAST_MULTICAST_RATES": '{"source": 320000}'})
         name = self.live(server, size="1280x720")
         until(
-            lambda: any("constant rate of 300000" in notice for notice in server.stream(name)["notices"]),
+            lambda: any("constant rate of 320000" in notice for notice in server.stream(name)["notices"]),
             20,
             "people are told",
         )
@@ -477,9 +492,9 @@ class RTPTests(MulticastCase):
 class TimingTests(MulticastCase):
     """Counted to the millisecond, so nothing else may run."""
 
-    def check_clock(self, **settings: str) -> None:
+    def check_clock(self, size: str = "640x360", **settings: str) -> None:
         server = self.start(settings)
-        self.live(server)
+        self.live(server, size=size)
         receiver, _ = self.receive(seconds=1)
         receiver.read()
         received = listen(receiver, 15)
@@ -497,6 +512,9 @@ class TimingTests(MulticastCase):
 
     def test_the_clock_at_a_constant_rate(self) -> None:
         self.check_clock(OXIDECAST_MULTICAST_CBR="true", OXIDECAST_MULTICAST_RATE="4000000")
+
+    def test_the_clock_of_a_slow_group(self) -> None:
+        self.check_clock("320x180", OXIDECAST_MULTICAST_CBR="true", OXIDECAST_MULTICAST_RATE="1000000")
 
     def test_the_delay_from_publish_to_wire(self) -> None:
         """A frame's decoding time is the lead behind the clock that it leaves at, less what it waited."""

@@ -14,7 +14,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
-from playwright.sync_api import Browser, BrowserContext, Page, Playwright, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, Playwright, Route, sync_playwright
+
+from tests.e2e.canned_server import CONSTANT_RATE, HITS, LEFT_OUT, LONG_GROUPS, PICTURE
 
 CHROMIUM = "/usr/bin/chromium"
 ARGUMENTS = [
@@ -27,6 +29,7 @@ ARGUMENTS = [
     "--disable-sync",
     "--autoplay-policy=no-user-gesture-required",
 ]
+UNCARRIED = {"success": False, "data": None, "error": "It cannot.", "code": "not_carried", "timestamp": ""}
 ROOT = Path(__file__).parents[2]
 
 WATCH_POLICY = (
@@ -112,6 +115,17 @@ class PlayerPage(unittest.TestCase):
             )
         except Exception:
             self.fail(f"state is {self.state(page)!r}, not {wanted!r}; {self.stats(page)}")
+
+    def change_answers(self, page: Page, name: str, change: Callable[[dict[str, Any]], None]) -> None:
+        """What the API says of a stream is changed on its way to the page."""
+
+        def answer(route: Route) -> None:
+            response = route.fetch()
+            envelope = response.json()
+            change(envelope["data"])
+            route.fulfill(response=response, json=envelope)
+
+        page.route(f"**/api/v1/streams/{name}", answer)
 
     def picture(self, page: Page, name: str) -> None:
         directory = os.environ.get("OXIDECAST_SCREENSHOTS")
@@ -222,6 +236,82 @@ class PlayerPage(unittest.TestCase):
         self.assertEqual(page.locator("#still-title").inner_text(), "Night radio")
         self.picture(page, "radio-desktop")
 
+    def assert_says_that_nothing_is_carried(self, page: Page, codec: str) -> None:
+        """The server is named as the one that cannot, and nothing that answers with an error is offered."""
+        self.wait_for_state(page, "uncarried")
+        self.assertEqual(page.locator("#screen-title").inner_text(), f"The server cannot send {codec} by HLS")
+        text = page.locator("#screen").inner_text()
+        self.assertNotIn("browser", text)
+        self.assertNotIn("VLC", text)
+        self.assertFalse(page.locator("#hls-address").is_visible())
+        page.get_by_text("Share").click()
+        self.assertTrue(page.locator("#share-link").is_visible())
+        self.assertFalse(page.locator("#share-hls").is_visible())
+        page.get_by_text("Share").click()
+
+    def test_a_codec_that_the_server_leaves_out_is_not_blamed_on_the_browser(self) -> None:
+        page = self.open("/player/mp3")
+        self.assert_says_that_nothing_is_carried(page, "MP3")
+        self.assertEqual(page.locator("#screen-notices li").all_inner_texts(), [LEFT_OUT])
+        self.assertFalse(page.locator("#notices").is_visible(), "said once is enough")
+        self.picture(page, "uncarried-desktop")
+
+    def test_a_codec_that_the_server_leaves_out_and_the_browser_has_is_named_too(self) -> None:
+        page = self.context.new_page()
+        page.route("**/hls/show/playlist.m3u8", lambda route: route.fulfill(status=404, json=UNCARRIED))
+        page.goto(f"{self.origin}/player/show")
+        self.assert_says_that_nothing_is_carried(page, "H.264 (AVC) and AAC")
+
+    def test_a_stream_that_was_left_out_plays_by_itself_when_it_no_longer_is(self) -> None:
+        page = self.context.new_page()
+        page.route("**/hls/show/playlist.m3u8", lambda route: route.fulfill(status=404, json=UNCARRIED))
+        page.goto(f"{self.origin}/player/show")
+        self.wait_for_state(page, "uncarried")
+        page.unroute("**/hls/show/playlist.m3u8")
+        self.wait_for_state(page, "playing")
+        page.locator("#screen").wait_for(state="hidden", timeout=5_000)
+
+    def test_a_change_to_a_codec_that_the_server_leaves_out_is_told_to_those_who_watch(self) -> None:
+        page = self.open("/player/show")
+        self.wait_for_state(page, "playing")
+        frozen = page.request.get(f"{self.origin}/api/v1/hls/show/~1/source/playlist.m3u8").text()
+        page.route("**/hls/show/~1/**", lambda route: route.fulfill(body=frozen))
+        page.route("**/hls/show/playlist.m3u8", lambda route: route.fulfill(status=404, json=UNCARRIED))
+        self.wait_for_state(page, "waiting", 15)
+        self.wait_for_state(page, "uncarried", 15)
+
+    def test_a_playlist_that_is_not_there_yet_is_no_verdict_on_the_browser(self) -> None:
+        page = self.context.new_page()
+        self.change_answers(page, "show", lambda stream: stream.update(tracks=[PICTURE, HITS]))
+        missing = {**UNCARRIED, "code": "no_segment"}
+        page.route("**/hls/show/playlist.m3u8", lambda route: route.fulfill(status=404, json=missing))
+        page.goto(f"{self.origin}/player/show")
+        self.wait_for_state(page, "waiting")
+        page.unroute("**/hls/show/playlist.m3u8")
+        self.wait_for_state(page, "playing")
+
+    def test_notices_are_shown_as_they_are(self) -> None:
+        page = self.open("/player/noted")
+        self.wait_for_state(page, "playing")
+        self.assertEqual(page.locator("#notices li").all_inner_texts(), [LONG_GROUPS, CONSTANT_RATE])
+        self.picture(page, "notices-desktop")
+
+    def test_without_a_notice_there_is_no_room_for_one(self) -> None:
+        page = self.open("/player/show")
+        self.wait_for_state(page, "playing")
+        self.assertFalse(page.locator("#notices").is_visible())
+
+    def test_notices_come_and_go_with_what_the_server_says(self) -> None:
+        page = self.context.new_page()
+        notices: list[str] = []
+        self.change_answers(page, "show", lambda stream: stream.update(notices=list(notices)))
+        page.goto(f"{self.origin}/player/show")
+        self.wait_for_state(page, "playing")
+        notices.append("the sky is falling")
+        page.locator("#notices").get_by_text("the sky is falling").wait_for(timeout=15_000)
+        notices.clear()
+        page.locator("#notices").wait_for(state="hidden", timeout=15_000)
+
     def test_a_token_opens_a_private_stream(self) -> None:
         page = self.open("/player/secret")
         self.wait_for_state(page, "private")
@@ -265,7 +355,7 @@ class PlayerPage(unittest.TestCase):
         phone = self.new_context(
             viewport={"width": 390, "height": 844}, device_scale_factor=2, is_mobile=True, has_touch=True
         )
-        for path in ("/", "/player/show", "/player/hevc", "/player/radio"):
+        for path in ("/", "/player/show", "/player/hevc", "/player/radio", "/player/noted", "/player/mp3"):
             page = self.open(path, phone)
             page.wait_for_function(
                 "() => document.querySelector('.card, #player:not([data-state=loading])') !== null",

@@ -8,7 +8,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 from itertools import pairwise
 from statistics import quantiles
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 PACKET = 188
 NULL = 0x1FFF
@@ -41,6 +41,12 @@ class Stream:
         """When sections came, by PID below 0x20 and the PMT's."""
         self.waits: list[float] = []
         """Seconds by which frames of pictures were there before they were due: decoding time less the clock."""
+        self.programmes: list[tuple[int, tuple[int, ...]]] = []
+        """Version and stream types of each PMT."""
+        self.order: list[tuple[str, Any]] = []
+        """What came after what: `table` (as in `programmes`), `frame` (its PID), `broken` (a discontinuity's PID)."""
+        self._sound: dict[int, list[tuple[int, int, int]]] = defaultdict(list)
+        self._position = 0
         self._counters: dict[int, int] = {}
         for at, data in datagrams:
             self.take(at, data)
@@ -57,18 +63,31 @@ class Stream:
             return
         pid = (packet[1] & 0x1F) << 8 | packet[2]
         self.packets[pid] += 1
+        self._position += 1
         if pid == NULL:
             return
         flags = packet[5] if packet[3] & 0x20 and packet[4] else 0
         if flags & 0x80:
             self.broken[pid] += 1
+            self.order.append(("broken", pid))
         if flags & 0x40:
             self.starts.append((at, pid))
         if flags & 0x10:
             base = int.from_bytes(packet[6:12], "big")
+            if not self.clocks:
+                self._clock_at = self._position
             self.clocks.append(Clock(at, (base >> 15) * 300 + (base & 0x1FF), bool(flags & 0x80)))
         if pid < 0x20 or pid == 0x1000:
             self.tables[pid].append(at)
+        if pid == 0x1000 and packet[1] & 0x40:
+            self._programme(packet[5:])
+        payload = packet[5 + packet[4] if packet[3] & 0x20 else 4 :]
+        if 0x100 <= pid < 0x1000 and packet[1] & 0x40:
+            self.order.append(("frame", pid))
+            self._sound[pid].append((self._position, -1, self._due(payload)))
+        if 0x100 <= pid < 0x1000:
+            header = 9 + payload[8] if packet[1] & 0x40 else 0
+            self._sound[pid].append((self._position, len(payload) - header, 0))
         if pid == 0x100 and packet[1] & 0x40 and self.clocks:
             self._frame(at, packet[5 + packet[4] if packet[3] & 0x20 else 4 :])
         counter, moves = packet[3] & 15, bool(packet[3] & 0x10)
@@ -79,12 +98,57 @@ class Stream:
 
     def _frame(self, at: float, pes: bytes) -> None:
         """The first bytes of a frame: its time, against what the clock is at this moment."""
-        field = pes[14:19] if pes[7] >> 6 == 3 else pes[9:14]
-        value = int.from_bytes(field, "big")
-        due = (value >> 33 & 7) << 30 | (value >> 17 & 0x7FFF) << 15 | value >> 1 & 0x7FFF
         last = self.clocks[-1]
         now = last.value / CLOCK_HZ + at - last.at
-        self.waits.append(due / 90_000 - now)
+        self.waits.append(self._due(pes) / 90_000 - now)
+
+    @staticmethod
+    def _due(pes: bytes) -> int:
+        """The decoding time of a PES packet, in ticks."""
+        field = pes[14:19] if pes[7] >> 6 == 3 else pes[9:14]
+        value = int.from_bytes(field, "big")
+        return (value >> 33 & 7) << 30 | (value >> 17 & 0x7FFF) << 15 | value >> 1 & 0x7FFF
+
+    def _programme(self, section: bytes) -> None:
+        end, at = (
+            3 + ((section[1] & 0x0F) << 8 | section[2]) - 4,
+            12 + ((section[10] & 0x0F) << 8 | section[11]),
+        )
+        kinds = []
+        while at < end:
+            kinds.append(section[at])
+            at += 5 + ((section[at + 3] & 0x0F) << 8 | section[at + 4])
+        self.programmes.append((section[5] >> 1 & 31, tuple(kinds)))
+        self.order.append(("table", self.programmes[-1]))
+
+    def sound_buffers(self, pid: int, rate: int) -> tuple[float, float]:
+        """The most bytes in the first and in the main buffer of a receiver for sound (H.222.0, 2.4.2), at a constant
+        rate. A PES packet's frames are taken one by one, evenly until the next one's time."""
+        clock, start = self.clocks[0], self._clock_at
+        arrival = lambda position: clock.value / CLOCK_HZ + (position - start) * PACKET * 8 / rate  # noqa: E731
+        first = most_first = 0.0
+        before = arrival(0)
+        leaves: list[tuple[float, int]] = []
+        main = most_main = 0.0
+        events: list[tuple[float, int]] = []
+        units: list[list[Any]] = []
+        for position, size, due in self._sound[pid]:
+            now = arrival(position)
+            if size < 0:
+                units.append([due / 90_000, 0])
+                continue
+            drained = min(first, (now - before) * 2_000_000 / 8)
+            first, before = first - drained + PACKET, now
+            most_first = max(most_first, first)
+            events.append((now + first * 8 / 2_000_000, size))
+            units[-1][1] += size
+        for unit, following in pairwise(units):
+            frames = max(1, round((following[0] - unit[0]) * 48_000 / 1024))
+            leaves += [(unit[0] + n * 1024 / 48_000, -(unit[1] // frames)) for n in range(frames)]
+        for _, size in sorted([*events, *leaves]):
+            main = max(0.0, main + size)
+            most_main = max(most_main, main)
+        return most_first, most_main
 
     def clock_intervals(self) -> list[float]:
         """Seconds from each PCR to the next, by the clock itself."""

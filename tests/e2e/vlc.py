@@ -9,6 +9,7 @@ import re
 import shutil
 import socket
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -20,6 +21,42 @@ _NOBODY = 65534
 _COUNTER = re.compile(r"\|\s*([a-z][a-z ]*?)\s*:\s*(\d+)")
 _REPLY = 3.0
 """Seconds that the control port has to answer."""
+
+
+RESTARTS = 3
+"""How often a count of frames in a row may start over: a machine can be too busy to decode for a moment, or for a few,
+but a fault of the stream comes again."""
+
+MOMENT = 1.0
+"""Seconds: losses that follow each other closer than this are one moment."""
+
+
+class FramesInARow:
+    """Counts the frames that were displayed without a loss, from readings of VLC's counters. `now` is in seconds."""
+
+    def __init__(self, frames: int, counters: dict[str, int]) -> None:
+        self.latest = counters
+        self._wanted = frames
+        self._start = counters
+        self._restarts = 0
+        self._last_loss = -MOMENT
+
+    def read(self, counters: dict[str, int], now: float) -> dict[str, int] | None:
+        """By how much each counter rose in a row that is long enough; None before. Fails at the fourth moment in which
+        frames were lost."""
+        if counters["frames lost"] > self.latest["frames lost"]:
+            self._start_over(counters, now)
+        self.latest = counters
+        if counters["frames displayed"] < self._start["frames displayed"] + self._wanted:
+            return None
+        return {name: value - self._start.get(name, 0) for name, value in counters.items()}
+
+    def _start_over(self, counters: dict[str, int], now: float) -> None:
+        self._restarts += now - self._last_loss >= MOMENT
+        if self._restarts > RESTARTS:
+            raise AssertionError(f"VLC lost frames again after {RESTARTS} new starts")
+        self._last_loss = now
+        self._start = counters
 
 
 class Vlc(Program):
@@ -82,25 +119,18 @@ class Vlc(Program):
     def wait_frames(self, frames: int, seconds: float) -> dict[str, int]:
         """By how much each counter rose while so many frames in a row were displayed and none lost.
 
-        What is late while a player fills its buffers is not counted, nor a moment in which the machine was too busy to
-        decode: a fault of the stream comes again.
+        What is late while a player fills its buffers is not counted; after the first picture, a row may start over as
+        often as `FramesInARow` allows.
         """
-        start = until(self._displays, seconds, "VLC displays something")
-        latest = start
+        row = FramesInARow(frames, until(self._displays, seconds, "VLC displays something"))
 
         def enough() -> dict[str, int] | None:
-            nonlocal start, latest
-            latest = self._displays() or latest
-            if latest["frames lost"] > start["frames lost"]:
-                start = latest
-            if latest["frames displayed"] < start["frames displayed"] + frames:
-                return None
-            return {name: value - start.get(name, 0) for name, value in latest.items()}
+            return row.read(self._displays() or row.latest, time.monotonic())
 
         try:
             return until(enough, seconds, f"VLC displays {frames} frames and loses none")
         except AssertionError as error:
-            raise AssertionError(f"{error}: {latest}\n{self.output}") from None
+            raise AssertionError(f"{error}: {row.latest}\n{self.output}") from None
 
     def _displays(self) -> dict[str, int] | None:
         if self.process.poll() is not None:

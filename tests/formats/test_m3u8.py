@@ -172,14 +172,11 @@ class MultivariantTests(SynchronousTestCase):
                     frame_rate=Fraction(30_000, 1001),
                 ),
                 Variant("audio/playlist.m3u8", 140_000, ["mp4a.40.2"]),
-            ],
-            independent_segments=True,
+            ]
         )
         self.assertEqual(
             text,
             "#EXTM3U\n"
-            "#EXT-X-VERSION:6\n"
-            "#EXT-X-INDEPENDENT-SEGMENTS\n"
             "#EXT-X-STREAM-INF:BANDWIDTH=2800000,AVERAGE-BANDWIDTH=2500000,"
             'CODECS="avc1.64001f,mp4a.40.2",RESOLUTION=1280x720,FRAME-RATE=29.970\n'
             "720p/playlist.m3u8\n"
@@ -188,9 +185,7 @@ class MultivariantTests(SynchronousTestCase):
         )
 
     def test_the_oracle_reads_it(self) -> None:
-        (variant,) = m3u8.loads(
-            multivariant([Variant("v", 9, ["a", "b"], 8, 16, 8, Fraction(50))], independent_segments=True)
-        ).playlists
+        (variant,) = m3u8.loads(multivariant([Variant("v", 9, ["a", "b"], 8, 16, 8, Fraction(50))])).playlists
         info = variant.stream_info
         self.assertEqual((info.bandwidth, info.average_bandwidth, info.codecs), (9, 8, "a,b"))
         self.assertEqual((info.resolution, info.frame_rate, variant.uri), ((16, 8), 50.0, "v"))

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 from twisted.trial.unittest import SynchronousTestCase
 
-from oxidecast.formats.mpegts import NULL_PACKET, PACKET_SIZE, TSWriter, carries
+from oxidecast.formats.mpegts import NULL_PACKET, PACKET_SIZE, TSWriter, carries, obstacle
 from oxidecast.formats.mpegts.writer import LEAD
 from oxidecast.media import Codec, LocalProtocolError, Packet, Track, aac, h264, hevc
 from tests.formats.material import muxed, stream
@@ -429,10 +429,32 @@ class StrictTests(SynchronousTestCase):
         writer = TSWriter([video])
         parts = [writer.segment(pictures[:3])]
         writer.change([video, audio])
+        parts += [writer.tables()]
+        writer.switch()
         parts += [writer.segment(pictures[3:6] + sounds[:1])]
         parser = parse(*parts)
-        self.assertEqual([unit.payload[5] >> 1 & 31 for unit in parser.of(0x1000)], [0, 1])
+        self.assertEqual([unit.payload[5] >> 1 & 31 for unit in parser.of(0x1000)], [0, 0, 1])
         self.assertEqual(len(parser.of(0x101)), 1)
+
+    def test_a_writer_goes_on_where_another_stopped(self) -> None:
+        (video, pictures), (audio, _) = stream(Codec.H264), stream(Codec.AAC)
+        first = TSWriter([video], version=31)
+        parts = [first.segment(pictures[:3])]
+        parts += [TSWriter([video, audio], after=first).segment(pictures[3:6])]
+        parser = parse(*parts)  # which sees to the counters
+        self.assertEqual([unit.payload[5] >> 1 & 31 for unit in parser.of(0x1000)], [31, 0])
+
+    def test_what_cannot_travel_is_said_of_the_track(self) -> None:
+        aac, opus = stream(Codec.AAC)[0], stream(Codec.OPUS)[0]
+        for track, words in (
+            (stream(Codec.AV1)[0], "MPEG-TS cannot carry av1"),
+            (replace(aac, extradata=b"\x11\xe0"), "channel configuration 12"),
+            (replace(opus, channels=9), "at most 8 channels"),
+            (replace(stream(Codec.H264)[0], extradata=b"v1"), "avcC has 2 bytes"),
+        ):
+            self.assertIn(words, obstacle(track))
+        for codec in (Codec.H264, Codec.HEVC, Codec.AAC, Codec.MP3, Codec.AC3, Codec.OPUS):
+            self.assertEqual(obstacle(stream(codec)[0]), "")
 
     def test_a_frame_beyond_64_kib_leaves_its_length_out(self) -> None:
         track = stream(Codec.H264)[0]

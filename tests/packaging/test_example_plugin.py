@@ -91,7 +91,7 @@ class CommandTests(SynchronousTestCase):
         self.assertEqual(run.returncode, 1)
         self.assertIn(
             "plugins.disabled names 'anexb', and no such plugin was found; "
-            "found: annexb, hls, rtmp, testpattern",
+            "found: annexb, hls, multicast, rtmp, testpattern",
             run.stderr,
         )
         self.assertNotIn("Traceback", run.stderr)
@@ -136,8 +136,9 @@ class WatchTests(SynchronousTestCase):
 
     def test_who_comes_for_nothing_is_told(self) -> None:
         with installed_server() as server:
-            self.assertEqual(server.get("/api/v1/annexb/nothing")[0], 404)
-            self.assertEqual(server.get("/api/v1/annexb/")[0], 404)
+            for path in ("nothing", ""):
+                status, answer = server.call("GET", f"/annexb/{path}")
+                self.assertEqual((status, answer["code"]), (404, "not_live"))
 
     def test_the_answer_ends_with_the_stream(self) -> None:
         with installed_server({"OXIDECAST_STREAMS_PUBLISHER_GRACE": "0.5"}) as server:
@@ -152,7 +153,7 @@ class WatchTests(SynchronousTestCase):
             name, key = server.new_stream("Raw")
             self.assertEqual(rows(server.command("plugins").stdout)["annexb"][-1], "disabled")
             with publish(server.ingest(key), server.folder / "encoder.log", gop=30):
-                self.assertEqual(list(server.wait_live(name)["stream_urls"]), ["hls"])
+                self.assertEqual(list(server.wait_live(name)["stream_urls"]), ["hls", "multicast"])
                 self.assertEqual(server.get(f"/api/v1/annexb/{name}")[0], 404)
 
 

@@ -8,10 +8,23 @@ import msgspec
 from twisted.trial.unittest import SynchronousTestCase
 
 from oxidecast.foundation import configure
+from oxidecast.media import Codec, Track
+from oxidecast.outputs.hls.containers import carried
 from oxidecast.settings import Section, difference
 from oxidecast.settings.data import data_path
 
 FILE = data_path("oxidecast.toml")
+CODECS = {
+    "H.264": Codec.H264,
+    "HEVC": Codec.HEVC,
+    "AV1": Codec.AV1,
+    "VP9": Codec.VP9,
+    "AAC": Codec.AAC,
+    "Opus": Codec.OPUS,
+    "MP3": Codec.MP3,
+    "AC-3": Codec.AC3,
+}
+"""What can be published, by the words that people use."""
 
 
 class SettingsFileTests(SynchronousTestCase):
@@ -45,6 +58,14 @@ class SettingsFileTests(SynchronousTestCase):
                 if re.match(r"(# )?\w+ = ", line):
                     self.assertNotEqual(before, head, f"[{name}] {line}")
                 before = line or before
+
+    def test_what_it_says_of_the_codecs_of_segments_is_true(self) -> None:
+        said = re.search(r'"fmp4" \((.*?)\) or "mpegts" \((.*?)\)', self.part("hls"))
+        assert said is not None
+        for kind, comment in (("fmp4", said[1]), ("mpegts", said[2])):
+            carries = {word for word, codec in CODECS.items() if carried(kind, [Track(1, codec, b"", "")])}
+            named = {word for word in CODECS if word in comment}
+            self.assertEqual(named, CODECS.keys() - carries if "all codecs but" in comment else carries, kind)
 
     def test_what_it_says_of_reloading_is_true(self) -> None:
         """A comment with "Reload" stands above reloadable keys, and above no others."""

@@ -11,7 +11,12 @@ from pathlib import Path
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from oxidecast.settings import SettingsError
-from oxidecast.settings.private import open_data_directory, read_private, write_private_once
+from oxidecast.settings.private import (
+    look_at_data_directory,
+    open_data_directory,
+    read_private,
+    write_private_once,
+)
 from tests.settings.support import temporary_folder
 
 NOBODY = 65534
@@ -72,6 +77,43 @@ class DataDirectory(SynchronousTestCase):
         self.path.mkdir(mode=0o755)
         with another_user():
             error = self.assertRaises(SettingsError, open_data_directory, self.path)
+        self.assertIn("it belongs to root and OxideCast runs as nobody, who has no permission", str(error))
+
+    def test_one_that_is_not_to_be_made_has_to_be_there(self) -> None:
+        error = self.assertRaises(SettingsError, open_data_directory, self.path, make=False)
+        self.assertIn("no such file or directory", str(error))
+        self.assertFalse(self.path.exists())
+
+    def test_one_that_is_not_to_be_made_is_not_narrowed(self) -> None:
+        self.path.mkdir(mode=0o755)
+        open_data_directory(self.path, make=False)
+        self.assertEqual(mode(self.path), 0o755)
+
+
+class LookAtDataDirectory(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.folder = temporary_folder(self)
+        self.path = self.folder / "a" / "b"
+
+    def test_one_that_is_there_is_its_own_answer(self) -> None:
+        self.path.mkdir(parents=True)
+        self.assertEqual(look_at_data_directory(self.path), self.path)
+
+    def test_of_one_that_is_not_there_the_nearest_folder_is_the_answer_and_it_is_not_made(self) -> None:
+        self.assertEqual(look_at_data_directory(self.path), self.folder)
+        self.assertEqual(os.listdir(self.folder), [])
+
+    def test_a_file_in_the_way(self) -> None:
+        (self.folder / "a").touch()
+        error = self.assertRaises(SettingsError, look_at_data_directory, self.path)
+        self.assertEqual(
+            str(error), f"The data directory {self.path} cannot be made: a file is in its place."
+        )
+
+    def test_a_folder_that_another_owns(self) -> None:
+        self.folder.chmod(0o755)
+        with another_user():
+            error = self.assertRaises(SettingsError, look_at_data_directory, self.path)
         self.assertIn("it belongs to root and OxideCast runs as nobody, who has no permission", str(error))
 
 

@@ -2,7 +2,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from oxidecast.settings import SettingsError
 from oxidecast.settings.private import open_data_directory
-from oxidecast.settings.secrets import open_secrets
+from oxidecast.settings.secrets import NoSecrets, open_secrets
 from tests.settings.support import temporary_folder
 
 GIVEN = "given-by-the-operator-in-the-settings"
@@ -29,6 +29,13 @@ class GeneratedSecrets(SynchronousTestCase):
     def test_no_file_is_made_when_the_settings_give_both(self) -> None:
         open_secrets(self.folder, server_secret=GIVEN, jwt_secret=GIVEN)
         self.assertFalse(self.file.exists())
+
+    def test_those_that_are_not_to_be_made_have_to_be_there(self) -> None:
+        error = self.assertRaises(NoSecrets, open_secrets, self.folder, make=False)
+        self.assertIn(str(self.file), str(error))
+        self.assertFalse(self.file.exists())
+        made = open_secrets(self.folder)
+        self.assertEqual(open_secrets(self.folder, make=False).jwt, made.jwt)
 
     def test_they_are_not_shown(self) -> None:
         self.assertEqual(repr(open_secrets(self.folder)), "Secrets(***)")

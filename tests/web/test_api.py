@@ -344,6 +344,26 @@ class TestStreams(ApiCase):
         self.assertEqual(url.data["url"], "http://localhost/api/v1/hls/uber-uns/playlist.m3u8")
         self.assertEqual(shown.data["stream_urls"], {"hls": url.data["url"]})
 
+    async def test_a_title_of_blanks_is_none(self) -> None:
+        await self.start()
+        token = await self.token("streamer")
+        for title in (" ", "\t\n", "\u00a0\u2003"):
+            answer = await self.ask("POST", "/api/v1/streams", {"title": title}, token)
+            self.assertEnvelope(answer, 422, "invalid")
+            self.assertEqual(list(answer.data["fields"]), ["title"])
+
+    async def test_null_is_as_good_as_left_out(self) -> None:
+        await self.start()
+        token = await self.token("streamer")
+        nothing = dict.fromkeys(
+            ("description", "category", "name", "is_private", "recording_enabled", "transcoding_profiles")
+        )
+        made = await self.ask("POST", "/api/v1/streams", {"title": "Show", **nothing}, token)
+        self.assertEnvelope(made, 201)
+        left_out = await self.ask("POST", "/api/v1/streams", {"title": "Show"}, token)
+        for name in nothing.keys() - {"name"}:
+            self.assertEqual((name, made.data[name]), (name, left_out.data[name]))
+
     async def test_what_a_new_stream_cannot_be(self) -> None:
         await self.start()
         token = await self.token("streamer")

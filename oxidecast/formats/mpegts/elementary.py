@@ -8,7 +8,7 @@ that decoding can start at any of them; AAC goes in ADTS; Opus behind the contro
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from oxidecast.media import Codec, LocalProtocolError, Packet, Track, aac, h264, hevc
+from oxidecast.media import Codec, LocalProtocolError, Packet, RemoteProtocolError, Track, aac, h264, hevc
 
 _VIDEO, _AUDIO, _PRIVATE = 0xE0, 0xC0, 0xBD
 """stream_id (H.222.0, table 2-22)."""
@@ -26,6 +26,8 @@ class Carriage:
     access_unit: Callable[[bytes, Track], bytes]
     """What stands in the stream for a packet's payload."""
     descriptors: Callable[[Track], bytes] = lambda track: b""
+    parameters: Callable[[bytes], object] = lambda extradata: None
+    """Reads the configuration that pictures need; raises RemoteProtocolError."""
 
 
 def carries(codec: Codec) -> bool:
@@ -41,6 +43,22 @@ def carriage(track: Track) -> Carriage:
     if track.codec is Codec.MP3 and track.sample_rate < 32_000:
         return _MPEG2_AUDIO
     return found
+
+
+def obstacle(track: Track) -> str:
+    """Why `track` cannot travel, for people; "" when it can."""
+    if not carries(track.codec):
+        return f"MPEG-TS cannot carry {track.codec.value}"
+    try:
+        how = carriage(track)
+        how.descriptors(track)
+        if track.codec is Codec.AAC:
+            aac.adts_header(track, 0)
+        elif track.is_video:
+            how.parameters(track.extradata)
+    except (LocalProtocolError, RemoteProtocolError) as error:
+        return str(error)
+    return ""
 
 
 def pes(how: Carriage, packets: Sequence[Packet], lead: int) -> bytes:
@@ -110,8 +128,10 @@ def _as_it_is(payload: bytes, _: Track) -> bytes:
 
 
 _CARRIAGES = {
-    Codec.H264: Carriage(0x1B, _VIDEO, h264.annexb),
-    Codec.HEVC: Carriage(0x24, _VIDEO, hevc.annexb, lambda track: _registration(b"HEVC")),
+    Codec.H264: Carriage(0x1B, _VIDEO, h264.annexb, parameters=h264.parse_configuration),
+    Codec.HEVC: Carriage(
+        0x24, _VIDEO, hevc.annexb, lambda track: _registration(b"HEVC"), hevc.parse_configuration
+    ),
     Codec.AAC: Carriage(0x0F, _AUDIO, _adts_access_unit),
     Codec.MP3: Carriage(0x03, _AUDIO, _as_it_is),
     Codec.AC3: Carriage(0x81, _PRIVATE, _as_it_is, lambda track: _registration(b"AC-3")),

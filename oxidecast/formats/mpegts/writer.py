@@ -45,7 +45,9 @@ class TSWriter:
     """Writes the transport stream of `tracks`; the first video track, else the first, carries the clock, unless
     it has its `own_clock` PID.
 
-    `service` and `provider` name it in an SDT; without a service name there is none. `lead` is in ticks.
+    `service` and `provider` name it in an SDT; without a service name there is none. `lead` is in ticks. `version` is
+    that of the first tables; a writer that goes on where another stopped sending takes counters and version over from
+    it (`after`), so that receivers which stay tuned see what is new.
     Raises LocalProtocolError for a codec that MPEG-TS does not carry, for no track or two of one id, and for
     more tracks than the PMT's packet holds.
     """
@@ -58,14 +60,19 @@ class TSWriter:
         provider: str = "OxideCast",
         lead: int = LEAD,
         own_clock: bool = False,
+        version: int = 0,
+        after: "TSWriter | None" = None,
     ) -> None:
         self._lead = lead
         self._own_clock = own_clock
         self._clock_broken = False
         self._names = (service, provider)
-        self._pids: dict[int, PID] = {}
-        self._version = -1
+        self._pids: dict[int, PID] = after._pids if after is not None else {}
+        self._version: int = (after._version if after is not None else version - 1) & 31
+        self._streams: dict[int, _Stream] = {}
+        self._tables: list[tuple[PID, bytes]] = []
         self.change(tracks)
+        self.switch()
 
     @property
     def tracks(self) -> tuple[Track, ...]:
@@ -76,9 +83,11 @@ class TSWriter:
         """Go on under another name, told by the next `tables`."""
         self._names = (service, self._names[1])
         self.change(self.tracks)
+        self.switch()
 
     def change(self, tracks: Sequence[Track]) -> None:
-        """Go on with other tracks: a new version of the tables, told by the next `tables`; counters go on."""
+        """Go on with other tracks, in a new version of the tables; counters go on. `tables` tells the old ones until
+        `switch`: what was written before may still be on its way."""
         if not tracks or len({track.id for track in tracks}) < len(tracks):
             raise LocalProtocolError("MPEG-TS needs tracks, each with an id of its own")
         clock = next((track for track in tracks if track.is_video), tracks[0])
@@ -91,11 +100,18 @@ class TSWriter:
         if self._names[0]:
             sections.append((tables.SDT_PID, tables.sdt(*self._names, tracks, version)))
         streams = {track.id: _Stream(track, self._pid(tables.pid(track))) for track in tracks}
+        for id, stream in streams.items():
+            known = self._streams.get(id)
+            stream.broken = known is not None and known.broken
         self._version = version
-        self._tables = [(self._pid(number), section) for number, section in sections]
+        self._following = [(self._pid(number), section) for number, section in sections]
         self._streams = streams
         self._clock = clock.id
         self._clock_pid = self._pid(clock_pid)
+
+    def switch(self) -> None:
+        """From now on `tables` tells of the tracks as they are."""
+        self._tables = self._following
 
     def _pid(self, number: int) -> PID:
         return self._pids.setdefault(number, PID(number))

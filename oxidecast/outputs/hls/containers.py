@@ -12,7 +12,7 @@ _FMP4 = frozenset({Codec.H264, Codec.HEVC, Codec.AV1, Codec.VP9, Codec.AAC, Code
 def carried(kind: str, tracks: Iterable[Track]) -> tuple[Track, ...]:
     """Those of the tracks that a container of this kind (`fmp4`, `mpegts`) can carry for HLS."""
     if kind == "mpegts":
-        return tuple(track for track in tracks if mpegts.carries(track.codec))
+        return tuple(track for track in tracks if not mpegts.obstacle(track))
     return tuple(track for track in tracks if track.codec in _FMP4)
 
 

@@ -91,22 +91,24 @@ class HLSStream:
 
     @property
     def carries_nothing(self) -> bool:
-        """Whether no segment can come, because HLS cannot carry any of the codecs."""
-        return not any(rendition.tracks or rendition.playlist for rendition in self.renditions.values())
+        """Whether no segment can come, because HLS cannot carry any of the codecs. There may be older ones."""
+        return not any(rendition.tracks for rendition in self.renditions.values())
 
     async def multivariant(self) -> HotAnswer | None:
         """The playlist that a new viewer starts from; None when there is nothing to list even after a wait."""
-        if not self.carries_nothing and not any(rendition.playlist for rendition in self.renditions.values()):
+        if not self.carries_nothing and not self._watchable():
             await self._first_segment()
-        ready = {name: rendition for name, rendition in self.renditions.items() if rendition.playlist}
+        ready = self._watchable()
         if not ready:
             return None
         session = self.sessions.new()
         text = m3u8.multivariant(
-            [rendition.variant(f"~{session}/{name}/playlist.m3u8") for name, rendition in ready.items()],
-            independent_segments=all(rendition.independent for rendition in ready.values()),
+            rendition.variant(f"~{session}/{rendition.name}/playlist.m3u8") for rendition in ready
         )
         return HotAnswer(text.encode(), PLAYLIST_TYPE, cache_control=b"no-store", cors=True)
+
+    def _watchable(self) -> list[HLSRendition]:
+        return [rendition for rendition in self.renditions.values() if rendition.watchable]
 
     async def _first_segment(self) -> None:
         """Wait for it, or as long as a player waits."""

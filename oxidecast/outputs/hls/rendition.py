@@ -46,6 +46,7 @@ class Segment:
         self.name = name
         self.init = init
         self.independent = independent
+        """Whether it begins with a keyframe."""
         self.entry = entry
         self.size = size
 
@@ -85,6 +86,9 @@ class HLSRendition:
         self._first_discontinuity = 0
         self._discontinuous = False
         self._generation = 0
+        self._over = False
+        self._latest: tuple[Track, ...] = ()
+        """The tracks of the latest segment."""
         self._init: bytes | None = None
         """The latest initialisation section: a publisher that comes back unchanged needs no new one."""
         self._segments: deque[Segment] = deque()
@@ -119,6 +123,7 @@ class HLSRendition:
         run = self._segmenter.flush()
         if run is not None:
             self._add(run)
+        self._over = True
         if self._segments:
             self._publish(ended=True)
 
@@ -135,23 +140,26 @@ class HLSRendition:
             "bytes": self._bytes,
         }
 
+    @property
+    def watchable(self) -> bool:
+        """Whether a new viewer can be sent here: to a playlist that goes on, or that has its end. Once the encoder has
+        changed to what HLS cannot carry, a playlist has neither, until the encoder changes back."""
+        return self.playlist is not None and (bool(self.tracks) or self._over)
+
     def variant(self, uri: str) -> m3u8.Variant:
         """What the multivariant playlist says of this rendition."""
-        video = next((track for track in self.tracks if track.is_video), None)
+        # Where the last that came was not carried, what can still be read is older.
+        tracks = self.tracks or self._latest
+        video = next((track for track in tracks if track.is_video), None)
         return m3u8.Variant(
             uri,
             self.peak,
-            codecs=[track.codec_string for track in self.tracks],
+            codecs=[track.codec_string for track in tracks],
             average_bandwidth=self.average,
             width=video.width if video else 0,
             height=video.height if video else 0,
             frame_rate=video.frame_rate if video else None,
         )
-
-    @property
-    def independent(self) -> bool:
-        """Whether every segment that is listed begins with a keyframe."""
-        return all(segment.independent for segment in self._listed())
 
     # -- inside
 
@@ -202,6 +210,7 @@ class HLSRendition:
             discontinuity=discontinuous,
         )
         segment = Segment(name, init, run.independent, entry, len(body))
+        self._latest = self.tracks
         self.files[name] = answer
         self._segments.append(segment)
         self._bytes += segment.size
@@ -258,7 +267,7 @@ class HLSRendition:
             target_duration=self._target,
             media_sequence=self._sequence_base + self._sequence - len(listed),
             discontinuity_sequence=self._discontinuity_base + self._first_discontinuity + passed,
-            independent_segments=self.independent,
+            independent_segments=all(segment.independent for segment in listed),
             ended=ended,
         )
         self.playlist = HotAnswer(

@@ -107,12 +107,11 @@ class Announcer:
         origin = group.sink.sockets[number].source
         if origin in ("", "0.0.0.0", "::"):
             return None
-        suffix = "" if group.rendition == "source" else f" ({group.rendition})"
         return Session(
             id=session_id(f"{known.stream.id}/{group.rendition}"),
             version=group.since,
             origin=origin.partition("%")[0],
-            title=info.title + suffix,
+            title=group.title,
             information=info.description,
             group=group.group,
             port=group.port,

@@ -17,9 +17,9 @@ from oxidecast.delivery.send_clock import JUMP, SendClock
 from oxidecast.delivery.udp import MulticastSocket, SendOptions
 from oxidecast.delivery.variable_rate import VariableRate
 from oxidecast.formats.m3u import Channel
-from oxidecast.formats.mpegts import BUNDLED, TSWriter, carries, continues
+from oxidecast.formats.mpegts import BUNDLED, TSWriter, continues, obstacle
 from oxidecast.interfaces import IRendition, IStream, ISubscriber, ISubscription
-from oxidecast.media import TICKS, Codec, Packet, RemoteProtocolError, Track
+from oxidecast.media import TICKS, Codec, LocalProtocolError, Packet, RemoteProtocolError, Track
 from oxidecast.outputs.multicast.settings import MulticastSettings, is_source_specific
 from oxidecast.outputs.multicast.sinks import OpenSocket, PlainSink, RTPSink, Sink, totals
 
@@ -31,9 +31,22 @@ FRESH = round(JUMP * TICKS)
 """Ticks of media that may come at once when a group begins: more would have to be due before it can arrive. A group
 of pictures that is older is left out."""
 
+LATE = TICKS // 10
+"""Ticks that a frame needs to leave: one that is due earlier is of no use, and would only push back those behind it."""
+
 SOUND_SPAN = TICKS * 65 // 1000
 """Frames of sound share a PES packet of up to 65 ms (three frames at 48 kHz): it spares a tenth of a small stream, and
 the first of them waits 43 ms."""
+
+SOUND_BYTES = 500
+"""At a constant rate, of sound in one PES packet: three transport packets in a row are what the first buffer of a
+receiver takes (512 bytes, from which 2 Mbit/s leave meanwhile; H.222.0, 2.4.2)."""
+SOUND_BUFFER = {Codec.AAC: 3584, Codec.MP3: 3584, Codec.AC3: 5696, Codec.OPUS: 3584}
+"""Bytes of sound that a receiver holds at least until they are due (BSn of H.222.0, 2.4.2; EN 300 468 for AC-3)."""
+SOUND_BUFFER_WIDE = 8976
+"""The same for AAC of more than two channels."""
+SOUND_LATEST = TICKS // 10
+"""Sound leaves at least so long before it is due, however much of it there is."""
 
 DRAIN = 0.7
 """Seconds for what still waits when a stream ends."""
@@ -47,27 +60,24 @@ def carried(tracks: Sequence[Track], opus: bool) -> tuple[tuple[Track, ...], lis
 
     Pictures that cannot be carried leave everything out: their sound alone would pass for a broken channel.
     """
-    reasons = [
-        "MPEG-TS cannot carry "
-        + track.codec.value
-        + (", unless multicast.opus is set" if track.codec is Codec.OPUS else "")
-        for track in tracks
-        if not _carries(track, opus)
-    ]
-    if any(track.is_video and not _carries(track, opus) for track in tracks):
+    found = {track.id: _obstacle(track, opus) for track in tracks}
+    reasons = [reason for reason in found.values() if reason]
+    if any(track.is_video and found[track.id] for track in tracks):
         return (), reasons
-    return tuple(track for track in tracks if _carries(track, opus)), reasons
+    return tuple(track for track in tracks if not found[track.id]), reasons
 
 
-def _carries(track: Track, opus: bool) -> bool:
-    return carries(track.codec) and (opus or track.codec is not Codec.OPUS)
+def _obstacle(track: Track, opus: bool) -> str:
+    if track.codec is Codec.OPUS and not opus:
+        return "Opus is sent only where multicast.opus is set"
+    return obstacle(track)
 
 
 @implementer(ISubscriber)
 class Group:
     """Sends what it is fed to `group` and `port`. Sends nothing until the first `feed`.
 
-    `on_restart` is called when what it sends may be something else than before.
+    `on_restart` is called when what it sends may be something else than before. `before` wrote to this group earlier.
     """
 
     def __init__(
@@ -81,6 +91,7 @@ class Group:
         pacer: Pacer,
         reactor: Any,
         on_restart: Callable[[], None],
+        before: TSWriter | None = None,
     ) -> None:
         self.rendition = rendition
         """Whose group it is. It may be fed from another, when this one cannot be carried."""
@@ -92,19 +103,25 @@ class Group:
         """What it is fed from now."""
         self.bitrate = 0
         """Bits a second on the wire, as `measure` last found it."""
-        self.sink: Sink = self._open_sink(settings, reactor)
         self._stream = stream
         self._settings = settings
+        self._constant = settings.constant_rate(rendition) is not None
+        self._lead = CONSTANT_LEAD if self._constant else VARIABLE_LEAD
         self._pacer = pacer
         self._reactor = reactor
         self._on_restart = on_restart
         self._clock = SendClock()
-        self._writer: TSWriter | None = None
+        self.late = 0
+        """Frames that came too late to be of use."""
+        self.unfit = 0
+        """Frames of sound that are larger than a transport stream can say."""
+        self.writer: TSWriter | None = None
+        self._before = before
         self._flow: Flow | None = None
         self._fault = ""
         self._paced = False
         self._tracks: tuple[Track, ...] = ()
-        self._title = stream.info.title
+        self._title = self.title
         self._subscription: ISubscription | None = None
         self._held: list[Packet] | None = []
         """What has come since the keyframe that it will begin with; None once it has begun."""
@@ -112,10 +129,13 @@ class Group:
         self._has_video = False
         self._skipping = False
         self._sound: dict[int, list[Packet]] = {}
+        self._sound_rate: dict[int, float] = {}
+        """Bytes a tick, at their most."""
         self._overrun_at: float | None = None
         self._draining: IDelayedCall | None = None
         self._then: Callable[[], None] | None = None
         self._measured = (reactor.seconds(), 0)
+        self.sink: Sink = self._open_sink(settings, reactor)
 
     def _open_sink(self, settings: MulticastSettings, reactor: Any) -> Sink:
         options = SendOptions(
@@ -182,12 +202,17 @@ class Group:
         if not self._tracks:
             self._pause()
             return
-        if self._writer is None or self._flow is None:
-            self._writer, self._flow = self._open(self._tracks)
-        elif self._tracks != self._writer.tracks:
-            self._writer.change(self._tracks)
+        try:
+            if self.writer is None or self._flow is None:
+                self.writer, self._flow = self._open(self._tracks)
+            elif self._tracks != self.writer.tracks:
+                self.writer.change(self._tracks)
+                self._flow.switch(self.writer.switch)
+        except LocalProtocolError as error:
+            self._fail(error)
+            return
         # The first of all, too: who has watched this group before is told that another time begins.
-        self._writer.discontinuity()
+        self.writer.discontinuity()
         if not self._paced:
             self._paced = True
             self._pacer.add(self._flow)
@@ -207,8 +232,11 @@ class Group:
         writer = TSWriter(
             tracks,
             service=self._title,
-            lead=VARIABLE_LEAD if rate is None else CONSTANT_LEAD,
+            lead=self._lead,
             own_clock=True,
+            # After a restart of the server another version than the last, as likely as not.
+            version=self.since,
+            after=self._before,
         )
         arguments: tuple[Any, ...] = (
             f"{self._stream.name}/{self.rendition}",
@@ -238,8 +266,8 @@ class Group:
             self._held = []
             return
         self._held = None
-        if self._clock.heard(newest, now) and self._writer is not None:
-            self._writer.discontinuity()
+        if self._clock.heard(newest, now) and self.writer is not None:
+            self.writer.discontinuity()
         for packet in held[first:]:
             if packet.track in self._tracks:
                 self._write(packet, now)
@@ -247,13 +275,17 @@ class Group:
     # -- writing
 
     def _write(self, packet: Packet, now: float) -> None:
-        writer, flow = self._writer, self._flow
+        writer, flow = self.writer, self._flow
         if writer is None or flow is None:
             return
         if self._clock.heard(packet.dts, now):
             writer.discontinuity()
         if not packet.track.is_video:
-            self._write_sound(packet)
+            if not self._is_late(packet, now):
+                self._write_sound(packet)
+            return
+        if self._is_late(packet, now):
+            self._skipping = True
             return
         if self._skipping and not packet.keyframe:
             return
@@ -268,6 +300,12 @@ class Group:
                 self._flush_sound()
         self._put(writer, flow, packet)
 
+    def _is_late(self, packet: Packet, now: float) -> bool:
+        """Whether a frame would arrive after it is due, as those do that a stalled publisher sends in the end."""
+        late = (packet.dts + self._lead - LATE) * 300 < self._clock.pcr(now)
+        self.late += late
+        return late
+
     def _write_sound(self, packet: Packet) -> None:
         held = self._sound.pop(packet.track.id, [])
         if held and not continues(held, packet, SOUND_SPAN):
@@ -275,13 +313,14 @@ class Group:
             held = []
         held.append(packet)
         another = packet.dts + 2 * packet.duration - held[0].dts
-        if packet.track.codec in BUNDLED and another <= SOUND_SPAN:
+        full = self._constant and sum(len(one.payload) for one in held) + len(packet.payload) > SOUND_BYTES
+        if packet.track.codec in BUNDLED and another <= SOUND_SPAN and not full:
             self._sound[packet.track.id] = held
         else:
             self._put_sound(held)
 
     def _put_sound(self, frames: Sequence[Packet]) -> None:
-        writer, flow = self._writer, self._flow
+        writer, flow = self.writer, self._flow
         if writer is not None and flow is not None:
             if flow.admits(sum(len(frame.payload) for frame in frames)):
                 self._put(writer, flow, *frames)
@@ -290,13 +329,37 @@ class Group:
 
     def _put(self, writer: TSWriter, flow: Flow, *packets: Packet) -> None:
         try:
-            flow.put(writer.write(*packets))
+            data = writer.write(*packets)
+        except LocalProtocolError:
+            self.unfit += len(packets)
+            return
         except RemoteProtocolError as error:
-            # What is wrong with a track's configuration shows only when it is needed.
-            self._fault = str(error)
-            self._tracks = ()
-            self._pause()
+            # What is wrong with a track's configuration may show only when it is needed.
+            self._fail(error)
             self._on_restart()
+            return
+        if packets[0].track.is_video or not self._constant:
+            flow.put(data)
+        else:
+            flow.put_at(data, self._sound_leaves(packets, len(data)))
+
+    def _sound_leaves(self, frames: Sequence[Packet], size: int) -> float:
+        """When sound leaves at a constant rate: no sooner than a receiver's buffer for it has room."""
+        first, last = frames[0], frames[-1]
+        rate = size / max(1, last.dts + last.duration - first.dts)
+        # It falls slowly: one loud second says more than the silence after it.
+        rate = self._sound_rate[first.track.id] = max(rate, 0.99 * self._sound_rate.get(first.track.id, 0.0))
+        room = SOUND_BUFFER.get(first.track.codec, 3584)
+        if first.track.codec is Codec.AAC and first.track.channels > 2:
+            room = SOUND_BUFFER_WIDE
+        ahead = min(self._lead, max(SOUND_LATEST, int((0.8 * room - size) / rate)))
+        return self._clock.time((first.dts + self._lead - ahead) * 300)
+
+    def _fail(self, error: Exception) -> None:
+        """Nothing is sent until the source begins anew."""
+        self._fault = str(error)
+        self._tracks = ()
+        self._pause()
 
     def _flush_sound(self) -> None:
         while self._sound:
@@ -337,12 +400,18 @@ class Group:
         """Why something of the rendition, or all of it, is not sent."""
         return [self._fault] if self._fault else self._carried()[1]
 
+    @property
+    def title(self) -> str:
+        """What lists call it."""
+        title = str(self._stream.info.title)
+        return title if self.rendition == "source" else f"{title} ({self.rendition})"
+
     def channel(self) -> Channel:
         """How players find it."""
         sock = self.sink.sockets[0]
         return Channel(
             id=f"{self._stream.id}/{self.rendition}",
-            name=self._stream.info.title,
+            name=self.title,
             group=self.group,
             port=self.port,
             category=self._stream.info.category,
@@ -352,11 +421,10 @@ class Group:
 
     def rename(self) -> None:
         """The stream has another title, perhaps."""
-        title = self._stream.info.title
-        if title != self._title:
-            self._title = title
-            if self._writer is not None:
-                self._writer.rename(title)
+        if self.title != self._title:
+            self._title = self.title
+            if self.writer is not None:
+                self.writer.rename(self.title)
 
     def measure(self) -> None:
         """Find the bitrate since the last call."""
@@ -379,6 +447,8 @@ class Group:
             "missing": self.missing,
             "source": self.source.name if self.source is not None else None,
             "bitrate": self.bitrate,
+            "late_frames": self.late,
+            "unfit_frames": self.unfit,
             "clock_rate_ppm": round(self._clock.rate * 1e6, 1),
             **totals(self.sink.sockets),
             "pacing": self._flow.stats() if self._flow is not None else None,

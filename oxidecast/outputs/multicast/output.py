@@ -16,6 +16,7 @@ from zope.interface import implementer
 
 from oxidecast.database import DatabaseError
 from oxidecast.delivery.pacing import Pacer
+from oxidecast.formats.mpegts import TSWriter
 from oxidecast.interfaces import (
     IFollowsStream,
     IMeasured,
@@ -27,12 +28,18 @@ from oxidecast.interfaces import (
     IStreamChoices,
     Refused,
 )
+from oxidecast.media import LocalProtocolError
 from oxidecast.outputs.multicast.announcer import Announcer
 from oxidecast.outputs.multicast.channels import ChannelsResource
 from oxidecast.outputs.multicast.figures import Figures
 from oxidecast.outputs.multicast.group import Group, carried
 from oxidecast.outputs.multicast.numbers import Exhausted, GroupNumbers
-from oxidecast.outputs.multicast.settings import Addresses, MulticastChoices, MulticastSettings
+from oxidecast.outputs.multicast.settings import (
+    Addresses,
+    MulticastChoices,
+    MulticastSettings,
+    is_source_specific,
+)
 from oxidecast.streams.info import StreamInfo
 
 NAME = "multicast"
@@ -111,6 +118,7 @@ class MulticastStream:
         wanted = set(self._wanted())
         for name in [name for name in self.asking if name not in wanted]:
             self.asking.pop(name).cancel()
+            self.stream.notice(f"{NAME}:{name}:number", None)
         for name in [name for name in self.groups if name not in wanted]:
             self._close(name)
         for name in self._renditions:
@@ -134,7 +142,10 @@ class MulticastStream:
     def _open(self, name: str) -> None:
         number = self._output.numbers.known(self.stream.id, name)
         if number is not None:
-            self.groups[name] = self._output.open_group(self.stream, name, number, self._settle)
+            try:
+                self.groups[name] = self._output.open_group(self.stream, name, number, self._settle)
+            except LocalProtocolError as error:
+                self.stream.notice(f"{NAME}:{name}:number", f"multicast of {name} cannot be sent: {error}")
             return
         asking = Deferred.fromCoroutine(self._ask(name))
         asking.addErrback(self._not_asked)
@@ -195,6 +206,8 @@ class MulticastOutput(Service):
         self._pacer = Pacer(services.reactor)
         self._figures = Figures()
         self._announcer = Announcer(settings, services.reactor)
+        self._writers: dict[int, TSWriter] = {}
+        """The last writer to each group, by number: who goes on there goes on with its counters."""
         self._draining: dict[int, Group] = {}
         """Groups by number whose last packets are leaving."""
         self._measure = LoopingCall(self._look)
@@ -231,6 +244,8 @@ class MulticastOutput(Service):
         if number is None or not choices_of(info).wants("source", info.is_private):
             return {}
         group, port = self.addresses.of(number)
+        if is_source_specific(group):
+            return {}  # Whose address receivers must name is known only when it is sent.
         scheme = self.settings.encapsulation
         host = f"[{group}]" if ":" in group else group
         return {NAME: f"{scheme}://@{host}:{port}"}
@@ -277,11 +292,14 @@ class MulticastOutput(Service):
             self._pacer,
             self.services.reactor,
             on_restart,
+            self._writers.get(number),
         )
 
     def close_group(self, group: Group, drain: bool) -> None:
         self._announcer.remove(group)
         self._figures.keep(group)
+        if group.writer is not None:
+            self._writers[group.number] = group.writer
         if drain and self.running:
             self._draining[group.number] = group
             group.close(drain=True, then=lambda: self._drained(group))

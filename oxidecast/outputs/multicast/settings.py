@@ -1,5 +1,6 @@
 """[multicast]: where groups begin, how they travel, and what is in them."""
 
+import math
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Annotated, Literal
 
@@ -7,8 +8,9 @@ import msgspec
 from msgspec import Meta
 
 from oxidecast.delivery.constant_rate import BURST, MIN_RATE
+from oxidecast.delivery.pacing import CLOCK_INTERVAL
 from oxidecast.formats import sap
-from oxidecast.formats.fec import Matrix
+from oxidecast.formats.fec import ROW_PORT, Matrix
 from oxidecast.formats.mpegts import PACKET_SIZE
 from oxidecast.media import LocalProtocolError
 from oxidecast.settings.section import Invalid, Port, Section, Size
@@ -16,6 +18,7 @@ from oxidecast.settings.section import Invalid, Port, Section, Size
 _SMALLEST, _LARGEST = PACKET_SIZE, 9212
 """Bytes of a datagram: one transport packet; and what jumbo frames hold."""
 _MOST_INTERFACES = 8
+_LAST_PORT = 65_535
 _MOST_RENDITIONS = 50
 """More than any ladder has: what an owner chooses is kept in the database."""
 
@@ -59,6 +62,35 @@ class MulticastSettings(Section, frozen=True, kw_only=True):
             raise Invalid("interface", f"must name at most {_MOST_INTERFACES} interfaces")
         if len(set(self.interfaces)) < len(self.interfaces):
             raise Invalid("interface", "must not name an interface twice")
+        self._check_versions()
+        if Addresses(self).room < 1:
+            raise Invalid("port_range", "leaves no room for the ports that RTP and FEC have beside the first")
+        self._check_rates()
+
+    def _check_versions(self) -> None:
+        wanted = ip_address(self.base_address).version
+        for interface in self.interfaces:
+            try:
+                version = ip_address(interface).version
+            except ValueError:
+                continue  # a name
+            if version != wanted:
+                raise Invalid(
+                    "interface",
+                    f"names an IPv{version} address, and base_address is IPv{wanted}: name the interface",
+                )
+
+    def _check_rates(self) -> None:
+        least = math.ceil(self.datagram * 8 / CLOCK_INTERVAL)
+        for key, rate in (
+            ("rate", self.rate),
+            *((f"rates.{name}", rate) for name, rate in self.rates.items()),
+        ):
+            if rate < least:
+                raise Invalid(
+                    key,
+                    f"must be at least {least}, or datagrams of {self.datagram} bytes leave too seldom for a clock",
+                )
 
     @property
     def interfaces(self) -> tuple[str, ...]:
@@ -121,7 +153,10 @@ class Addresses:
         self._base: IPv4Address | IPv6Address = ip_address(settings.base_address)
         self._port = settings.port_range[0]
         last = 0xEFFFFFFF if self._base.version == 4 else (1 << 128) - 1
-        self.room = min(settings.port_range[1] - self._port + 1, last - int(self._base) + 1)
+        beside = (ROW_PORT if settings.fec else 1) if settings.encapsulation == "rtp" else 0
+        self.room = min(
+            min(settings.port_range[1], _LAST_PORT - beside) - self._port + 1, last - int(self._base) + 1
+        )
 
     def of(self, number: int) -> tuple[str, int]:
         """Group and port. Raises IndexError beyond `room`."""

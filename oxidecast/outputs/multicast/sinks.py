@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from oxidecast.delivery.udp import MulticastSocket
 from oxidecast.formats.fec import COLUMN_PORT, ROW_PORT, FECGenerator, Matrix
 from oxidecast.formats.rtp import HEADER_SIZE, TSWrapper
-from oxidecast.media import TICKS
+from oxidecast.media import TICKS, LocalProtocolError
 
 OpenSocket = Callable[[int], Sequence[MulticastSocket]]
 """Opens the sockets of a group, one for each interface; the argument is added to the group's port."""
@@ -52,8 +52,15 @@ class RTPSink:
 
     def __init__(self, open_sockets: OpenSocket, matrix: Matrix | None, seconds: Callable[[], float]) -> None:
         self.sockets = open_sockets(0)
-        self._columns = open_sockets(COLUMN_PORT) if matrix is not None else ()
-        self._rows = open_sockets(ROW_PORT) if matrix is not None and matrix.both else ()
+        self._columns: Sequence[MulticastSocket] = ()
+        self._rows: Sequence[MulticastSocket] = ()
+        try:
+            if matrix is not None:
+                self._columns = open_sockets(COLUMN_PORT)
+                self._rows = open_sockets(ROW_PORT) if matrix.both else ()
+        except LocalProtocolError:
+            self.close()
+            raise
         self._wrapper = TSWrapper(secrets.randbits(32), secrets.randbits(16))
         self._generator = FECGenerator(matrix) if matrix is not None else None
         self._seconds = seconds

@@ -14,6 +14,7 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 from zope.interface import implementer
 
+from oxidecast.delivery.envelope import envelope
 from oxidecast.interfaces import IOutput, IOutputStream, IRendition, IServices, IStream, PlayRequest, Refused
 from oxidecast.media import Codec, Packet, h264, hevc
 from oxidecast.settings.section import Section, Size
@@ -107,7 +108,7 @@ class AnnexBOutput(Resource):
 
     def __init__(self, settings: AnnexBSettings, services: IServices) -> None:
         super().__init__()
-        self._settings, self._hub = settings, services.hub
+        self._settings, self._hub, self._seconds = settings, services.hub, services.reactor.seconds
         self._streams: dict[str, AnnexBStream] = {}
 
     def open(self, stream: IStream) -> AnnexBStream:
@@ -131,7 +132,8 @@ class AnnexBOutput(Resource):
             output = await self._find(request)
         except Refused as refused:
             request.setResponseCode(404 if refused.code == "not_live" else 401)
-            request.write(refused.sentence.encode())
+            request.setHeader("Content-Type", "application/json")
+            request.write(envelope(self._seconds(), error=refused.sentence, code=refused.code))
             request.finish()
             return
         request.setHeader("Content-Type", "application/octet-stream")

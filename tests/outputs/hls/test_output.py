@@ -116,6 +116,11 @@ class TestAddresses(OutputCase):
         self.assertIn("RESOLUTION=64x64", text)
         self.assertEqual(self.ask("show/playlist.m3u8").cache_control, b"no-store")
 
+    def test_the_multivariant_playlist_promises_nothing_of_segments_to_come(self) -> None:
+        self.live()
+        self.assertIn(b"#EXT-X-INDEPENDENT-SEGMENTS", bytes(self.ask(self.media_playlist()).body))
+        self.assertNotIn(b"#EXT-X-INDEPENDENT-SEGMENTS", bytes(self.ask("show/playlist.m3u8").body))
+
 
 class TestFirstSegment(OutputCase):
     def test_a_request_waits_for_it(self) -> None:
@@ -153,6 +158,39 @@ class TestFirstSegment(OutputCase):
         encoder = Encoder(self).connect(MP3, expect=(False, True))
         encoder.send(30, video=False)
         self.assertEqual(self.code("show/playlist.m3u8"), (404, "not_carried"))
+
+
+class TestChangeOfCodecs(OutputCase):
+    """The encoder comes back within the grace time, with what HLS cannot carry."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.hls.startService()
+        self.addCleanup(self.hls.stopService)
+        encoder = self.live()
+        self.address = self.media_playlist()
+        encoder.publication.close("gone")
+        self.encoder = Encoder(self).connect(MP3, expect=(False, True))
+        self.encoder.send(30, video=False)
+
+    def test_new_viewers_are_told_and_not_sent_to_a_playlist_that_stands_still(self) -> None:
+        self.assertEqual(self.code("show/playlist.m3u8"), (404, "not_carried"))
+
+    def test_who_watched_can_read_the_last_segments(self) -> None:
+        self.assertEqual(self.ask(self.address).status, 200)
+
+    def test_a_change_back_is_listed_again(self) -> None:
+        self.encoder.publication.close("gone")
+        self.live()
+        self.assertIn(VIDEO.codec_string.encode(), bytes(self.ask("show/playlist.m3u8").body))
+
+    def test_after_the_end_the_older_segments_can_be_read(self) -> None:
+        self.stream.end("over")
+        self.assertIn(b"#EXT-X-ENDLIST", bytes(self.ask(self.media_playlist()).body))
+
+    def test_after_the_end_the_codecs_of_the_older_segments_are_named(self) -> None:
+        self.stream.end("over")
+        self.assertIn(VIDEO.codec_string.encode(), bytes(self.ask("show/playlist.m3u8").body))
 
 
 class TestPrivate(OutputCase):

@@ -37,7 +37,7 @@ class MulticastCase(HubCase, TestCase):
         # Time passes a tick at a time, whoever lets it pass.
         self.patch(self.clock, "advance", partial(advance, self.clock))
         self.host = Host("a")
-        self.addCleanup(self.host.remove)
+        self.addCleanup(lambda: self.host.remove())
         self.host.ip("route", "add", "232.0.0.0/8", "dev", "lo")
         self.folder = temporary_folder(self)
 

@@ -27,12 +27,13 @@ from oxidecast.media import TICKS, Codec
 from oxidecast.outputs.multicast.group import DRAIN
 from oxidecast.outputs.multicast.output import RETRY
 from oxidecast.outputs.multicast.settings import MulticastChoices
+from tests.e2e.netns import Host
 from tests.e2e.ts import Stream
 from tests.formats.material import stream as material
 from tests.outputs.multicast.stage import AUDIO, GROUP, PORT, VIDEO, MulticastCase
-from tests.streams.stage import Encoder, info
+from tests.streams.stage import PICTURE, SOUND, Encoder, info
 
-AV1 = material(Codec.AV1, frames=2)[0]
+AV1, HEVC = material(Codec.AV1, frames=2)[0], material(Codec.HEVC, frames=2)[0]
 OPUS = msgspec.structs.replace(material(Codec.OPUS, frames=2)[0], id=2)
 
 
@@ -88,6 +89,52 @@ class TestSending(MulticastCase):
         await self.live(seconds=2)
         stream = Stream((one.at, one.data) for one in receiver.read())
         self.assertEqual(stream.faults, [])
+
+    async def test_receivers_that_stay_tuned_see_a_new_table_and_no_broken_counter(self) -> None:
+        await self.begin()
+        receiver = self.receiver()
+        await self.live(seconds=2)
+        with self.host.entered():
+            self.stream.end("the end")
+        self.turn(DRAIN + 1)
+        await self.live(HEVC, seconds=2)
+        stream = Stream((one.at, one.data) for one in receiver.read())
+        self.assertEqual(stream.faults, [])
+        first, second = dict.fromkeys(stream.programmes)
+        self.assertEqual((second[0] - first[0]) % 32, 1)
+        self.assertEqual((first[1], second[1]), ((0x1B, 0x0F), (0x24,)))
+
+    async def test_new_tables_come_before_what_they_tell_and_after_all_else(self) -> None:
+        for phase in range(4):
+            with self.subTest(phase=phase):
+                await self.begin()
+                receiver = self.receiver()
+                first = await self.live(seconds=1 + phase / 40)
+                at = first._picture
+                with self.host.entered():
+                    # A frame that takes its time to leave.
+                    first.publication.packet(1, at, at, False, b"\0\0\xff\xfb\x41" + bytes(65_530))
+                    second = Encoder(self).connect(HEVC, expect=(True, False))
+                    self.send(second, 1)
+                stream = Stream((one.at, one.data) for one in receiver.read())
+                self.assertEqual(stream.faults, [])
+                told = [
+                    (what, value)
+                    for what, value in stream.order
+                    if what == "table" or (what == "frame" and value == 0x100)
+                ]
+                switch = next(n for n, one in enumerate(told) if one[0] == "table" and one[1][1][0] == 0x24)
+                self.assertTrue(all(one[1][1][0] == 0x1B for one in told[:switch] if one[0] == "table"))
+                # The newcomer's first frame says that its time is another.
+                broken = [n for n, (what, _) in enumerate(stream.order) if what == "broken"]
+                table = next(
+                    n for n, one in enumerate(stream.order) if one[0] == "table" and one[1][1][0] == 0x24
+                )
+                self.assertGreater(broken[-1], table)
+                self.stop(self.multicast)
+                self.hub._open = True
+                self.host.remove()
+                self.host = Host("a")
 
     async def test_a_group_begins_at_a_keyframe_that_is_fresh(self) -> None:
         await self.begin()
@@ -226,7 +273,7 @@ class TestWire(MulticastCase):
         self.assertEqual(restored[: len(media) - 48], media[: len(media) - 48])
 
     async def test_frames_are_left_out_whole_when_the_constant_rate_is_too_low(self) -> None:
-        await self.begin(cbr=True, rate=300_000)
+        await self.begin(cbr=True, rate=320_000)
         receiver = self.receiver()
         encoder = await self.live()
         with self.host.entered():
@@ -236,8 +283,62 @@ class TestWire(MulticastCase):
                 encoder.send(1)
         stream = Stream((one.at, one.data) for one in receiver.read())
         self.assertEqual(stream.faults, [])
-        self.assertIn("constant rate of 300000 bit/s", self.stream.notices["multicast:source:overrun"])
+        self.assertIn("constant rate of 320000 bit/s", self.stream.notices["multicast:source:overrun"])
         self.assertGreater(self.sent().stats()["source"]["pacing"]["overruns"], 0)
+
+    async def test_sound_fits_the_buffers_of_the_strictest_receiver(self) -> None:
+        """H.222.0, 2.4.2: what arrives fills a buffer of 512 bytes, which empties at 2 Mbit/s into one of 3584, from
+        which each frame is taken when it is due."""
+        for rate, kilobits in ((2_000_000, 64), (5_000_000, 128), (8_000_000, 192)):
+            with self.subTest(rate=rate, kilobits=kilobits):
+                await self.begin(cbr=True, rate=rate)
+                receiver = self.receiver()
+                encoder = await self.live()
+                receiver.read()
+                size = kilobits * 1000 // 8 * 1024 // 48_000
+                picture = bytes((0, 0, *(rate // 700).to_bytes(2, "big"), 0x41)).ljust(4 + rate // 700, b"\0")
+                with self.host.entered():
+                    began = self.clock.seconds()
+                    for number in range(300):
+                        at = encoder._picture + number * SOUND
+                        self.turn(max(0.0, began + number * SOUND / TICKS - self.clock.seconds()))
+                        encoder.publication.packet(2, at, at, True, bytes(size - 7), 1024)
+                        encoder.publication.packet(1, at, at, number % 30 == 0, picture)
+                    self.turn(1)
+                stream = Stream((one.at, one.data) for one in receiver.read())
+                self.assertEqual(stream.faults, [])
+                first, main = stream.sound_buffers(0x101, rate)
+                self.assertLessEqual(first, 512)
+                self.assertLessEqual(main, 3584)
+                self.stop(self.multicast)
+                self.hub._open = True
+                self.host.remove()
+                self.host = Host("a")
+
+    async def test_what_a_stalled_publisher_sends_in_the_end_is_left_out(self) -> None:
+        await self.begin()
+        receiver = self.receiver()
+        encoder = await self.live(seconds=2)
+        receiver.read()
+        with self.host.entered():
+            self.turn(5)
+            # Five seconds at once, as a connection brings them that hung.
+            for _ in range(150):
+                at = encoder._picture
+                encoder.publication.packet(
+                    1, at, at, encoder._count % 30 == 0, b"\0\0\x20\0\x41" + bytes(8191)
+                )
+                encoder._picture += PICTURE
+                encoder._count += 1
+            encoder._sound = encoder._picture
+            self.turn(0.2)
+            flood = receiver.read()
+            self.send(encoder, 3)
+        self.assertLess(sum(len(one.data) for one in flood), 60 * 8192)
+        self.assertGreater(self.sent().stats()["source"]["late_frames"], 100)
+        stream = Stream((one.at, one.data) for one in receiver.read())
+        self.assertEqual(stream.faults, [])
+        self.assertGreater(len(stream.starts), 1, "and then it goes on")
 
 
 class TestNotCarried(MulticastCase):
@@ -279,10 +380,7 @@ class TestNotCarried(MulticastCase):
         await self.live(VIDEO, OPUS)
         self.assertEqual(
             list(self.stream.notices.values()),
-            [
-                "multicast of source leaves something out: "
-                "MPEG-TS cannot carry opus, unless multicast.opus is set"
-            ],
+            ["multicast of source leaves something out: Opus is sent only where multicast.opus is set"],
         )
         self.assertEqual(self.sent().groups["source"].tracks, (VIDEO,))
 
@@ -290,6 +388,31 @@ class TestNotCarried(MulticastCase):
         await self.begin(opus=True)
         await self.live(VIDEO, OPUS)
         self.assertEqual((self.stream.notices, len(self.sent().groups["source"].tracks)), ({}, 2))
+
+    async def test_a_frame_of_sound_that_no_transport_stream_can_say_is_left_out_alone(self) -> None:
+        await self.begin()
+        receiver = self.receiver()
+        encoder = await self.live()
+        with self.host.entered():
+            at = encoder._sound
+            encoder.publication.packet(2, at, at, True, bytes(9000), 1024)
+            encoder._sound += SOUND
+            self.send(encoder, 0.2)
+            receiver.read()
+            self.send(encoder, 1)
+        stream = Stream((one.at, one.data) for one in receiver.read())
+        self.assertGreater(stream.packets[0x101], 5)
+        self.assertEqual(self.running.faults, 0)
+        self.assertGreater(self.sent().stats()["source"]["unfit_frames"], 0)
+
+    async def test_sound_that_transport_streams_have_no_words_for(self) -> None:
+        await self.begin()
+        await self.live(VIDEO, msgspec.structs.replace(AUDIO, extradata=b"\x11\xe0"))
+        self.assertEqual(
+            list(self.stream.notices.values()),
+            ["multicast of source leaves something out: ADTS cannot carry channel configuration 12"],
+        )
+        self.assertEqual(self.sent().groups["source"].tracks, (VIDEO,))
 
     async def test_a_track_whose_configuration_is_no_good(self) -> None:
         await self.begin()
@@ -368,6 +491,18 @@ class TestNumbers(MulticastCase):
         self.restart()
         await self.live(key="key-of-other")
         self.assertEqual(self.sent("other").urls(None), {"multicast": "udp://@239.255.0.2:30001"})
+
+    async def test_who_switches_it_off_is_told_no_more_that_it_cannot_be_sent(self) -> None:
+        await self.begin(port_range=(30_000, 30_000))
+        await self.live()
+        with self.host.entered():
+            Encoder(self, key="key-of-other").connect(VIDEO, AUDIO).send(30)
+            other = self.hub.find("other")
+            assert other is not None
+            while not other.notices:
+                await deferLater(reactor, 0.005)
+            other.change_info(msgspec.structs.replace(other.info, outputs={"multicast": {"enabled": False}}))
+        self.assertEqual(other.notices, {})
 
     async def test_when_all_are_given_people_are_told(self) -> None:
         await self.begin(port_range=(30_000, 30_000))

@@ -26,6 +26,12 @@ class Rules(SynchronousTestCase):
             {"fec": "99x99", "encapsulation": "rtp"},
             {"fec": "some", "encapsulation": "rtp"},
             {"interface": "a,b,a"},
+            {"interface": "192.0.2.1", "base_address": "ff15::1"},
+            {"interface": "2001:db8::1"},
+            {"encapsulation": "rtp", "fec": "4x4", "port_range": (65_532, 65_535)},
+            {"rate": 300_000},
+            {"rate": 1_000_000, "packet_size": 9212},
+            {"rates": {"360p": 300_000}},
             {"interface": ",".join(map(str, range(9)))},
         ):
             with self.subTest(wrong=wrong):
@@ -78,6 +84,10 @@ class Numbers(SynchronousTestCase):
         addresses = Addresses(MulticastSettings(base_address="239.255.255.250"))
         self.assertEqual((addresses.room, addresses.of(5)), (6, ("239.255.255.255", 30_005)))
         self.assertEqual([addresses.usable(n) for n in range(6)], [True] * 5 + [False])
+
+    def test_the_ports_of_fec_are_ports(self) -> None:
+        settings = MulticastSettings(encapsulation="rtp", fec="4x4", port_range=(65_000, 65_535))
+        self.assertEqual(Addresses(settings).room, 65_535 - 4 - 65_000 + 1)
 
     def test_ipv6(self) -> None:
         self.assertEqual(Addresses(MulticastSettings(base_address="ff15::ffff")).of(1), ("ff15::1:0", 30_001))

@@ -21,6 +21,8 @@ export interface Stream {
   started_at: string | null;
   thumbnail_url: string | null;
   tracks: Track[];
+  /** What people should know of the stream, in sentences: what an output leaves out, what its encoder does badly. */
+  notices: string[];
   stream_urls: { hls?: string };
 }
 
@@ -117,4 +119,20 @@ export function playlistAddress(stream: Stream, token: string | null): string {
   const address = new URL(path, location.origin);
   if (token !== null) address.searchParams.set("token", token);
   return address.href;
+}
+
+/** A playlist's text, or the code of the answer that came instead; neither when no answer came. */
+export interface PlaylistAnswer {
+  text: string;
+  code: string | null;
+}
+
+export async function readPlaylist(address: string): Promise<PlaylistAnswer> {
+  try {
+    const response = await fetch(address, { cache: "no-store", credentials: "same-origin" });
+    if (response.ok) return { text: await response.text(), code: null };
+    return { text: "", code: ((await response.json()) as Envelope<never>).code };
+  } catch {
+    return { text: "", code: null };
+  }
 }

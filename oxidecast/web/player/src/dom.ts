@@ -35,6 +35,16 @@ export function setText(element: HTMLElement, text: string): void {
   if (element.textContent !== text) element.textContent = text;
 }
 
+/** One item of a list for each text, and no list without any. */
+export function setItems(list: HTMLElement, texts: string[]): void {
+  texts.forEach((text, place) => {
+    const item = list.children[place] ?? list.appendChild(make("li"));
+    setText(item as HTMLElement, text);
+  });
+  while (list.children.length > texts.length) list.lastElementChild?.remove();
+  list.hidden = texts.length === 0;
+}
+
 export function setLabel(element: HTMLElement, label: string): void {
   if (element.getAttribute("aria-label") === label) return;
   element.setAttribute("aria-label", label);

@@ -1,7 +1,7 @@
 // One stream in one <video>: a state machine that asks the API what there is, gives the playlist to an engine, and
 // comes back by itself from whatever ends. It knows no buttons; `screen.ts` and `controls.ts` show what it says.
 
-import { ApiError, oneStream, playlistAddress, type Stream, type Track } from "./api";
+import { ApiError, oneStream, playlistAddress, readPlaylist, type Stream, type Track } from "./api";
 import { bestOffer, hasMediaSource, prefersNative, undecodable } from "./codecs";
 import type { Engine, EngineListener, Trouble } from "./engine";
 import { NativeEngine } from "./engines/native";
@@ -15,6 +15,7 @@ export type State =
   | "blocked" // the browser wants a click first
   | "offline" // not live now; starts by itself
   | "ended" // was live, is over; starts again by itself
+  | "uncarried" // no codec that the server can send; starts by itself when the encoder changes
   | "unsupported" // no codec that this browser can decode
   | "missing"
   | "private"
@@ -41,6 +42,11 @@ const GIVE_UP_STALL = 15_000;
 const GIVE_UP_SILENT = 45_000;
 const BACK_OFF = [1_000, 2_000, 4_000, 8_000, 15_000];
 const MEDIA_FAILURES = 3;
+
+/** States in which the viewer is told what is awaited, while we look for it again and again. */
+const PATIENT: readonly State[] = ["offline", "ended", "waiting", "uncarried"];
+/** The server's code for a stream of which it can send nothing. */
+const NOT_CARRIED = "not_carried";
 
 const stored = {
   get(key: string): string | null {
@@ -122,7 +128,7 @@ export class Player implements EngineListener {
     clearTimeout(this.timer);
     this.close();
     this.fetchEngine();
-    if (this.state !== "offline" && this.state !== "ended" && this.state !== "waiting") this.become("loading");
+    if (!PATIENT.includes(this.state)) this.become("loading");
     try {
       const stream = await oneStream(this.name, this.token);
       if (attempt !== this.attempt) return;
@@ -190,15 +196,34 @@ export class Player implements EngineListener {
     this.close();
     this.become("waiting");
     this.later(this.backOff());
+    if (kind === "network" && this.stream !== null) void this.askWhy(playlistAddress(this.stream, this.token));
+  }
+
+  /** An engine knows that it was refused or gets nothing new, but not why. */
+  private async askWhy(address: string): Promise<void> {
+    const attempt = this.attempt;
+    const { code } = await readPlaylist(address);
+    if (attempt === this.attempt && code === NOT_CARRIED) this.awaitCodec();
   }
 
   private async open(stream: Stream, attempt: number): Promise<void> {
     const address = playlistAddress(stream, this.token);
     this.lost = undecodable(stream.tracks);
-    if (this.lost.length > 0) {
-      const offer = bestOffer(await playlist(address));
+    if (this.lost.length > 0 || this.state === "uncarried") {
+      const { text, code } = await readPlaylist(address);
       if (attempt !== this.attempt) return;
-      if (offer === "nothing") {
+      // What is not sent at all is no question of this browser's.
+      if (code === NOT_CARRIED) {
+        this.awaitCodec();
+        return;
+      }
+      if (text === "") {
+        this.become("waiting");
+        this.later(this.backOff());
+        return;
+      }
+      const offer = bestOffer(text);
+      if (this.lost.length > 0 && offer === "nothing") {
         this.become("unsupported");
         return;
       }
@@ -244,6 +269,13 @@ export class Player implements EngineListener {
     this.later(POLL_OFFLINE);
   }
 
+  /** Live, but without a codec that the server can send: say so, and ask again soon. */
+  private awaitCodec(): void {
+    this.close();
+    this.become("uncarried");
+    this.later(POLL_OFFLINE);
+  }
+
   private refused(status: number): void {
     if (status === 404) this.become("missing");
     else if (status === 401 || status === 403) this.become("private");
@@ -265,7 +297,7 @@ export class Player implements EngineListener {
     this.timer = window.setTimeout(() => void (this.engine === null ? this.connect() : this.refresh()), milliseconds);
   }
 
-  /** Viewer count and title, while the engine plays on. */
+  /** Viewer count, title and notices, while the engine plays on. */
   private async refresh(): Promise<void> {
     const attempt = this.attempt;
     try {
@@ -273,6 +305,8 @@ export class Player implements EngineListener {
       if (attempt !== this.attempt) return;
       this.stream = stream;
       this.onchange();
+      // The encoder may have come back with what cannot be sent: then the playlist that we know stands still for ever.
+      if (this.state === "waiting") await this.askWhy(playlistAddress(stream, this.token));
     } catch {
       // The picture goes on: media and API may fail apart, and the engine says when media does.
     }
@@ -319,14 +353,5 @@ export class Player implements EngineListener {
     if (this.state === state) return;
     this.state = state;
     this.onchange();
-  }
-}
-
-async function playlist(address: string): Promise<string> {
-  try {
-    const response = await fetch(address, { cache: "no-store", credentials: "same-origin" });
-    return response.ok ? await response.text() : "";
-  } catch {
-    return "";
   }
 }

@@ -1,13 +1,14 @@
 // What the theatre says when there is no picture, or less than there could be.
 
 import { playlistAddress } from "./api";
-import { find, setText } from "./dom";
+import { find, setItems, setText } from "./dom";
 import type { Player } from "./player";
-import { codecName, whoPlays } from "./words";
+import { codecName, enumerate, whoPlays } from "./words";
 
 interface Message {
   title: string;
   text: string;
+  notices?: string[];
   retry?: boolean;
   list?: boolean;
   address?: boolean;
@@ -32,6 +33,7 @@ export class Screen {
     if (message !== null) {
       setText(find("screen-title"), message.title);
       setText(find("screen-text"), message.text);
+      setItems(find("screen-notices"), message.notices ?? []);
       find("screen-retry").hidden = !message.retry;
       find("screen-list").hidden = !message.list;
       find("screen-address").hidden = !message.address;
@@ -66,6 +68,8 @@ export class Screen {
         };
       case "failed":
         return { title: "The picture cannot be decoded", text: `The browser gave up: ${player.detail}.`, retry: true, address: true };
+      case "uncarried":
+        return this.uncarried();
       case "unsupported":
         return this.unsupported();
       case "waiting":
@@ -73,6 +77,17 @@ export class Screen {
       default:
         return null;
     }
+  }
+
+  private uncarried(): Message {
+    const { stream } = this.player;
+    const codecs = (stream?.tracks ?? []).map((track) => codecName(track.codec_string) || track.codec);
+    return {
+      title: `The server cannot send ${enumerate(codecs) || "this stream"} by HLS`,
+      text: "So there is nothing to play here. It starts by itself when the encoder changes to another codec.",
+      notices: stream?.notices ?? [],
+      list: true,
+    };
   }
 
   private unsupported(): Message {

@@ -40,6 +40,13 @@ export function codecName(codecString: string): string {
   return CODECS.find(([pattern]) => pattern.test(codecString))?.[1] ?? codecString;
 }
 
+/** "MP3", "AV1 and MP3": each once. */
+export function enumerate(words: string[]): string {
+  const each = [...new Set(words)];
+  const last = each.pop() ?? "";
+  return each.length > 0 ? `${each.join(", ")} and ${last}` : last;
+}
+
 /** What plays a codec that this browser does not. */
 export function whoPlays(codecString: string): string {
   if (/^(hvc1|hev1)/i.test(codecString)) {

@@ -3,7 +3,7 @@
 import "../../styles/watch.css";
 import { liveStreams, playlistAddress, serverNow } from "../api";
 import { Cards } from "../cards";
-import { find, repeat, setText } from "../dom";
+import { find, repeat, setItems, setText } from "../dom";
 import type { Player } from "../player";
 import { openTheatre } from "../theatre";
 import { pictureSize, since, viewers } from "../words";
@@ -24,6 +24,10 @@ function describe({ stream, name, token, state, video }: Player): void {
   setText(find("facts"), facts.filter(Boolean).join(" · "));
   setText(find("description"), stream.description ?? "");
   find("description").hidden = !stream.description;
+  // While nothing can be sent, the notices stand in the theatre, and the address for other players answers with an error.
+  const uncarried = state === "uncarried";
+  setItems(find("notices"), uncarried ? [] : stream.notices);
+  find("share-players").hidden = uncarried;
   fill("share-link", location.href);
   const embed = new URL(`/embed/${encodeURIComponent(stream.name)}${location.search}`, location.origin).href;
   fill("share-embed", `<iframe src="${embed}" width="960" height="540" allow="autoplay; fullscreen; picture-in-picture"></iframe>`);

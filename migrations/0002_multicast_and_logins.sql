@@ -10,3 +10,6 @@ CREATE TABLE multicast_groups (
     created_at timestamptz NOT NULL
 );
 CREATE UNIQUE INDEX multicast_groups_rendition ON multicast_groups (stream_id, rendition);
+
+-- Access tokens from before this time are refused: the password was changed then.
+ALTER TABLE users ADD COLUMN tokens_valid_from timestamptz;
