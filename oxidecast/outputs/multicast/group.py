@@ -17,11 +17,12 @@ from oxidecast.delivery.send_clock import JUMP, SendClock
 from oxidecast.delivery.udp import MulticastSocket, SendOptions
 from oxidecast.delivery.variable_rate import VariableRate
 from oxidecast.formats.m3u import Channel
-from oxidecast.formats.mpegts import BUNDLED, TSWriter, continues, obstacle
+from oxidecast.formats.mpegts import TSWriter, obstacle
 from oxidecast.interfaces import IRendition, IStream, ISubscriber, ISubscription
 from oxidecast.media import TICKS, Codec, LocalProtocolError, Packet, RemoteProtocolError, Track
 from oxidecast.outputs.multicast.settings import MulticastSettings, is_source_specific
 from oxidecast.outputs.multicast.sinks import OpenSocket, PlainSink, RTPSink, Sink, totals
+from oxidecast.outputs.multicast.sound import Bundles
 
 VARIABLE_LEAD, CONSTANT_LEAD = TICKS * 45 // 100, TICKS * 8 // 10
 """How long before it is due a frame is sent: more than it may wait to leave (200 and 700 ms), and less than the second
@@ -31,22 +32,9 @@ FRESH = round(JUMP * TICKS)
 """Ticks of media that may come at once when a group begins: more would have to be due before it can arrive. A group
 of pictures that is older is left out."""
 
-LATE = TICKS // 10
-"""Ticks that a frame needs to leave: one that is due earlier is of no use, and would only push back those behind it."""
-
-SOUND_SPAN = TICKS * 65 // 1000
-"""Frames of sound share a PES packet of up to 65 ms (three frames at 48 kHz): it spares a tenth of a small stream, and
-the first of them waits 43 ms."""
-
-SOUND_BYTES = 500
-"""At a constant rate, of sound in one PES packet: three transport packets in a row are what the first buffer of a
-receiver takes (512 bytes, from which 2 Mbit/s leave meanwhile; H.222.0, 2.4.2)."""
-SOUND_BUFFER = {Codec.AAC: 3584, Codec.MP3: 3584, Codec.AC3: 5696, Codec.OPUS: 3584}
-"""Bytes of sound that a receiver holds at least until they are due (BSn of H.222.0, 2.4.2; EN 300 468 for AC-3)."""
-SOUND_BUFFER_WIDE = 8976
-"""The same for AAC of more than two channels."""
-SOUND_LATEST = TICKS // 10
-"""Sound leaves at least so long before it is due, however much of it there is."""
+TOO_LATE = 1 * TICKS
+"""Ticks after a frame was due at which nobody wants it any more: players' own buffers make good a second. What a
+stalled publisher sends in the end would only push back what is live."""
 
 DRAIN = 0.7
 """Seconds for what still waits when a stream ends."""
@@ -128,9 +116,7 @@ class Group:
         self._beginning: IDelayedCall | None = None
         self._has_video = False
         self._skipping = False
-        self._sound: dict[int, list[Packet]] = {}
-        self._sound_rate: dict[int, float] = {}
-        """Bytes a tick, at their most."""
+        self._sound = Bundles(small=self._constant)
         self._overrun_at: float | None = None
         self._draining: IDelayedCall | None = None
         self._then: Callable[[], None] | None = None
@@ -282,7 +268,8 @@ class Group:
             writer.discontinuity()
         if not packet.track.is_video:
             if not self._is_late(packet, now):
-                self._write_sound(packet)
+                for frames in self._sound.push(packet):
+                    self._put_sound(frames)
             return
         if self._is_late(packet, now):
             self._skipping = True
@@ -295,29 +282,14 @@ class Group:
             return
         if packet.keyframe:
             self._forget_overrun(now)
-        for held in list(self._sound.values()):
-            if packet.dts - held[0].dts > SOUND_SPAN:
-                self._flush_sound()
+        for frames in self._sound.before(packet.dts):
+            self._put_sound(frames)
         self._put(writer, flow, packet)
 
     def _is_late(self, packet: Packet, now: float) -> bool:
-        """Whether a frame would arrive after it is due, as those do that a stalled publisher sends in the end."""
-        late = (packet.dts + self._lead - LATE) * 300 < self._clock.pcr(now)
+        late = (packet.dts + self._lead + TOO_LATE) * 300 < self._clock.pcr(now)
         self.late += late
         return late
-
-    def _write_sound(self, packet: Packet) -> None:
-        held = self._sound.pop(packet.track.id, [])
-        if held and not continues(held, packet, SOUND_SPAN):
-            self._put_sound(held)
-            held = []
-        held.append(packet)
-        another = packet.dts + 2 * packet.duration - held[0].dts
-        full = self._constant and sum(len(one.payload) for one in held) + len(packet.payload) > SOUND_BYTES
-        if packet.track.codec in BUNDLED and another <= SOUND_SPAN and not full:
-            self._sound[packet.track.id] = held
-        else:
-            self._put_sound(held)
 
     def _put_sound(self, frames: Sequence[Packet]) -> None:
         writer, flow = self.writer, self._flow
@@ -341,19 +313,8 @@ class Group:
         if packets[0].track.is_video or not self._constant:
             flow.put(data)
         else:
-            flow.put_at(data, self._sound_leaves(packets, len(data)))
-
-    def _sound_leaves(self, frames: Sequence[Packet], size: int) -> float:
-        """When sound leaves at a constant rate: no sooner than a receiver's buffer for it has room."""
-        first, last = frames[0], frames[-1]
-        rate = size / max(1, last.dts + last.duration - first.dts)
-        # It falls slowly: one loud second says more than the silence after it.
-        rate = self._sound_rate[first.track.id] = max(rate, 0.99 * self._sound_rate.get(first.track.id, 0.0))
-        room = SOUND_BUFFER.get(first.track.codec, 3584)
-        if first.track.codec is Codec.AAC and first.track.channels > 2:
-            room = SOUND_BUFFER_WIDE
-        ahead = min(self._lead, max(SOUND_LATEST, int((0.8 * room - size) / rate)))
-        return self._clock.time((first.dts + self._lead - ahead) * 300)
+            ahead = min(self._lead, self._sound.ahead(packets, len(data)))
+            flow.put_at(data, self._clock.time((packets[0].dts + self._lead - ahead) * 300))
 
     def _fail(self, error: Exception) -> None:
         """Nothing is sent until the source begins anew."""
@@ -362,8 +323,8 @@ class Group:
         self._pause()
 
     def _flush_sound(self) -> None:
-        while self._sound:
-            self._put_sound(self._sound.popitem()[1])
+        for frames in self._sound.flush():
+            self._put_sound(frames)
 
     def _overrun(self, now: float) -> None:
         if self._overrun_at is None:

@@ -334,7 +334,7 @@ class TestWire(MulticastCase):
             self.turn(0.2)
             flood = receiver.read()
             self.send(encoder, 3)
-        self.assertLess(sum(len(one.data) for one in flood), 60 * 8192)
+        self.assertLess(sum(len(one.data) for one in flood), 80 * 8192)
         self.assertGreater(self.sent().stats()["source"]["late_frames"], 100)
         stream = Stream((one.at, one.data) for one in receiver.read())
         self.assertEqual(stream.faults, [])
