@@ -8,10 +8,11 @@ import msgspec
 from twisted.trial.unittest import SynchronousTestCase
 
 from oxidecast.foundation import configure
-from oxidecast.media import Codec, Track
+from oxidecast.media import Codec
 from oxidecast.outputs.hls.containers import carried
 from oxidecast.settings import Section, difference
 from oxidecast.settings.data import data_path
+from tests.formats.material import stream
 
 FILE = data_path("oxidecast.toml")
 CODECS = {
@@ -63,7 +64,7 @@ class SettingsFileTests(SynchronousTestCase):
         said = re.search(r'"fmp4" \((.*?)\) or "mpegts" \((.*?)\)', self.part("hls"))
         assert said is not None
         for kind, comment in (("fmp4", said[1]), ("mpegts", said[2])):
-            carries = {word for word, codec in CODECS.items() if carried(kind, [Track(1, codec, b"", "")])}
+            carries = {word for word, codec in CODECS.items() if carried(kind, [stream(codec, frames=2)[0]])}
             named = {word for word in CODECS if word in comment}
             self.assertEqual(named, CODECS.keys() - carries if "all codecs but" in comment else carries, kind)
 
