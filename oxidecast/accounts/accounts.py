@@ -19,7 +19,7 @@ from oxidecast.database.refresh_tokens import insert_token, revoke_all, revoke_f
 from oxidecast.database.users import Role, User, Users, replace_password
 
 _USERNAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{2,49}", re.ASCII)
-_EMAIL = re.compile(r"[^@\s]{1,64}@[^@\s]{1,190}")
+_EMAIL = re.compile(r"[^@\s\0]{1,64}@[^@\s\0]{1,190}")
 LONGEST_REFRESH_TOKEN = 128
 """Characters; ours have 43."""
 

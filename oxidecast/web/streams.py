@@ -69,7 +69,7 @@ class StreamRoutes:
             Route("GET", "/ingests", self.ingests),
         )
 
-    async def list(self, call: Call) -> Page:
+    async def list(self, call: Call) -> Page[Any]:
         page, limit = call.paging()
         live, mine = call.flag("live"), call.flag("mine")
         on_air = {stream.id for stream in self._hub.streams.values() if stream.renditions}
