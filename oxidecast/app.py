@@ -53,15 +53,16 @@ from oxidecast.settings.sections import (
     TranscodingSettings,
 )
 from oxidecast.streams.hub import Hub
-from oxidecast.streams.info import StreamInfo
 from oxidecast.streams.settings import StreamsSettings
 from oxidecast.web.api import Api
 from oxidecast.web.auth import AuthRoutes
+from oxidecast.web.consequences import Consequences
 from oxidecast.web.operations import Health, MetricsResource, Ready
 from oxidecast.web.outputs import OutputRoutes
 from oxidecast.web.pages import pages
 from oxidecast.web.site import site
 from oxidecast.web.streams import StreamRoutes
+from oxidecast.web.users import UserRoutes
 
 STOP_GRACE = 2.0
 """Seconds that answers in flight have when the server stops; it is to be gone within 5."""
@@ -273,7 +274,9 @@ class Server(MultiService):
     def _site(self, outputs: Mapping[str, Any]) -> Any:
         foundation = self.foundation
         self._auth = AuthRoutes(foundation.accounts, self.settings.of(AuthSettings))
-        choices = OutputRoutes(self.hub, self.registry, foundation.streams, self._info_changed)
+        consequences = Consequences(self.hub, self._keys)
+        users = UserRoutes(foundation.accounts, consequences)
+        choices = OutputRoutes(self.hub, self.registry, foundation.streams, consequences.stream_changed)
         streams = StreamRoutes(
             self.hub,
             self.registry,
@@ -283,7 +286,7 @@ class Server(MultiService):
             self.settings.of(TranscodingSettings),
         )
         api = Api(
-            [*self._auth.routes(), *streams.routes(), *choices.routes()],
+            [*self._auth.routes(), *users.routes(), *streams.routes(), *choices.routes()],
             foundation.accounts,
             lambda: self.settings.of(CorsSettings).origins,
             foundation.reactor.seconds,
@@ -294,13 +297,6 @@ class Server(MultiService):
             b"metrics": MetricsResource(self.metrics, lambda: self.settings.of(MetricsSettings).allow),
         }
         return site(pages(), operations, api, outputs, foundation.reactor.seconds)
-
-    def _info_changed(self, info: StreamInfo) -> None:
-        """The owner changed a stream: tell whoever remembers how it was."""
-        self._keys.forget(info.id)
-        stream = self.hub.streams.get(info.id)
-        if stream is not None:
-            stream.change_info(info)
 
     def not_ready(self) -> list[str]:
         """Why the server cannot do all of its work now."""

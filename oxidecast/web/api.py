@@ -22,7 +22,7 @@ from twisted.web.server import NOT_DONE_YET
 from oxidecast.accounts.accounts import Accounts
 from oxidecast.accounts.errors import InvalidToken
 from oxidecast.accounts.roles import Permission, may
-from oxidecast.database.errors import DatabaseUnavailable
+from oxidecast.database.errors import Conflict, DatabaseUnavailable
 from oxidecast.database.users import User
 from oxidecast.delivery.envelope import envelope
 
@@ -340,6 +340,9 @@ class Api(Resource):
             )
             sentence = "The database is away: try again in a moment."
             return ApiError(503, "database_away", sentence, [("Retry-After", "5")])
+        if isinstance(raised, Conflict):
+            # What a handler looked at first was changed by somebody else before it wrote.
+            return ApiError(409, "conflict", str(raised))
         self.log.failure("an API call failed: {method} {path}", method=request.method, path=request.path)
         return ApiError(500, "internal", "Something went wrong on the server.")
 

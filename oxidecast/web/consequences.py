@@ -1,0 +1,35 @@
+"""What a change in the database means for what is live.
+
+The one idea: a handler writes, then says here what it wrote. Whoever remembers how it was (the keys that publish while
+the database is away) forgets, and whoever lives by it (streams on the air, publishers) hears of it at once.
+"""
+
+from oxidecast.accounts.authenticator import KeyAuthenticator
+from oxidecast.streams.hub import Hub
+from oxidecast.streams.info import StreamInfo
+
+
+class Consequences:
+    """Call after the change is committed: who asks the database later sees it by itself."""
+
+    def __init__(self, hub: Hub, keys: KeyAuthenticator) -> None:
+        self._hub = hub
+        self._keys = keys
+
+    def stream_changed(self, info: StreamInfo) -> None:
+        """Its owner changed something of it."""
+        self._keys.forget(info.id)
+        stream = self._hub.streams.get(info.id)
+        if stream is not None:
+            stream.change_info(info)
+
+    def account_ended(self, user_id: str) -> None:
+        """It was disabled or deleted: its keys publish no more, and what is live of it ends."""
+        self._keys.forget_owner(user_id)
+        for stream in list(self._hub.streams.values()):
+            if stream.info.owner_id == user_id:
+                stream.end(
+                    "its owner's account was disabled",
+                    "account_disabled",
+                    "The account that this stream belongs to is disabled.",
+                )
