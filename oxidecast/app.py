@@ -284,6 +284,7 @@ class Server(MultiService):
             foundation.keys,
             foundation.tokens,
             self.settings.of(TranscodingSettings),
+            consequences,
         )
         api = Api(
             [*self._auth.routes(), *users.routes(), *streams.routes(), *choices.routes()],

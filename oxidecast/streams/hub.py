@@ -67,6 +67,12 @@ class Hub:
             raise Refused("stopped", "This stream was stopped by its owner and does not accept publishing.")
         stream = self.streams.get(info.id)
         if stream is None:
+            if any(one.name == info.name for one in self.streams.values()):
+                # A live stream keeps its name until it ends, also when its owner has given it another.
+                raise Refused(
+                    "name_in_use",
+                    "Another stream that had this name is still live: try again when it has ended.",
+                )
             stream = self.streams[info.id] = Stream(info, self)
         return stream.publish(request, publisher)
 

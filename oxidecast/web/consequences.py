@@ -23,6 +23,14 @@ class Consequences:
         if stream is not None:
             stream.change_info(info)
 
+    def stream_stopped(self, stream_id: str) -> None:
+        """Its keys are refused until it is started."""
+        self._end(stream_id, "its owner stopped it", "stopped", "This stream was stopped by its owner.")
+
+    def stream_deleted(self, stream_id: str) -> None:
+        """It is gone, with its keys."""
+        self._end(stream_id, "it was deleted", "deleted", "This stream was deleted.")
+
     def account_ended(self, user_id: str) -> None:
         """It was disabled or deleted: its keys publish no more, and what is live of it ends."""
         self._keys.forget_owner(user_id)
@@ -33,3 +41,9 @@ class Consequences:
                     "account_disabled",
                     "The account that this stream belongs to is disabled.",
                 )
+
+    def _end(self, stream_id: str, reason: str, code: str, sentence: str) -> None:
+        self._keys.forget(stream_id)
+        stream = self._hub.streams.get(stream_id)
+        if stream is not None:
+            stream.end(reason, code, sentence)
