@@ -54,9 +54,11 @@ from oxidecast.settings.sections import (
 )
 from oxidecast.streams.hub import Hub
 from oxidecast.streams.settings import StreamsSettings
+from oxidecast.web.access import StreamAccess
 from oxidecast.web.api import Api
 from oxidecast.web.auth import AuthRoutes
 from oxidecast.web.consequences import Consequences
+from oxidecast.web.keys import KeyRoutes
 from oxidecast.web.operations import Health, MetricsResource, Ready
 from oxidecast.web.outputs import OutputRoutes
 from oxidecast.web.pages import pages
@@ -286,8 +288,10 @@ class Server(MultiService):
             self.settings.of(TranscodingSettings),
             consequences,
         )
+        access = StreamAccess(self.hub, foundation.streams)
+        keys = KeyRoutes(access, foundation.keys, consequences)
         api = Api(
-            [*self._auth.routes(), *users.routes(), *streams.routes(), *choices.routes()],
+            [*self._auth.routes(), *users.routes(), *streams.routes(), *keys.routes(), *choices.routes()],
             foundation.accounts,
             lambda: self.settings.of(CorsSettings).origins,
             foundation.reactor.seconds,

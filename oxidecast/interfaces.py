@@ -354,8 +354,9 @@ class IAuthenticator(Interface):
     """Decides who may publish and play. Several are asked one after another."""
 
     async def may_publish(request: PublishRequest) -> Any:
-        """The `StreamInfo` that this key publishes to; None for "I do not know this key, ask the next one"; raise
-        `Refused` for "no". When nobody knows the key the publisher is refused."""
+        """The `StreamInfo` that this key publishes to, or an `oxidecast.streams.info.Grant` that names the key as well,
+        so that `Stream.cut` finds who uses it; None for "I do not know this key, ask the next one"; raise `Refused` for
+        "no". When nobody knows the key the publisher is refused."""
 
     async def may_play(stream: Any, request: PlayRequest) -> bool | None:
         """True: yes. None: no opinion, ask the next one. Raise `Refused`: no. Public streams play when nobody

@@ -21,7 +21,7 @@ from oxidecast.database.interface import IDatabase
 from oxidecast.database.keys import FoundKey, StreamKeys
 from oxidecast.database.records import utc
 from oxidecast.database.streams import Streams
-from oxidecast.streams.info import StreamInfo, name_from_title
+from oxidecast.streams.info import Grant, StreamInfo, name_from_title
 
 CACHED_KEYS = 10_000
 """About 10 MB; more than that many encoders do not come back during one outage."""
@@ -33,14 +33,6 @@ before a revocation, and came after it had looked for whom to cut, would publish
 
 _WITHOUT_ACCOUNT = UUID("6f786964-6563-4173-9400-6f70656e0000")
 """Namespace of the ids of streams that exist only because somebody publishes."""
-
-
-class Grant(NamedTuple):
-    """A publisher may publish to this stream."""
-
-    stream: StreamInfo
-    key_id: str | None
-    """Which key it was, for its revocation to find who uses it; None where keys are not checked."""
 
 
 class _Remembered(NamedTuple):

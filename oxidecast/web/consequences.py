@@ -31,6 +31,17 @@ class Consequences:
         """It is gone, with its keys."""
         self._end(stream_id, "it was deleted", "deleted", "This stream was deleted.")
 
+    def keys_changed(self, stream_id: str) -> None:
+        """One of its keys publishes no more, or not for long. Who publishes goes on."""
+        self._keys.forget(stream_id)
+
+    def key_revoked(self, stream_id: str, key_id: str) -> None:
+        """Who publishes with it is cut; the stream waits for another publisher."""
+        self._keys.forget(stream_id)
+        stream = self._hub.streams.get(stream_id)
+        if stream is not None:
+            stream.cut(key_id, "key_revoked", "This stream key was revoked.")
+
     def account_ended(self, user_id: str) -> None:
         """It was disabled or deleted: its keys publish no more, and what is live of it ends."""
         self._keys.forget_owner(user_id)
