@@ -55,16 +55,20 @@ from oxidecast.settings.sections import (
 from oxidecast.streams.hub import Hub
 from oxidecast.streams.settings import StreamsSettings
 from oxidecast.web.access import StreamAccess
-from oxidecast.web.api import Api
+from oxidecast.web.addresses import Addresses
+from oxidecast.web.api import Api, Route
 from oxidecast.web.auth import AuthRoutes
 from oxidecast.web.consequences import Consequences
+from oxidecast.web.joined import JoinedViewers
 from oxidecast.web.keys import KeyRoutes
 from oxidecast.web.operations import Health, MetricsResource, Ready
 from oxidecast.web.outputs import OutputRoutes
 from oxidecast.web.pages import pages
 from oxidecast.web.site import site
+from oxidecast.web.stream_views import StreamViews
 from oxidecast.web.streams import StreamRoutes
 from oxidecast.web.users import UserRoutes
+from oxidecast.web.viewers import ViewerRoutes
 
 STOP_GRACE = 2.0
 """Seconds that answers in flight have when the server stops; it is to be gone within 5."""
@@ -109,6 +113,7 @@ class Server(MultiService):
         self.rtmp = RTMPPort(self.settings.of(RtmpSettings), foundation.reactor)
         self.metrics = Metrics(self.hub, self.registry, self.settings.of(MetricsSettings).max_streams)
         self._keys = KeyAuthenticator(foundation.database, foundation.reactor, foundation.safe)
+        self.joined = JoinedViewers(foundation.reactor)
         self.http: HTTPServerFactory | None = None
         self.http_port = 0
         """The TCP port that HTTP listens on, once it does."""
@@ -275,23 +280,8 @@ class Server(MultiService):
 
     def _site(self, outputs: Mapping[str, Any]) -> Any:
         foundation = self.foundation
-        self._auth = AuthRoutes(foundation.accounts, self.settings.of(AuthSettings))
-        consequences = Consequences(self.hub, self._keys)
-        users = UserRoutes(foundation.accounts, consequences)
-        choices = OutputRoutes(self.hub, self.registry, foundation.streams, consequences.stream_changed)
-        streams = StreamRoutes(
-            self.hub,
-            self.registry,
-            foundation.streams,
-            foundation.keys,
-            foundation.tokens,
-            self.settings.of(TranscodingSettings),
-            consequences,
-        )
-        access = StreamAccess(self.hub, foundation.streams)
-        keys = KeyRoutes(access, foundation.keys, consequences)
         api = Api(
-            [*self._auth.routes(), *users.routes(), *streams.routes(), *keys.routes(), *choices.routes()],
+            self._api_routes(),
             foundation.accounts,
             lambda: self.settings.of(CorsSettings).origins,
             foundation.reactor.seconds,
@@ -302,6 +292,36 @@ class Server(MultiService):
             b"metrics": MetricsResource(self.metrics, lambda: self.settings.of(MetricsSettings).allow),
         }
         return site(pages(), operations, api, outputs, foundation.reactor.seconds)
+
+    def _api_routes(self) -> list[Route]:
+        """All that the API answers, apart from the outputs."""
+        foundation, transcoding = self.foundation, self.settings.of(TranscodingSettings)
+        access = StreamAccess(self.hub, foundation.streams)
+        views = StreamViews(self.hub, self.registry)
+        addresses = Addresses(views, foundation.tokens)
+        consequences = Consequences(self.hub, self._keys)
+        self._auth = AuthRoutes(foundation.accounts, self.settings.of(AuthSettings))
+        self.joined.setServiceParent(self)
+        return [
+            *self._auth.routes(),
+            *UserRoutes(foundation.accounts, consequences).routes(),
+            *StreamRoutes(
+                self.hub,
+                self.registry,
+                foundation.streams,
+                foundation.keys,
+                transcoding,
+                access,
+                views,
+                addresses,
+                consequences,
+            ).routes(),
+            *KeyRoutes(access, foundation.keys, consequences).routes(),
+            *ViewerRoutes(access, views, addresses, self.joined, transcoding).routes(),
+            *OutputRoutes(
+                self.hub, self.registry, foundation.streams, access, consequences.stream_changed
+            ).routes(),
+        ]
 
     def not_ready(self) -> list[str]:
         """Why the server cannot do all of its work now."""

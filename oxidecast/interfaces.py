@@ -183,6 +183,10 @@ class IStream(Interface):
     started_at: float = Attribute("UTC seconds of the first keyframe.")
     renditions: Mapping[str, IRendition] = Attribute("By name, `source` first.")
     viewer_count: int = Attribute("How many watch now, over all outputs.")
+    viewers: "Mapping[str, IViewer]" = Attribute(
+        "Who watches now, by the viewer's id. Who joined by the API was given an address with `viewer=ID` in its "
+        "query: an output that counts its viewers itself does not count that one again as long as it is here."
+    )
 
     def utc(ticks: int) -> float:
         """Seconds since 1970 at which the media time `ticks` (90 kHz) was live: for PROGRAM-DATE-TIME, RTCP and

@@ -33,12 +33,17 @@ class OutputRoutes:
     """The handlers. `on_change` hears of every stream that is another now."""
 
     def __init__(
-        self, hub: Hub, registry: Registry, streams: Streams, on_change: Callable[[StreamInfo], None]
+        self,
+        hub: Hub,
+        registry: Registry,
+        streams: Streams,
+        access: StreamAccess,
+        on_change: Callable[[StreamInfo], None],
     ) -> None:
         self._hub = hub
         self._registry = registry
         self._streams = streams
-        self._access = StreamAccess(hub, streams)
+        self._access = access
         self._on_change = on_change
 
     def routes(self) -> Sequence[Route]:

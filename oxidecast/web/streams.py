@@ -3,13 +3,11 @@
 import re
 from collections.abc import Sequence
 from typing import Any, get_args
-from urllib.parse import quote
 
 import msgspec
 
 from oxidecast.accounts.keys import PublishKeys
 from oxidecast.accounts.roles import Permission, may, may_manage
-from oxidecast.accounts.tokens import Tokens
 from oxidecast.database.errors import Conflict
 from oxidecast.database.streams import Outdated, Sort, StreamChange, Streams, version
 from oxidecast.registry import Registry
@@ -17,17 +15,11 @@ from oxidecast.settings.sections import TranscodingSettings
 from oxidecast.streams.hub import Hub
 from oxidecast.streams.info import StreamInfo
 from oxidecast.web.access import StreamAccess
+from oxidecast.web.addresses import CONNECTION_TYPES, TOKEN, Addresses
 from oxidecast.web.api import PAGING, ApiError, Call, Page, Query, Reply, Route, invalid
 from oxidecast.web.consequences import Consequences
 from oxidecast.web.fields import Category, Description, Profiles, StreamName, Title
 from oxidecast.web.stream_views import NewStreamView, StreamView, StreamViews
-
-CONNECTION_TYPES = ("hls", "webrtc", "multicast", "rtmp", "flv", "websocket")
-
-WITHOUT_TOKENS = frozenset({"udp", "rtp"})
-"""Schemes of addresses at which nobody asks for a token: who knows them can watch."""
-
-TOKEN = Query("token", str, "For a private stream: a playback token, or an access token.")
 
 _TAG = re.compile(r'(?:W/)?"([^"]*)"')
 """An entity tag. A proxy that compresses weakens the tags that it passes on, so a weak one is as good."""
@@ -79,19 +71,21 @@ class StreamRoutes:
         registry: Registry,
         streams: Streams,
         keys: PublishKeys,
-        tokens: Tokens,
         transcoding: TranscodingSettings,
+        access: StreamAccess,
+        views: StreamViews,
+        addresses: Addresses,
         consequences: Consequences,
     ) -> None:
         self._hub = hub
         self._registry = registry
         self._streams = streams
         self._keys = keys
-        self._tokens = tokens
         self._profiles = [profile.name for profile in transcoding.profiles]
+        self._access = access
+        self._views = views
+        self._addresses = addresses
         self._consequences = consequences
-        self._access = StreamAccess(hub, streams)
-        self._views = StreamViews(hub, registry)
 
     def routes(self) -> Sequence[Route]:
         one, change = "/streams/{stream}", {"login": True, "answer": StreamView}
@@ -238,26 +232,11 @@ class StreamRoutes:
         """Where to watch by one type of connection; for a private stream with a fresh playback token in it."""
         kind = call.query("connection_type") or "hls"
         info = await self._access.visible(call)
-        return Address(self.address(call, info, kind), kind)
+        return Address(self._addresses.of(call, info, kind), kind)
 
     async def ingests(self, call: Call) -> Ingests:
         """Where to publish: for the start page, which cannot know on which port RTMP listens."""
         return Ingests(self._registry.ingest_addresses(call.host))
-
-    def address(self, call: Call, info: StreamInfo, kind: str, rendition: str | None = None) -> str:
-        """Where to watch a stream that the caller may see. Raises ApiError where it cannot be watched so."""
-        urls = self._views.urls(call, info, rendition)
-        url = urls.get(kind)
-        if url is None and kind not in CONNECTION_TYPES:
-            known = ", ".join(dict.fromkeys((*CONNECTION_TYPES, *urls)))
-            raise invalid("connection_type", f"expected one of {known}")
-        if url is None:
-            raise ApiError(
-                404, "not_live", f"This stream cannot be watched by {kind} now.", [("Retry-After", "2")]
-            )
-        if info.is_private and url.partition("://")[0] not in WITHOUT_TOKENS:
-            url = with_parameter(url, "token", self._tokens.playback(info.id))
-        return url
 
     # -- inside
 
@@ -283,11 +262,6 @@ class StreamRoutes:
         """The streams on air that exist only as long as somebody publishes."""
         infos = [stream.info for stream in self._hub.streams.values() if stream.renditions]
         return [info for info in infos if not info.owner_id and q.lower() in info.name]
-
-
-def with_parameter(url: str, name: str, value: str) -> str:
-    """An address with one more parameter in its query."""
-    return f"{url}{'&' if '?' in url else '?'}{name}={quote(value)}"
 
 
 def _check_title(title: str) -> None:
