@@ -65,6 +65,7 @@ from oxidecast.web.operations import Health, MetricsResource, Ready
 from oxidecast.web.outputs import OutputRoutes
 from oxidecast.web.pages import pages
 from oxidecast.web.site import site
+from oxidecast.web.stats import HTTPStats, StatsRoutes
 from oxidecast.web.stream_views import StreamViews
 from oxidecast.web.streams import StreamRoutes
 from oxidecast.web.users import UserRoutes
@@ -318,10 +319,15 @@ class Server(MultiService):
             ).routes(),
             *KeyRoutes(access, foundation.keys, consequences).routes(),
             *ViewerRoutes(access, views, addresses, self.joined, transcoding).routes(),
+            *StatsRoutes(self.hub, self.registry, access, self._http_stats).routes(),
             *OutputRoutes(
                 self.hub, self.registry, foundation.streams, access, consequences.stream_changed
             ).routes(),
         ]
+
+    def _http_stats(self) -> HTTPStats:
+        connections = len(self.http.channels) if self.http is not None else 0
+        return HTTPStats(connections=connections, requests=self.metrics.requests)
 
     def not_ready(self) -> list[str]:
         """Why the server cannot do all of its work now."""
