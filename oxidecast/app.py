@@ -59,8 +59,10 @@ from oxidecast.web.addresses import Addresses
 from oxidecast.web.api import Api, Route
 from oxidecast.web.auth import AuthRoutes
 from oxidecast.web.consequences import Consequences
+from oxidecast.web.docs import documents
 from oxidecast.web.joined import JoinedViewers
 from oxidecast.web.keys import KeyRoutes
+from oxidecast.web.openapi import document
 from oxidecast.web.operations import Health, MetricsResource, Ready
 from oxidecast.web.outputs import OutputRoutes
 from oxidecast.web.pages import pages
@@ -82,7 +84,18 @@ DEMO = "Demo"
 
 
 API_NAMES = frozenset(
-    {"auth", "streams", "users", "viewers", "stats", "recordings", "openapi.json", "docs", "events"}
+    {
+        "auth",
+        "streams",
+        "ingests",
+        "users",
+        "viewers",
+        "stats",
+        "recordings",
+        "openapi.json",
+        "docs",
+        "events",
+    }
 )
 """What the API itself answers, or will, below /api/v1: no plugin can have it."""
 
@@ -115,6 +128,7 @@ class Server(MultiService):
         self.metrics = Metrics(self.hub, self.registry, self.settings.of(MetricsSettings).max_streams)
         self._keys = KeyAuthenticator(foundation.database, foundation.reactor, foundation.safe)
         self.joined = JoinedViewers(foundation.reactor)
+        self.api: Api | None = None
         self.http: HTTPServerFactory | None = None
         self.http_port = 0
         """The TCP port that HTTP listens on, once it does."""
@@ -281,7 +295,7 @@ class Server(MultiService):
 
     def _site(self, outputs: Mapping[str, Any]) -> Any:
         foundation = self.foundation
-        api = Api(
+        self.api = Api(
             self._api_routes(),
             foundation.accounts,
             lambda: self.settings.of(CorsSettings).origins,
@@ -292,7 +306,8 @@ class Server(MultiService):
             b"ready": Ready(self.not_ready),
             b"metrics": MetricsResource(self.metrics, lambda: self.settings.of(MetricsSettings).allow),
         }
-        return site(pages(), operations, api, outputs, foundation.reactor.seconds)
+        described = documents(document(self.api.routes))
+        return site(pages(), operations, self.api, {**outputs, **described}, foundation.reactor.seconds)
 
     def _api_routes(self) -> list[Route]:
         """All that the API answers, apart from the outputs."""

@@ -1,7 +1,6 @@
 """`/auth`: logging in, staying logged in, and registering where that is allowed."""
 
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Annotated
 
 import msgspec
@@ -19,7 +18,7 @@ from oxidecast.accounts.settings import AuthSettings
 from oxidecast.database.errors import Conflict
 from oxidecast.database.users import Role, User
 from oxidecast.web.api import ApiError, Call, Reply, Route, invalid, unauthorised
-from oxidecast.web.fields import Email, Password, Username
+from oxidecast.web.fields import Email, Password, Time, Username
 
 
 class Credentials(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -48,7 +47,7 @@ class UserView(msgspec.Struct, frozen=True):
     username: str
     email: str | None
     role: str
-    created_at: datetime
+    created_at: Time
 
 
 def user_view(user: User) -> UserView:

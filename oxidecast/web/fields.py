@@ -3,11 +3,14 @@
 No text may hold NUL: PostgreSQL has no place for it, and nobody types it.
 """
 
+from datetime import datetime
 from typing import Annotated
 
 from msgspec import Meta
 
 WITHOUT_NUL = r"^[^\x00]*$"
+
+Time = Annotated[datetime, Meta(tz=True)]
 
 Title = Annotated[str, Meta(min_length=1, max_length=200, pattern=WITHOUT_NUL)]
 Description = Annotated[str, Meta(max_length=5000, pattern=WITHOUT_NUL)]

@@ -17,7 +17,7 @@ from oxidecast.streams.info import is_stream_id
 from oxidecast.web.access import StreamAccess
 from oxidecast.web.api import ApiError, Call, Reply, Route, invalid, not_found
 from oxidecast.web.consequences import Consequences
-from oxidecast.web.fields import KeyName
+from oxidecast.web.fields import KeyName, Time
 
 LONGEST_OVERLAP = 30 * 86_400
 """Seconds; who needs two keys for longer makes a second one."""
@@ -36,7 +36,7 @@ class NewKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Of what may be left out, null says that it is."""
 
     name: KeyName | None = None
-    expires_at: Annotated[datetime, Meta(tz=True)] | None = None
+    expires_at: Time | None = None
 
 
 class KeyView(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,9 +45,9 @@ class KeyView(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     name: str
     stream_key: str | None
-    created_at: datetime
-    expires_at: datetime | None
-    last_used_at: datetime | None
+    created_at: Time
+    expires_at: Time | None
+    last_used_at: Time | None
     last_used_from: str | None
 
 

@@ -19,6 +19,7 @@ from oxidecast.streams.rendition import Rendition
 from oxidecast.streams.stream import Stream
 from oxidecast.web.access import StreamAccess
 from oxidecast.web.api import Call, Route
+from oxidecast.web.fields import Time
 from oxidecast.web.stream_views import PublisherView, SlotView, publisher_view, slot_view
 
 STATM = Path("/proc/self/statm")
@@ -64,7 +65,7 @@ class ServerStats(msgspec.Struct, frozen=True, kw_only=True):
     """The whole server; `bitrate` in bits a second, over what all publishers send."""
 
     version: str
-    started_at: datetime
+    started_at: Time
     uptime: float
     streams: StreamCounts
     viewers: int
@@ -90,7 +91,7 @@ class StreamStats(msgspec.Struct, frozen=True, kw_only=True):
 
     is_live: bool
     state: str
-    started_at: datetime | None
+    started_at: Time | None
     uptime: float
     viewers: int
     max_viewers: int

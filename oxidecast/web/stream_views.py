@@ -17,6 +17,7 @@ from oxidecast.streams.publication import Publication
 from oxidecast.streams.rendition import Rendition
 from oxidecast.streams.stream import Stream
 from oxidecast.web.api import Call
+from oxidecast.web.fields import Time
 
 
 class TrackView(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,10 +74,10 @@ class StreamView(msgspec.Struct, frozen=True, kw_only=True):
     recording_enabled: bool
     transcoding_profiles: list[str]
     accepts_publishing: bool
-    created_at: datetime
+    created_at: Time
     is_live: bool
     state: str
-    started_at: datetime | None
+    started_at: Time | None
     viewer_count: int
     max_viewers: int
     thumbnail_url: str | None

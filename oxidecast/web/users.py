@@ -1,7 +1,6 @@
 """`/users`: the accounts, for administrators."""
 
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Any, get_args
 
 import msgspec
@@ -16,7 +15,7 @@ from oxidecast.streams.info import is_stream_id
 from oxidecast.web.api import PAGING, ApiError, Call, Page, Query, Reply, Route, invalid, not_found
 from oxidecast.web.auth import create_account
 from oxidecast.web.consequences import Consequences
-from oxidecast.web.fields import Email, Password, Username
+from oxidecast.web.fields import Email, Password, Time, Username
 
 
 class NewUser(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -44,10 +43,10 @@ class AccountView(msgspec.Struct, frozen=True):
     username: str
     email: str | None
     role: str
-    created_at: datetime
+    created_at: Time
     disabled: bool
-    updated_at: datetime
-    last_login_at: datetime | None
+    updated_at: Time
+    last_login_at: Time | None
 
 
 class UserRoutes:
