@@ -20,7 +20,7 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
 from oxidecast.accounts.accounts import Accounts
-from oxidecast.accounts.errors import InvalidToken
+from oxidecast.accounts.errors import InvalidToken, Overloaded
 from oxidecast.accounts.roles import Permission, may
 from oxidecast.database.errors import Conflict, DatabaseUnavailable
 from oxidecast.database.users import User
@@ -340,6 +340,8 @@ class Api(Resource):
             )
             sentence = "The database is away: try again in a moment."
             return ApiError(503, "database_away", sentence, [("Retry-After", "5")])
+        if isinstance(raised, Overloaded):
+            return ApiError(503, raised.code, str(raised), [("Retry-After", "1")])
         if isinstance(raised, Conflict):
             # What a handler looked at first was changed by somebody else before it wrote.
             return ApiError(409, "conflict", str(raised))

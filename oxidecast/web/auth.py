@@ -11,7 +11,6 @@ from oxidecast.accounts.errors import (
     BadCredentials,
     InvalidAccount,
     InvalidToken,
-    Overloaded,
     TooManyAttempts,
 )
 from oxidecast.accounts.settings import AuthSettings
@@ -111,8 +110,6 @@ class AuthRoutes:
             login = await self._accounts.login(body.username, body.password, call.address)
         except TooManyAttempts as error:
             raise ApiError(429, error.code, str(error), [("Retry-After", str(error.retry_after))])
-        except Overloaded as error:
-            raise ApiError(503, error.code, str(error), [("Retry-After", "1")])
         except BadCredentials as error:
             raise unauthorised(str(error), error.code)
         return _view(login)
@@ -150,8 +147,6 @@ async def create_account(
         raise invalid(error.field, error.rule)
     except Conflict as error:
         raise ApiError(409, "taken", str(error))
-    except Overloaded as error:
-        raise ApiError(503, error.code, str(error), [("Retry-After", "1")])
 
 
 def _view(login: Login) -> LoginView:

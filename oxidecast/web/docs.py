@@ -26,7 +26,8 @@ h1 { margin-bottom: 0; } h2 { margin-top: 2.5rem; text-transform: capitalize; }
 h3 { font-size: 1rem; margin: 1rem 0 .25rem; }
 code, .path { font: 0.9em ui-monospace, monospace; }
 details { border: 1px solid var(--line); border-radius: .5rem; margin: .5rem 0; padding: 0 1rem; }
-summary { cursor: pointer; margin: 0 -1rem; padding: .5rem 1rem; display: flex; flex-wrap: wrap; gap: .25rem .75rem; }
+summary { cursor: pointer; margin: 0 -1rem; padding: .5rem 1rem; display: flex; flex-wrap: wrap;
+  gap: .25rem .75rem; align-items: baseline; }
 details[open] > summary { border-bottom: 1px solid var(--line); background: var(--tint); }
 .method { font: bold .8em/1.9 ui-monospace, monospace; min-width: 4.5em; }
 .who, .soft { color: var(--soft); }
@@ -120,7 +121,8 @@ def _operation(method: str, path: str, operation: Schema) -> str:
     return (
         f'<details id="{escape(operation["operationId"])}"><summary>'
         f'<span class="method">{escape(method.upper())}</span><span class="path">{escape(path)}</span>'
-        f'<span class="who">{_who(operation["security"])}</span></summary>{"".join(parts)}</details>'
+        f'<span class="who">{_words(operation["summary"])}</span></summary>'
+        f"<p>For {_who(operation['security'])}.</p>{''.join(parts)}</details>"
     )
 
 
@@ -135,8 +137,11 @@ def _answers(operation: Schema) -> Iterator[tuple[str, ...]]:
 
 def _who(security: list[Schema]) -> str:
     if not security:
-        return "anybody"
-    return "anybody, or with a login" if {} in security else "with a login"
+        return "anybody, without a token"
+    if {} in security:
+        return "anybody; who sends a token may see more"
+    roles = ", ".join(f"<code>{escape(role)}</code>" for one in security for role in one["bearer"])
+    return f"those whose role permits {roles}" if roles else "those who are logged in"
 
 
 def _shown(document: Schema) -> Iterator[tuple[str, Schema]]:
@@ -174,18 +179,14 @@ def _type(schema: Schema) -> str:
     if schema.get("type") == "array":
         return f"list of {_type(schema.get('items', {}))}"
     kind = schema.get("format") or schema.get("type") or "anything"
-    bounds = [
-        f"{word} {schema[key]}"
-        for key, word in (
-            ("minimum", "from"),
-            ("maximum", "to"),
-            ("minLength", "at least"),
-            ("maxLength", "at most"),
-            ("maxItems", "at most"),
-        )
-        if key in schema
-    ]
-    return escape(" ".join((str(kind), *bounds)))
+    return escape(f"{kind}{_bounds(schema)}")
+
+
+def _bounds(schema: Schema) -> str:
+    for least, most, unit in (("minimum", "maximum", ""), ("minLength", "maxLength", " characters")):
+        if most in schema:
+            return f", {schema.get(least, 0)} to {schema[most]}{unit}"
+    return f", from {schema['minimum']}" if "minimum" in schema else ""
 
 
 def _table(rows: Sequence[tuple[str, ...]]) -> str:

@@ -148,7 +148,9 @@ def _tag(route: Route) -> str:
 def _security(route: Route) -> list[dict[str, Any]]:
     if route.anonymous:
         return []
-    return [{"bearer": []}] if route.is_guarded else [{}, {"bearer": []}]
+    # For schemes that have no scopes, the list names what a role must permit (4.8.30).
+    needed = [{"bearer": [route.needs.value] if route.needs is not None else []}]
+    return needed if route.is_guarded else [{}, *needed]
 
 
 def _parameters(route: Route, schemas: _Schemas) -> list[dict[str, Any]]:

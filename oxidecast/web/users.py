@@ -7,7 +7,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from oxidecast.accounts.accounts import Accounts
-from oxidecast.accounts.errors import InvalidAccount, Overloaded
+from oxidecast.accounts.errors import InvalidAccount
 from oxidecast.accounts.roles import Permission
 from oxidecast.database.errors import Conflict
 from oxidecast.database.users import LastAdmin, Role, User
@@ -133,8 +133,6 @@ class UserRoutes:
             raise ApiError(409, "last_admin", str(error))
         except Conflict as error:
             raise ApiError(409, "taken", str(error))
-        except Overloaded as error:
-            raise ApiError(503, error.code, str(error), [("Retry-After", "1")])
         if user is None:
             raise not_found("There is no such user.")
         if user.disabled:

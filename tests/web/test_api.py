@@ -87,6 +87,7 @@ class TestFrame(ApiCase):
         self.assertEqual(good.headers["access-control-allow-origin"], "https://good.example")
         self.assertIn("POST", good.headers["access-control-allow-methods"])
         self.assertNotIn("access-control-allow-credentials", good.headers)
+        self.assertIn("ETag", good.headers["access-control-expose-headers"])
         own = await self.ask(
             "GET", "/api/v1/streams", host="tv.example:8080", Origin="http://tv.example:8080"
         )

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from twisted.internet.defer import Deferred
+
 from oxidecast.interfaces import PublishRequest, Refused
 from tests.house import Answer
 from tests.streams.stage import Encoder
@@ -98,6 +100,15 @@ class TestChanging(StreamsCase):
         self.assertEnvelope(late, 412, "changed_meanwhile")
         again = await self.change(title="Yours", headers={"If_Match": first.headers["etag"]})
         self.assertEnvelope(again, 200)
+
+    async def test_of_two_at_once_who_saw_the_same_one_is_too_late(self) -> None:
+        await self.owned()
+        seen = {"If_Match": (await self.ask("GET", f"{STREAMS}/show")).headers["etag"]}
+        asked = [
+            Deferred.fromCoroutine(self.change(title=f"By {number}", headers=seen)) for number in range(2)
+        ]
+        answers = [await answer for answer in asked]
+        self.assertEqual(sorted(answer.status for answer in answers), [200, 412])
 
     async def test_what_if_match_may_say(self) -> None:
         await self.owned()

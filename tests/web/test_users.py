@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from twisted.internet.defer import Deferred
+
 from tests.house import Answer
 from tests.web.test_api import LOGIN, ApiCase
 
@@ -207,6 +209,19 @@ class TestTheLastAdmin(UsersCase):
         await self.make(token, role="admin")
         self.assertEnvelope(await self.ask("DELETE", f"{USERS}/{self.admin_id}", token=token), 200)
         self.assertEnvelope(await self.ask("GET", USERS, token=token), 401, "token_invalid")
+
+    async def test_two_who_demote_each_other_at_once_leave_one(self) -> None:
+        token = await self.admin()
+        other = (await self.make(token, role="admin")).data["id"]
+        asked = [
+            Deferred.fromCoroutine(self.ask("PATCH", f"{USERS}/{user}", {"role": "viewer"}, token))
+            for user in (other, self.admin_id)
+        ]
+        answers = [await answer for answer in asked]
+        # Who was demoted before it was looked at is refused for that, and not for being the last.
+        self.assertIn(sorted(answer.status for answer in answers), ([200, 409], [200, 403]))
+        left = await self.server.foundation.accounts.users.page(role="admin")
+        self.assertEqual(left.total, 1)
 
 
 class TestDeleting(UsersCase):
