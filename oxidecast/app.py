@@ -53,15 +53,25 @@ from oxidecast.settings.sections import (
     TranscodingSettings,
 )
 from oxidecast.streams.hub import Hub
-from oxidecast.streams.info import StreamInfo
 from oxidecast.streams.settings import StreamsSettings
-from oxidecast.web.api import Api
+from oxidecast.web.access import StreamAccess
+from oxidecast.web.addresses import Addresses
+from oxidecast.web.api import Api, Route
 from oxidecast.web.auth import AuthRoutes
+from oxidecast.web.consequences import Consequences
+from oxidecast.web.docs import documents
+from oxidecast.web.joined import JoinedViewers
+from oxidecast.web.keys import KeyRoutes
+from oxidecast.web.openapi import document
 from oxidecast.web.operations import Health, MetricsResource, Ready
 from oxidecast.web.outputs import OutputRoutes
 from oxidecast.web.pages import pages
 from oxidecast.web.site import site
+from oxidecast.web.stats import HTTPStats, StatsRoutes
+from oxidecast.web.stream_views import StreamViews
 from oxidecast.web.streams import StreamRoutes
+from oxidecast.web.users import UserRoutes
+from oxidecast.web.viewers import ViewerRoutes
 
 STOP_GRACE = 2.0
 """Seconds that answers in flight have when the server stops; it is to be gone within 5."""
@@ -74,7 +84,18 @@ DEMO = "Demo"
 
 
 API_NAMES = frozenset(
-    {"auth", "streams", "users", "viewers", "stats", "recordings", "openapi.json", "docs", "events"}
+    {
+        "auth",
+        "streams",
+        "ingests",
+        "users",
+        "viewers",
+        "stats",
+        "recordings",
+        "openapi.json",
+        "docs",
+        "events",
+    }
 )
 """What the API itself answers, or will, below /api/v1: no plugin can have it."""
 
@@ -106,6 +127,8 @@ class Server(MultiService):
         self.rtmp = RTMPPort(self.settings.of(RtmpSettings), foundation.reactor)
         self.metrics = Metrics(self.hub, self.registry, self.settings.of(MetricsSettings).max_streams)
         self._keys = KeyAuthenticator(foundation.database, foundation.reactor, foundation.safe)
+        self.joined = JoinedViewers(foundation.reactor)
+        self.api: Api | None = None
         self.http: HTTPServerFactory | None = None
         self.http_port = 0
         """The TCP port that HTTP listens on, once it does."""
@@ -272,18 +295,8 @@ class Server(MultiService):
 
     def _site(self, outputs: Mapping[str, Any]) -> Any:
         foundation = self.foundation
-        self._auth = AuthRoutes(foundation.accounts, self.settings.of(AuthSettings))
-        choices = OutputRoutes(self.hub, self.registry, foundation.streams, self._info_changed)
-        streams = StreamRoutes(
-            self.hub,
-            self.registry,
-            foundation.streams,
-            foundation.keys,
-            foundation.tokens,
-            self.settings.of(TranscodingSettings),
-        )
-        api = Api(
-            [*self._auth.routes(), *streams.routes(), *choices.routes()],
+        self.api = Api(
+            self._api_routes(),
             foundation.accounts,
             lambda: self.settings.of(CorsSettings).origins,
             foundation.reactor.seconds,
@@ -293,14 +306,43 @@ class Server(MultiService):
             b"ready": Ready(self.not_ready),
             b"metrics": MetricsResource(self.metrics, lambda: self.settings.of(MetricsSettings).allow),
         }
-        return site(pages(), operations, api, outputs, foundation.reactor.seconds)
+        described = documents(document(self.api.routes))
+        return site(pages(), operations, self.api, {**outputs, **described}, foundation.reactor.seconds)
 
-    def _info_changed(self, info: StreamInfo) -> None:
-        """The owner changed a stream: tell whoever remembers how it was."""
-        self._keys.forget(info.id)
-        stream = self.hub.streams.get(info.id)
-        if stream is not None:
-            stream.change_info(info)
+    def _api_routes(self) -> list[Route]:
+        """All that the API answers, apart from the outputs."""
+        foundation, transcoding = self.foundation, self.settings.of(TranscodingSettings)
+        access = StreamAccess(self.hub, foundation.streams)
+        views = StreamViews(self.hub, self.registry)
+        addresses = Addresses(views, foundation.tokens)
+        consequences = Consequences(self.hub, self._keys)
+        self._auth = AuthRoutes(foundation.accounts, self.settings.of(AuthSettings))
+        self.joined.setServiceParent(self)
+        return [
+            *self._auth.routes(),
+            *UserRoutes(foundation.accounts, consequences).routes(),
+            *StreamRoutes(
+                self.hub,
+                self.registry,
+                foundation.streams,
+                foundation.keys,
+                transcoding,
+                access,
+                views,
+                addresses,
+                consequences,
+            ).routes(),
+            *KeyRoutes(access, foundation.keys, consequences).routes(),
+            *ViewerRoutes(access, views, addresses, self.joined, transcoding).routes(),
+            *StatsRoutes(self.hub, self.registry, access, self._http_stats).routes(),
+            *OutputRoutes(
+                self.hub, self.registry, foundation.streams, access, consequences.stream_changed
+            ).routes(),
+        ]
+
+    def _http_stats(self) -> HTTPStats:
+        connections = len(self.http.channels) if self.http is not None else 0
+        return HTTPStats(connections=connections, requests=self.metrics.requests)
 
     def not_ready(self) -> list[str]:
         """Why the server cannot do all of its work now."""

@@ -183,6 +183,10 @@ class IStream(Interface):
     started_at: float = Attribute("UTC seconds of the first keyframe.")
     renditions: Mapping[str, IRendition] = Attribute("By name, `source` first.")
     viewer_count: int = Attribute("How many watch now, over all outputs.")
+    viewers: "Mapping[str, IViewer]" = Attribute(
+        "Who watches now, by the viewer's id. Who joined by the API was given an address with `viewer=ID` in its "
+        "query: an output that counts its viewers itself does not count that one again as long as it is here."
+    )
 
     def utc(ticks: int) -> float:
         """Seconds since 1970 at which the media time `ticks` (90 kHz) was live: for PROGRAM-DATE-TIME, RTCP and
@@ -354,8 +358,9 @@ class IAuthenticator(Interface):
     """Decides who may publish and play. Several are asked one after another."""
 
     async def may_publish(request: PublishRequest) -> Any:
-        """The `StreamInfo` that this key publishes to; None for "I do not know this key, ask the next one"; raise
-        `Refused` for "no". When nobody knows the key the publisher is refused."""
+        """The `StreamInfo` that this key publishes to, or an `oxidecast.streams.info.Grant` that names the key as well,
+        so that `Stream.cut` finds who uses it; None for "I do not know this key, ask the next one"; raise `Refused` for
+        "no". When nobody knows the key the publisher is refused."""
 
     async def may_play(stream: Any, request: PlayRequest) -> bool | None:
         """True: yes. None: no opinion, ask the next one. Raise `Refused`: no. Public streams play when nobody

@@ -1,7 +1,7 @@
 """Who people are and what they may do: accounts, roles, passwords, tokens, stream keys, login limits."""
 
 from oxidecast.accounts.accounts import Accounts, Login
-from oxidecast.accounts.authenticator import Grant, KeyAuthenticator, OpenAuthenticator
+from oxidecast.accounts.authenticator import KeyAuthenticator, OpenAuthenticator
 from oxidecast.accounts.bootstrap import FirstSteps, bootstrap
 from oxidecast.accounts.errors import (
     AccountError,
@@ -24,7 +24,6 @@ __all__ = [
     "Accounts",
     "BadCredentials",
     "FirstSteps",
-    "Grant",
     "InvalidAccount",
     "InvalidToken",
     "KeyAuthenticator",

@@ -13,13 +13,13 @@ from oxidecast.accounts.errors import BadCredentials, InvalidAccount, InvalidTok
 from oxidecast.accounts.limits import LoginThrottle
 from oxidecast.accounts.passwords import Passwords
 from oxidecast.accounts.tokens import AccessClaims, Tokens
-from oxidecast.database.interface import Body, IDatabase
+from oxidecast.database.interface import Body, IDatabase, Value
 from oxidecast.database.records import utc
 from oxidecast.database.refresh_tokens import insert_token, revoke_all, revoke_family, rotate_token
-from oxidecast.database.users import Role, User, Users, replace_password
+from oxidecast.database.users import Role, User, Users, change_user, delete_user
 
 _USERNAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{2,49}", re.ASCII)
-_EMAIL = re.compile(r"[^@\s]{1,64}@[^@\s]{1,190}")
+_EMAIL = re.compile(r"[^@\s\0]{1,64}@[^@\s\0]{1,190}")
 LONGEST_REFRESH_TOKEN = 128
 """Characters; ours have 43."""
 
@@ -98,7 +98,7 @@ class Accounts:
 
     async def bearer(self, access_token: str) -> User:
         """Whose access token this is, as the account is now. Raises InvalidToken, also for a disabled
-        account, and for a token from before the last change of the password."""
+        account, and for a token from before its password was changed or it was disabled."""
         claims = self._tokens.verify_access(access_token)
         user = await self.users.by_id(claims.sub)
         if user is None or user.disabled or _is_outlived(claims, user):
@@ -113,21 +113,44 @@ class Accounts:
             raise InvalidAccount(
                 "username", "must be 3 to 50 letters, digits, dots, dashes, underscores and at signs"
             )
-        if email is not None and not _EMAIL.fullmatch(email):
-            raise InvalidAccount("email", "is not an e-mail address")
+        _check_email(email)
         return await self.users.create(username, await self._passwords.hash(password), role, email=email)
+
+    async def change(
+        self,
+        user_id: str,
+        *,
+        role: Role | None = None,
+        email: str | msgspec.UnsetType | None = msgspec.UNSET,
+        password: str | None = None,
+        disabled: bool | None = None,
+    ) -> User | None:
+        """Change what is given (None means no address, and no change of anything else). A new password, and disabling,
+        end the account's logins. The account after it, None when there is none. Raises InvalidAccount, Conflict when
+        the address is taken, LastAdmin, and Overloaded."""
+        changed: dict[str, Value] = {}
+        if role is not None:
+            changed["role"] = role
+        if email is not msgspec.UNSET:
+            _check_email(email)
+            changed["email"] = email
+        if disabled is not None:
+            changed["disabled"] = disabled
+        if password is not None:
+            changed["password_hash"] = await self._passwords.hash(password)
+        return await self._database.transaction(_change, user_id, changed, utc(self._clock))
 
     async def set_password(self, user_id: str, password: str) -> bool:
         """Change a password and end the account's logins. Answers whether there is such an account."""
-        hashed = await self._passwords.hash(password)
-        return await self._database.transaction(_change_password, user_id, hashed, utc(self._clock))
+        return await self.change(user_id, password=password) is not None
 
     async def set_disabled(self, user_id: str, disabled: bool) -> bool:
         """Disable an account and end its logins, or enable it. Answers whether there is such an account."""
-        changed = await self.users.set_disabled(user_id, disabled)
-        if changed and disabled:
-            await self._database.transaction(revoke_all, user_id, utc(self._clock))
-        return changed
+        return await self.change(user_id, disabled=disabled) is not None
+
+    async def delete(self, user_id: str) -> bool:
+        """Delete an account with its streams. Answers whether it was there. Raises LastAdmin."""
+        return await self._database.transaction(delete_user, user_id)
 
     def _login(self, user: User, refresh_token: str) -> Login:
         return Login(
@@ -138,15 +161,23 @@ class Accounts:
         )
 
 
-def _change_password(user_id: str, password_hash: str, now: datetime) -> Body[bool]:
-    changed = yield from replace_password(user_id, password_hash, now)
-    if changed:
+def _change(user_id: str, changed: dict[str, Value], now: datetime) -> Body[User | None]:
+    ends_logins = "password_hash" in changed or changed.get("disabled") is True
+    if ends_logins:
+        changed = {**changed, "tokens_valid_from": now}
+    user = yield from change_user(user_id, changed, now)
+    if ends_logins and user is not None:
         yield from revoke_all(user_id, now)
-    return changed
+    return user
+
+
+def _check_email(email: str | None) -> None:
+    if email is not None and not _EMAIL.fullmatch(email):
+        raise InvalidAccount("email", "is not an e-mail address")
 
 
 def _is_outlived(claims: AccessClaims, user: User) -> bool:
-    """Whether a token is from before the last change of the password.
+    """Whether a token is from before the last change of the password, or the last time the account was disabled.
 
     Tokens say their time in whole seconds, rounded down, so the change is rounded down too: who logs in within the
     second of the change is let in, at the price that tokens of that second's beginning live on.

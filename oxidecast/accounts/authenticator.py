@@ -6,6 +6,7 @@ confirmed lately still publish: live media does not wait for it.
 
 import hmac
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import NamedTuple
 from uuid import UUID, uuid5
 
@@ -20,23 +21,18 @@ from oxidecast.database.interface import IDatabase
 from oxidecast.database.keys import FoundKey, StreamKeys
 from oxidecast.database.records import utc
 from oxidecast.database.streams import Streams
-from oxidecast.streams.info import StreamInfo, name_from_title
+from oxidecast.streams.info import Grant, StreamInfo, name_from_title
 
 CACHED_KEYS = 10_000
 """About 10 MB; more than that many encoders do not come back during one outage."""
 CACHE_LIFETIME = 86_400.0
 """Seconds that a confirmed key counts while the database is away."""
+LOOKS = 5
+"""How often a key is looked up again because an owner changed something meanwhile: who was let in by what was read
+before a revocation, and came after it had looked for whom to cut, would publish for good."""
 
 _WITHOUT_ACCOUNT = UUID("6f786964-6563-4173-9400-6f70656e0000")
 """Namespace of the ids of streams that exist only because somebody publishes."""
-
-
-class Grant(NamedTuple):
-    """A publisher may publish to this stream."""
-
-    stream: StreamInfo
-    key_id: str | None
-    """Which key it was, for its revocation to find who uses it; None where keys are not checked."""
 
 
 class _Remembered(NamedTuple):
@@ -57,6 +53,8 @@ class KeyAuthenticator:
         self._safe = safe
         self._capacity = cached_keys
         self._remembered: OrderedDict[str, _Remembered] = OrderedDict()
+        self._changes = 0
+        """How often something was forgotten."""
 
     async def authenticate_publish(self, key: str, address: str | None = None) -> Grant:
         """The stream of a key. Raises PublishRefused: with `unavailable` when the database is away and the
@@ -64,14 +62,7 @@ class KeyAuthenticator:
         digest = self._safe.digest(key)
         if digest is None:
             raise PublishRefused("unknown_key")
-        try:
-            found = await self._keys.find(digest)
-        except DatabaseUnavailable:
-            found = self._recalled(digest)
-            if found is None:
-                raise PublishRefused("unavailable") from None
-        else:
-            self._remember(digest, found)
+        found = await self._find(digest)
         if found is None or not hmac.compare_digest(found.key.digest, digest):
             raise PublishRefused("unknown_key")
         if found.owner_disabled:
@@ -83,9 +74,33 @@ class KeyAuthenticator:
 
     def forget(self, stream_id: str) -> None:
         """Drop what is remembered of a stream: it was changed, stopped or deleted, or its keys were."""
+        self._forget(lambda stream: stream.id == stream_id)
+
+    def forget_owner(self, user_id: str) -> None:
+        """Drop what is remembered of all streams of an account, which was disabled or deleted."""
+        self._forget(lambda stream: stream.owner_id == user_id)
+
+    def _forget(self, is_meant: Callable[[StreamInfo], bool]) -> None:
+        self._changes += 1
         for digest, remembered in list(self._remembered.items()):
-            if remembered.found.stream.id == stream_id:
+            if is_meant(remembered.found.stream):
                 del self._remembered[digest]
+
+    async def _find(self, digest: str) -> FoundKey | None:
+        """What the database says of a key, or said lately when it is away."""
+        for _ in range(LOOKS):
+            changes = self._changes
+            try:
+                found = await self._keys.find(digest)
+            except DatabaseUnavailable:
+                found = self._recalled(digest)
+                if found is None:
+                    raise PublishRefused("unavailable") from None
+                return found
+            if changes == self._changes:
+                self._remember(digest, found)
+                return found
+        raise PublishRefused("unavailable")
 
     def _remember(self, digest: str, found: FoundKey | None) -> None:
         self._remembered.pop(digest, None)

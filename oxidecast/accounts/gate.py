@@ -11,7 +11,7 @@ from oxidecast.accounts.roles import may_manage
 from oxidecast.accounts.tokens import Tokens
 from oxidecast.database.errors import DatabaseUnavailable
 from oxidecast.interfaces import IAuthenticator, PlayRequest, PublishRequest, Refused
-from oxidecast.streams.info import StreamInfo
+from oxidecast.streams.info import Grant
 
 
 @implementer(IAuthenticator)
@@ -32,9 +32,9 @@ class AccountsGate:
         self._tokens = tokens
         self._open_for = open_for
 
-    async def may_publish(self, request: PublishRequest) -> StreamInfo | None:
+    async def may_publish(self, request: PublishRequest) -> Grant | None:
         try:
-            return (await self._keys.authenticate_publish(request.key, request.address)).stream
+            return await self._keys.authenticate_publish(request.key, request.address)
         except PublishRefused as refused:
             if request.protocol in self._open_for:
                 if refused.code not in ("unknown_key", "unavailable"):
@@ -44,7 +44,7 @@ class AccountsGate:
             else:
                 raise Refused(refused.code, str(refused))
         try:
-            return (await self._anybody.authenticate_publish(request.key, request.address)).stream
+            return await self._anybody.authenticate_publish(request.key, request.address)
         except PublishRefused as refused:
             raise Refused(refused.code, str(refused))
 

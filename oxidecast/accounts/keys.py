@@ -94,15 +94,23 @@ class PublishKeys:
         self._clock = clock
         self._safe = safe
 
-    async def create(self, stream_id: str, name: str = "") -> StreamKey:
-        """One more key. Raises Conflict when there is no such stream."""
+    def now(self) -> datetime:
+        """The time by which keys expire."""
+        return utc(self._clock)
+
+    async def create(self, stream_id: str, name: str = "", expires_at: datetime | None = None) -> StreamKey:
+        """One more key. Raises TooManyKeys, and Conflict when there is no such stream."""
         text, digest, sealed = self._made(stream_id)
-        return self._opened(await self._stored.add(stream_id, digest, sealed, name), text)
+        return self._opened(await self._stored.add(stream_id, digest, sealed, name, expires_at), text)
 
     async def all(self, stream_id: str) -> list[StreamKey]:
         """The valid keys, newest first. Raises KeyUnreadable."""
         records = await self._stored.valid(stream_id)
         return [self._opened(record, self._safe.open(record.sealed, stream_id)) for record in records]
+
+    async def listed(self, stream_id: str) -> list[tuple[KeyRecord, str | None]]:
+        """The valid keys, newest first, each with its text where it can be read."""
+        return [(record, self._text(record)) for record in await self._stored.valid(stream_id)]
 
     async def newest(self, stream_id: str) -> StreamKey | None:
         """Raises KeyUnreadable."""
@@ -111,7 +119,7 @@ class PublishKeys:
 
     async def rotate(self, stream_id: str, overlap: float = 0.0) -> StreamKey:
         """A new key in place of the newest, which stays valid for `overlap` seconds more. Who publishes
-        with it goes on."""
+        with it goes on. Raises TooManyKeys when too many old ones are still valid."""
         text, digest, sealed = self._made(stream_id)
         until = utc(self._clock) + timedelta(seconds=overlap)
         return self._opened(await self._stored.replace_newest(stream_id, digest, sealed, until), text)
@@ -119,6 +127,19 @@ class PublishKeys:
     async def revoke(self, stream_id: str, key_id: str) -> bool:
         """Answers whether there was such a key. Whoever publishes with it is for the caller to disconnect."""
         return await self._stored.revoke(stream_id, key_id)
+
+    async def revoke_newest(self, stream_id: str) -> str | None:
+        """The id of the key that it was, None when there was none."""
+        for record in (await self._stored.valid(stream_id))[:1]:
+            await self._stored.revoke(stream_id, record.id)
+            return record.id
+        return None
+
+    def _text(self, record: KeyRecord) -> str | None:
+        try:
+            return self._safe.open(record.sealed, record.stream_id)
+        except KeyUnreadable:
+            return None
 
     def _made(self, stream_id: str) -> tuple[str, str, bytes]:
         text = self._safe.new()

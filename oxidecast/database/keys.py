@@ -5,6 +5,7 @@ from datetime import datetime
 import msgspec
 from twisted.internet.interfaces import IReactorTime
 
+from oxidecast.database.errors import Conflict
 from oxidecast.database.interface import Body, IDatabase
 from oxidecast.database.records import is_id, new_id, record, utc
 from oxidecast.database.streams import COLUMNS, stream_record
@@ -14,6 +15,17 @@ _COLUMNS = (
     "id, stream_id, name, digest, sealed, created_at, expires_at, revoked_at, last_used_at, last_used_from"
 )
 _VALID = "revoked_at IS NULL AND (expires_at IS NULL OR expires_at > :now)"
+
+
+MOST = 20
+"""Valid keys of one stream: every studio, car and telephone that sends to it, and those that are being replaced."""
+
+
+class TooManyKeys(Conflict):
+    """The stream has `MOST` valid keys already."""
+
+    def __init__(self) -> None:
+        super().__init__(f"A stream has at most {MOST} keys: revoke one first.")
 
 
 class KeyRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,9 +61,18 @@ class StreamKeys:
         self._database = database
         self._clock = clock
 
-    async def add(self, stream_id: str, digest: str, sealed: bytes, name: str = "") -> KeyRecord:
-        """Raises Conflict when there is no such stream."""
-        return await self._database.transaction(insert_key, stream_id, digest, sealed, name, utc(self._clock))
+    async def add(
+        self,
+        stream_id: str,
+        digest: str,
+        sealed: bytes,
+        name: str = "",
+        expires_at: datetime | None = None,
+    ) -> KeyRecord:
+        """Raises TooManyKeys, and Conflict when there is no such stream."""
+        return await self._database.transaction(
+            _add, stream_id, digest, sealed, name, utc(self._clock), expires_at
+        )
 
     async def find(self, digest: str) -> FoundKey | None:
         """The valid key of this digest."""
@@ -86,7 +107,8 @@ class StreamKeys:
     async def replace_newest(
         self, stream_id: str, digest: str, sealed: bytes, old_expires_at: datetime
     ) -> KeyRecord:
-        """Add a key in place of the newest valid one, which keeps its name's place until `old_expires_at`."""
+        """Add a key in place of the newest valid one, which keeps its name's place until `old_expires_at`. Raises
+        TooManyKeys."""
         return await self._database.transaction(
             _replace_newest, stream_id, digest, sealed, old_expires_at, utc(self._clock)
         )
@@ -109,11 +131,18 @@ class StreamKeys:
         )
 
 
-def insert_key(stream_id: str, digest: str, sealed: bytes, name: str, now: datetime) -> Body[KeyRecord]:
+def insert_key(
+    stream_id: str,
+    digest: str,
+    sealed: bytes,
+    name: str,
+    now: datetime,
+    expires_at: datetime | None = None,
+) -> Body[KeyRecord]:
     """A step of a transaction."""
     rows = yield (
-        "INSERT INTO stream_keys (id, stream_id, name, digest, sealed, created_at)"
-        f" VALUES (:id, :stream_id, :name, :digest, :sealed, :now) RETURNING {_COLUMNS}",
+        "INSERT INTO stream_keys (id, stream_id, name, digest, sealed, created_at, expires_at)"
+        f" VALUES (:id, :stream_id, :name, :digest, :sealed, :now, :expires_at) RETURNING {_COLUMNS}",
         {
             "id": new_id(),
             "stream_id": stream_id,
@@ -121,9 +150,32 @@ def insert_key(stream_id: str, digest: str, sealed: bytes, name: str, now: datet
             "digest": digest,
             "sealed": sealed,
             "now": now,
+            "expires_at": expires_at,
         },
     )
     return record(rows[0], KeyRecord)
+
+
+def _add(
+    stream_id: str,
+    digest: str,
+    sealed: bytes,
+    name: str,
+    now: datetime,
+    expires_at: datetime | None = None,
+) -> Body[KeyRecord]:
+    """Insert a key where there is room for one; keys that were valid once make room."""
+    rows = yield (
+        f"SELECT count(*) AS valid FROM stream_keys WHERE stream_id = :stream_id AND {_VALID}",
+        {"stream_id": stream_id, "now": now},
+    )
+    if rows[0]["valid"] >= MOST:
+        raise TooManyKeys
+    yield (
+        "DELETE FROM stream_keys WHERE stream_id = :stream_id AND (revoked_at < :now OR expires_at < :now)",
+        {"stream_id": stream_id, "now": now},
+    )
+    return (yield from insert_key(stream_id, digest, sealed, name, now, expires_at))
 
 
 def _replace_newest(
@@ -142,4 +194,4 @@ def _replace_newest(
             " WHERE id = :id AND (expires_at IS NULL OR expires_at > :at)",
             {"id": row["id"], "at": old_expires_at},
         )
-    return (yield from insert_key(stream_id, digest, sealed, name, now))
+    return (yield from _add(stream_id, digest, sealed, name, now))

@@ -1,13 +1,14 @@
 """The streams that owners have made, live or not."""
 
+import hashlib
 from collections.abc import Collection, Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 from twisted.internet.interfaces import IReactorTime
 
-from oxidecast.database.errors import Conflict
+from oxidecast.database.errors import Conflict, DatabaseError
 from oxidecast.database.interface import Body, IDatabase, Row, Value
 from oxidecast.database.records import Page, contains, is_id, new_id, record, utc, window
 from oxidecast.streams.info import StreamInfo, is_stream_id, is_stream_name, name_from_title, numbered
@@ -34,6 +35,29 @@ class StreamChange(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     transcoding_profiles: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
     accepts_publishing: bool | msgspec.UnsetType = msgspec.UNSET
     outputs: Mapping[str, Mapping[str, Any]] | msgspec.UnsetType = msgspec.UNSET
+
+
+Sort = Literal["created", "-created", "name", "-name"]
+
+_ORDERS: Mapping[Sort, str] = {
+    "created": "created_at, id",
+    "-created": "created_at DESC, id",
+    "name": "name",
+    "-name": "name DESC",
+}
+
+
+class Outdated(DatabaseError):
+    """The stream is no longer as who changes it has seen it."""
+
+    def __init__(self) -> None:
+        super().__init__("The stream was changed meanwhile: look at it again.")
+
+
+def version(info: StreamInfo) -> str:
+    """A word that is another one whenever something of what an owner can change is."""
+    values = [getattr(info, field) for field in StreamChange.__struct_fields__]
+    return hashlib.sha256(msgspec.json.encode(values, order="deterministic")).hexdigest()[:24]
 
 
 class Streams:
@@ -92,12 +116,13 @@ class Streams:
         only: Collection[str] | None = None,
         without: Collection[str] = (),
         oldest_first: bool = False,
+        sort: Sort = "-created",
     ) -> Page[StreamInfo]:
-        """Newest first. `q` finds parts of names, titles and descriptions; `only` and `without` are ids,
-        which is how a list is narrowed to what is live, or what is not."""
+        """Newest first, unless said otherwise. `q` finds parts of names, titles and descriptions; `only` and
+        `without` are ids, which is how a list is narrowed to what is live, or what is not."""
         conditions, params = _conditions(include_private, owner_id, category, q, only, without)
         rows = await self._database.query(f"SELECT count(*) AS total FROM streams WHERE {conditions}", params)
-        order = "created_at, id" if oldest_first else "created_at DESC, id"
+        order = _ORDERS["created" if oldest_first else sort]
         count, offset = window(page, limit)
         found = await self._database.query(
             f"SELECT {COLUMNS} FROM streams WHERE {conditions} ORDER BY {order} LIMIT :limit OFFSET :offset",
@@ -105,16 +130,18 @@ class Streams:
         )
         return Page([stream_record(row) for row in found], rows[0]["total"], max(page, 1), count)
 
-    async def update(self, stream_id: str, change: StreamChange) -> StreamInfo | None:
+    async def update(
+        self, stream_id: str, change: StreamChange, versions: Collection[str] | None = None
+    ) -> StreamInfo | None:
         """The stream after the change, None when there is none. Raises Conflict when the new name is taken,
-        ValueError when it is not a name."""
+        ValueError when it is not a name, and Outdated when its version is none of `versions`."""
         values: dict[str, Any] = msgspec.structs.asdict(change)
         if not is_id(stream_id):
             return None
         changed = {key: value for key, value in values.items() if value is not msgspec.UNSET}
         if "name" in changed:
             _valid(changed["name"])
-        return await self._database.transaction(_update, stream_id, changed, utc(self._clock))
+        return await self._database.transaction(_update, stream_id, changed, utc(self._clock), versions)
 
     async def choose(self, stream_id: str, output: str, choices: Mapping[str, Any]) -> StreamInfo | None:
         """Keep what the owner chose for one output. The stream after it, None when there is none."""
@@ -153,7 +180,17 @@ def stream_record(row: Row) -> StreamInfo:
     return record(row, StreamInfo, json=("transcoding_profiles", "outputs"))
 
 
-def _update(stream_id: str, changed: dict[str, Any], now: datetime) -> Body[StreamInfo | None]:
+def _update(
+    stream_id: str, changed: dict[str, Any], now: datetime, versions: Collection[str] | None = None
+) -> Body[StreamInfo | None]:
+    if versions is not None:
+        # A change locks the row in every engine, which a look does not: of two who saw the same, one comes too late.
+        rows = yield (
+            f"UPDATE streams SET updated_at = updated_at WHERE id = :id RETURNING {COLUMNS}",
+            {"id": stream_id},
+        )
+        if rows and version(stream_record(rows[0])) not in versions:
+            raise Outdated
     if "name" in changed:
         taken = yield (
             "SELECT 1 FROM streams WHERE name = :name AND id <> :id",

@@ -1,11 +1,13 @@
 """Who may do what: the accounts."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Literal
 
 import msgspec
 from twisted.internet.interfaces import IReactorTime
 
+from oxidecast.database.errors import Conflict
 from oxidecast.database.interface import Body, IDatabase, Value
 from oxidecast.database.records import Page, contains, is_id, new_id, record, utc, window
 
@@ -34,6 +36,13 @@ class User(msgspec.Struct, frozen=True, kw_only=True):
 
     def __repr__(self) -> str:
         return f"User({self.username!r}, {self.role!r})"
+
+
+class LastAdmin(Conflict):
+    """Without this account nobody could manage the others."""
+
+    def __init__(self) -> None:
+        super().__init__("This is the last enabled administrator.")
 
 
 class Users:
@@ -106,17 +115,40 @@ class Users:
         return record(rows[0], User) if rows else None
 
 
-def replace_password(user_id: str, password_hash: str, now: datetime) -> Body[bool]:
-    """A step of a transaction: another password, with which the access tokens of before end. Answers whether there is
-    such a user."""
+def change_user(user_id: str, changed: Mapping[str, Value], now: datetime) -> Body[User | None]:
+    """A step of a transaction: other values, by column. The user after it, None when there is none. Raises LastAdmin,
+    and Conflict when the e-mail address is taken."""
+    if not is_id(user_id):
+        return None
+    if changed.get("disabled") or changed.get("role", "admin") != "admin":
+        yield from _keep_an_admin(user_id)
+    columns = "".join(f"{column} = :{column}, " for column in changed)  # names from the code
+    rows = yield (
+        f"UPDATE users SET {columns}updated_at = :now WHERE id = :id RETURNING {_COLUMNS}",
+        {**changed, "id": user_id, "now": now},
+    )
+    return record(rows[0], User) if rows else None
+
+
+def delete_user(user_id: str) -> Body[bool]:
+    """Delete an account with its streams and logins. Answers whether it was there. Raises LastAdmin."""
     if not is_id(user_id):
         return False
-    rows = yield (
-        "UPDATE users SET password_hash = :hash, tokens_valid_from = :now, updated_at = :now WHERE id = :id"
-        " RETURNING id",
-        {"id": user_id, "hash": password_hash, "now": now},
-    )
+    yield from _keep_an_admin(user_id)
+    yield "DELETE FROM streams WHERE owner_id = :id", {"id": user_id}
+    rows = yield "DELETE FROM users WHERE id = :id RETURNING id", {"id": user_id}
     return bool(rows)
+
+
+def _keep_an_admin(user_id: str) -> Body[None]:
+    # A change locks the rows in every engine, which a look does not: of two administrators who demote each other at
+    # once, the second finds itself the last.
+    rows = yield (
+        "UPDATE users SET updated_at = updated_at WHERE role = 'admin' AND NOT disabled RETURNING id",
+        {},
+    )
+    if {str(row["id"]) for row in rows} == {user_id}:
+        raise LastAdmin
 
 
 def insert_user(

@@ -45,6 +45,11 @@ class Metrics(Collector):
         """Count an HTTP request; `route` and `method` are words from the code, never a client's."""
         self._requests[route, method, status] += 1
 
+    @property
+    def requests(self) -> int:
+        """HTTP requests answered, since the start."""
+        return self._requests.total()
+
     def render(self) -> bytes:
         """The text format, version 0.0.4."""
         return generate_latest(self._registry)

@@ -23,7 +23,7 @@ from oxidecast.interfaces import (
     Refused,
 )
 from oxidecast.registry import Detached, Registry, Running
-from oxidecast.streams.info import StreamInfo
+from oxidecast.streams.info import Grant, StreamInfo
 from oxidecast.streams.publication import Publication
 from oxidecast.streams.settings import StreamsSettings
 from oxidecast.streams.stream import Stream
@@ -58,23 +58,32 @@ class Hub:
         return stream if stream is not None and stream.renditions else None
 
     async def publish(self, request: PublishRequest, publisher: IPublisher) -> Publication:
-        info = await self._ask(request)
+        grant = await self._ask(request)
         if not self._open:
             raise Refused("shutting_down", "The server is shutting down.")
-        if info is None:
+        if grant is None:
             raise Refused("bad_key", "The stream key is not known.")
+        info = grant.stream
         if not info.accepts_publishing:
             raise Refused("stopped", "This stream was stopped by its owner and does not accept publishing.")
         stream = self.streams.get(info.id)
         if stream is None:
+            if any(one.name == info.name for one in self.streams.values()):
+                # A live stream keeps its name until it ends, also when its owner has given it another.
+                raise Refused(
+                    "name_in_use",
+                    "Another stream that had this name is still live: try again when it has ended.",
+                )
             stream = self.streams[info.id] = Stream(info, self)
-        return stream.publish(request, publisher)
+        return stream.publish(request, publisher, grant.key_id)
 
-    async def _ask(self, request: PublishRequest) -> StreamInfo | None:
+    async def _ask(self, request: PublishRequest) -> Grant | None:
         for running in self._registry.of(IAuthenticator):
-            info: StreamInfo | None = await self._consult(running, running.instance.may_publish, request)
-            if info is not None:
-                return info
+            answer: Grant | StreamInfo | None = await self._consult(
+                running, running.instance.may_publish, request
+            )
+            if answer is not None:
+                return Grant(answer, None) if isinstance(answer, StreamInfo) else answer
         return None
 
     async def authorise(self, stream: StreamInfo, request: PlayRequest) -> None:

@@ -8,7 +8,7 @@ import re
 import unicodedata
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -38,6 +38,14 @@ class StreamInfo(msgspec.Struct, frozen=True, kw_only=True):
     """False after a stop, until a start."""
     outputs: Mapping[str, Mapping[str, Any]] = {}
     """What the owner chose for each output (`IStreamChoices`), by the output's name."""
+
+
+class Grant(NamedTuple):
+    """A publisher may publish to this stream."""
+
+    stream: StreamInfo
+    key_id: str | None
+    """Which key it was, for its revocation to find who uses it; None where keys are not checked."""
 
 
 def is_stream_name(text: str) -> bool:

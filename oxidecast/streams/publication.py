@@ -51,8 +51,16 @@ class Publication:
 
     log = Logger()
 
-    def __init__(self, stream: "Stream", request: PublishRequest, publisher: IPublisher) -> None:
+    def __init__(
+        self,
+        stream: "Stream",
+        request: PublishRequest,
+        publisher: IPublisher,
+        key_id: str | None = None,
+    ) -> None:
         self.stream = stream
+        self.key_id = key_id
+        """Of the stream key by which it came, where keys are checked."""
         self.protocol = request.protocol
         self.address = request.address
         self.encoder = request.encoder

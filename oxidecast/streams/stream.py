@@ -101,8 +101,11 @@ class Stream:
 
     # -- publishers
 
-    def publish(self, request: PublishRequest, publisher: IPublisher) -> Publication:
-        """Let a publisher with a good key come in. It feeds the stream from its first keyframe on. Raises Refused."""
+    def publish(
+        self, request: PublishRequest, publisher: IPublisher, key_id: str | None = None
+    ) -> Publication:
+        """Let a publisher with a good key come in, and remember which it was. It feeds the stream from its first
+        keyframe on. Raises Refused."""
         incumbent = self.publication
         if incumbent is not None:
             now = self.seconds()
@@ -115,7 +118,7 @@ class Stream:
                 )
         if self._newcomer is not None:
             self._newcomer.dismiss("replaced", "Another connection with the same key has come.")
-        self._newcomer = Publication(self, request, publisher)
+        self._newcomer = Publication(self, request, publisher, key_id)
         return self._newcomer
 
     def begin(self, publication: Publication, lasted: int) -> None:
@@ -152,6 +155,13 @@ class Stream:
         self.source.restart(
             publication.tracks, "taken over" if incumbent is not None else "the publisher came back"
         )
+
+    def cut(self, key_id: str, code: str, sentence: str) -> None:
+        """Disconnect who publishes by this key. The stream then waits for another, as when a publisher leaves."""
+        for publication in (self._newcomer, self.publication):
+            if publication is not None and publication.key_id == key_id:
+                publication.dismiss(code, sentence)
+                self.publication_closed(publication, "cut")
 
     # -- renditions
 

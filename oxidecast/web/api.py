@@ -9,7 +9,7 @@ import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any, TypeVar
+from typing import Annotated, Any, Generic, TypeVar
 from urllib.parse import unquote_to_bytes
 
 import msgspec
@@ -20,9 +20,9 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
 from oxidecast.accounts.accounts import Accounts
-from oxidecast.accounts.errors import InvalidToken
+from oxidecast.accounts.errors import InvalidToken, Overloaded
 from oxidecast.accounts.roles import Permission, may
-from oxidecast.database.errors import DatabaseUnavailable
+from oxidecast.database.errors import Conflict, DatabaseUnavailable
 from oxidecast.database.users import User
 from oxidecast.delivery.envelope import envelope
 
@@ -59,6 +59,11 @@ def not_found(sentence: str = "There is nothing at this address.") -> ApiError:
     return ApiError(404, "not_found", sentence)
 
 
+def invalid(field: str, fault: str) -> ApiError:
+    """A 422 for one field of a body, or one parameter of a query."""
+    return ApiError(422, "invalid", f"{field}: {fault}.", fields={field: fault})
+
+
 def unauthorised(sentence: str, code: str = "unauthorised") -> ApiError:
     return ApiError(401, code, sentence, [("WWW-Authenticate", 'Bearer realm="oxidecast"')])
 
@@ -72,10 +77,10 @@ class Reply:
     headers: Sequence[tuple[str, str]] = ()
 
 
-class Page(msgspec.Struct, frozen=True):
+class Page(msgspec.Struct, Generic[T], frozen=True):
     """A part of a list, as lists are answered."""
 
-    items: list[Any]
+    items: list[T]
     total: int
     page: int
     limit: int
@@ -123,8 +128,19 @@ class Call:
 
     def query(self, name: str) -> str | None:
         """The last value of a query parameter."""
-        values = (self.request.args or {}).get(name.encode())
-        return values[-1].decode("utf-8", "replace") if values else None
+        values: list[bytes] = (self.request.args or {}).get(name.encode(), [])
+        if not values:
+            return None
+        if b"\0" in values[-1]:  # No text in a database holds one; PostgreSQL refuses to look for it.
+            raise invalid(name, "expected text without NUL")
+        return values[-1].decode("utf-8", "replace")
+
+    def choice(self, name: str, choices: Sequence[str]) -> str | None:
+        """A query parameter that is one of a few words."""
+        value = self.query(name)
+        if value is not None and value not in choices:
+            raise invalid(name, f"expected one of {', '.join(choices)}")
+        return value
 
     def flag(self, name: str) -> bool | None:
         """A query parameter that is `true` or `false`."""
@@ -132,9 +148,7 @@ class Call:
         if value is None:
             return None
         if value not in ("true", "false"):
-            raise ApiError(
-                422, "invalid", f"{name} must be true or false.", fields={name: "expected true or false"}
-            )
+            raise invalid(name, "expected true or false")
         return value == "true"
 
     def paging(self) -> tuple[int, int]:
@@ -143,10 +157,16 @@ class Call:
         for name, default, most in (("page", 1, 1_000_000), ("limit", 20, MOST_PER_PAGE)):
             text = self.query(name) or str(default)
             if not re.fullmatch("[0-9]{1,7}", text) or not 1 <= int(text) <= most:
-                sentence = f"expected a whole number from 1 to {most}"
-                raise ApiError(422, "invalid", f"{name}: {sentence}.", fields={name: sentence})
+                raise invalid(name, f"expected a whole number from 1 to {most}")
             numbers.append(int(text))
         return numbers[0], numbers[1]
+
+    def optional_body(self, type: type[T]) -> T:
+        """The request's JSON body; without one, what all defaults make."""
+        assert self.request.content is not None
+        empty = not self.request.content.read(1)
+        self.request.content.seek(0)
+        return type() if empty else self.body(type)
 
     def body(self, type: type[T]) -> T:
         """The request's JSON body."""
@@ -192,14 +212,53 @@ Handler = Callable[[Call], Awaitable[Any]]
 
 
 @dataclass(frozen=True)
+class Query:
+    """A parameter of an address's query, for the document."""
+
+    name: str
+    type: Any
+    description: str
+
+
+PAGING = (
+    Query("page", Annotated[int, msgspec.Meta(ge=1, le=1_000_000)], "Which page, from 1."),
+    Query("limit", Annotated[int, msgspec.Meta(ge=1, le=MOST_PER_PAGE)], "Items on a page; 20 by default."),
+)
+
+
+@dataclass(frozen=True)
 class Route:
-    """A method and a path below `/api/v1`, such as `/streams/{stream}/url`."""
+    """A method and a path below `/api/v1`, such as `/streams/{stream}/url`; the handler's docstring says what it does.
+
+    What is said here of access is enforced before the handler is asked; what is said of bodies, answers and statuses
+    makes the OpenAPI document, and a test holds the handlers to it.
+    """
 
     method: str
     path: str
     handler: Handler
     anonymous: bool = False
     """Whether an Authorization header is ignored: who refreshes a token may well send the one that has expired."""
+    login: bool = False
+    """Whether the caller must be logged in."""
+    needs: Permission | None = None
+    """What the caller's role must permit; nobody has a permission without a login."""
+    body: Any = None
+    """The type of the JSON body."""
+    body_optional: bool = False
+    answer: Any = None
+    """The type of the answer's `data`."""
+    status: int = 200
+    """Of the answer when all went well."""
+    refusals: Sequence[int] = ()
+    """Statuses besides those that follow from the rest: see `openapi`."""
+    query: Sequence[Query] = ()
+    if_match: bool = False
+    """Whether the handler heeds If-Match."""
+
+    @property
+    def is_guarded(self) -> bool:
+        return self.login or self.needs is not None
 
 
 class _Compiled:
@@ -242,6 +301,7 @@ class Api(Resource):
         self._accounts = accounts
         self._origins = origins
         self._seconds = seconds
+        self.routes = tuple(routes)
         paths: dict[str, _Compiled] = {}
         for route in routes:
             paths.setdefault(route.path, _Compiled(route.path)).methods[route.method] = route
@@ -280,6 +340,11 @@ class Api(Resource):
             )
             sentence = "The database is away: try again in a moment."
             return ApiError(503, "database_away", sentence, [("Retry-After", "5")])
+        if isinstance(raised, Overloaded):
+            return ApiError(503, raised.code, str(raised), [("Retry-After", "1")])
+        if isinstance(raised, Conflict):
+            # What a handler looked at first was changed by somebody else before it wrote.
+            return ApiError(409, "conflict", str(raised))
         self.log.failure("an API call failed: {method} {path}", method=request.method, path=request.path)
         return ApiError(500, "internal", "Something went wrong on the server.")
 
@@ -307,6 +372,10 @@ class Api(Resource):
                 getattr(request.getClientAddress(), "host", ""),
                 None if route.anonymous else await self._caller(request),
             )
+            if route.login:
+                call.authenticated()
+            if route.needs is not None:
+                call.require(route.needs)
             result = await route.handler(call)
             return result if isinstance(result, Reply) else Reply(result)
         raise not_found()
@@ -331,6 +400,7 @@ class Api(Resource):
         if origin is not None and (origin in self._origins() or origin == _own_origin(request)):
             request.setHeader("Access-Control-Allow-Origin", origin)
             request.setHeader("Access-Control-Allow-Headers", "Authorization, Content-Type, If-Match")
+            request.setHeader("Access-Control-Expose-Headers", "ETag, Location, Retry-After")
             request.setHeader("Access-Control-Max-Age", "600")
 
     def _send(self, request: Request, status: int, headers: Sequence[tuple[str, str]], body: bytes) -> None:

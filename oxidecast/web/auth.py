@@ -1,8 +1,7 @@
 """`/auth`: logging in, staying logged in, and registering where that is allowed."""
 
 from collections.abc import Sequence
-from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 from msgspec import Meta
@@ -12,13 +11,13 @@ from oxidecast.accounts.errors import (
     BadCredentials,
     InvalidAccount,
     InvalidToken,
-    Overloaded,
     TooManyAttempts,
 )
 from oxidecast.accounts.settings import AuthSettings
 from oxidecast.database.errors import Conflict
-from oxidecast.database.users import User
-from oxidecast.web.api import ApiError, Call, Reply, Route, unauthorised
+from oxidecast.database.users import Role, User
+from oxidecast.web.api import ApiError, Call, Reply, Route, invalid, unauthorised
+from oxidecast.web.fields import Email, Password, Time, Username
 
 
 class Credentials(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -27,13 +26,17 @@ class Credentials(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Registration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    username: Annotated[str, Meta(min_length=3, max_length=50)]
-    password: Annotated[str, Meta(min_length=8, max_length=1024)]
-    email: str | None = None
+    username: Username
+    password: Password
+    email: Email | None = None
 
 
 class Refresh(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     refresh_token: Annotated[str, Meta(max_length=1024)]
+
+
+class Logout(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    refresh_token: Annotated[str, Meta(max_length=1024)] | None = None
 
 
 class UserView(msgspec.Struct, frozen=True):
@@ -43,11 +46,21 @@ class UserView(msgspec.Struct, frozen=True):
     username: str
     email: str | None
     role: str
-    created_at: datetime
+    created_at: Time
 
 
 def user_view(user: User) -> UserView:
     return UserView(user.id, user.username, user.email, user.role, user.created_at)
+
+
+class LoginView(msgspec.Struct, frozen=True):
+    """What a login gives: an access token for `expires_in` seconds, and the refresh token for the next one."""
+
+    access_token: str
+    refresh_token: str
+    expires_in: int
+    user: UserView
+    token_type: str = "Bearer"
 
 
 class AuthRoutes:
@@ -59,53 +72,82 @@ class AuthRoutes:
 
     def routes(self) -> Sequence[Route]:
         return (
-            Route("POST", "/auth/login", self.login, anonymous=True),
-            Route("POST", "/auth/register", self.register, anonymous=True),
-            Route("POST", "/auth/refresh", self.refresh, anonymous=True),
-            Route("POST", "/auth/logout", self.logout, anonymous=True),
+            Route(
+                "POST",
+                "/auth/login",
+                self.login,
+                anonymous=True,
+                body=Credentials,
+                answer=LoginView,
+                refusals=(401, 429),
+            ),
+            Route(
+                "POST",
+                "/auth/register",
+                self.register,
+                anonymous=True,
+                body=Registration,
+                answer=UserView,
+                status=201,
+                refusals=(403, 409),
+            ),
+            Route(
+                "POST",
+                "/auth/refresh",
+                self.refresh,
+                anonymous=True,
+                body=Refresh,
+                answer=LoginView,
+                refusals=(401,),
+            ),
+            Route("POST", "/auth/logout", self.logout, anonymous=True, body=Logout, body_optional=True),
         )
 
-    async def login(self, call: Call) -> dict[str, Any]:
+    async def login(self, call: Call) -> LoginView:
+        """Log in. Limited by address, and by address and account together."""
         body = call.body(Credentials)
         try:
             login = await self._accounts.login(body.username, body.password, call.address)
         except TooManyAttempts as error:
             raise ApiError(429, error.code, str(error), [("Retry-After", str(error.retry_after))])
-        except Overloaded as error:
-            raise ApiError(503, error.code, str(error), [("Retry-After", "1")])
         except BadCredentials as error:
             raise unauthorised(str(error), error.code)
-        return _tokens(login)
+        return _view(login)
 
     async def register(self, call: Call) -> Reply:
+        """Make an account of the role viewer, where the settings allow that to everybody."""
         if not self.settings.open_registration:
             raise ApiError(403, "registration_closed", "Registration is closed: ask an administrator.")
         body = call.body(Registration)
-        try:
-            user = await self._accounts.create(body.username, body.password, "viewer", body.email)
-        except InvalidAccount as error:
-            raise ApiError(422, "invalid", str(error), fields={error.field: error.rule})
-        except Conflict as error:
-            raise ApiError(409, "taken", str(error))
-        except Overloaded as error:
-            raise ApiError(503, error.code, str(error), [("Retry-After", "1")])
+        user = await create_account(self._accounts, body.username, body.password, "viewer", body.email)
         return Reply(user_view(user), 201)
 
-    async def refresh(self, call: Call) -> dict[str, Any]:
+    async def refresh(self, call: Call) -> LoginView:
+        """A new pair of tokens for a refresh token, which is used up. One that was used before ends its login."""
         try:
-            return _tokens(await self._accounts.refresh(call.body(Refresh).refresh_token))
+            return _view(await self._accounts.refresh(call.body(Refresh).refresh_token))
         except InvalidToken as error:
             raise unauthorised(str(error), error.code)
 
     async def logout(self, call: Call) -> None:
-        await self._accounts.logout(call.body(Refresh).refresh_token)
+        """End the login that the refresh token belongs to. Without one there is nothing to end: the client forgets its
+        access token, which expires by itself."""
+        token = call.optional_body(Logout).refresh_token
+        if token is not None:
+            await self._accounts.logout(token)
 
 
-def _tokens(login: Login) -> dict[str, Any]:
-    return {
-        "access_token": login.access_token,
-        "refresh_token": login.refresh_token,
-        "token_type": "Bearer",
-        "expires_in": login.expires_in,
-        "user": user_view(login.user),
-    }
+async def create_account(
+    accounts: Accounts, username: str, password: str, role: Role, email: str | None
+) -> User:
+    """Raises ApiError for what the account cannot be."""
+    try:
+        return await accounts.create(username, password, role, email)
+    except InvalidAccount as error:
+        raise invalid(error.field, error.rule)
+    except Conflict as error:
+        raise ApiError(409, "taken", str(error))
+
+
+def _view(login: Login) -> LoginView:
+    return LoginView(login.access_token, login.refresh_token, login.expires_in, user_view(login.user))

@@ -9,43 +9,74 @@ from typing import Any
 
 import msgspec
 
-from oxidecast.accounts.roles import may_manage
 from oxidecast.database.streams import Streams
 from oxidecast.interfaces import IOutput, IStreamChoices, Refused
 from oxidecast.registry import Detached, Registry, Running
 from oxidecast.streams.hub import Hub
 from oxidecast.streams.info import StreamInfo
+from oxidecast.web.access import StreamAccess
 from oxidecast.web.api import ApiError, Call, Route, not_found
+
+
+class OutputView(msgspec.Struct, frozen=True, kw_only=True):
+    """One output of a stream. Where nothing can be chosen, `choices` is null."""
+
+    name: str
+    state: str
+    error: str | None
+    choices: Any
+    urls: dict[str, str]
+    stats: dict[str, Any]
 
 
 class OutputRoutes:
     """The handlers. `on_change` hears of every stream that is another now."""
 
     def __init__(
-        self, hub: Hub, registry: Registry, streams: Streams, on_change: Callable[[StreamInfo], None]
+        self,
+        hub: Hub,
+        registry: Registry,
+        streams: Streams,
+        access: StreamAccess,
+        on_change: Callable[[StreamInfo], None],
     ) -> None:
         self._hub = hub
         self._registry = registry
         self._streams = streams
+        self._access = access
         self._on_change = on_change
 
     def routes(self) -> Sequence[Route]:
+        every = "/streams/{stream}/outputs"
+        one = f"{every}/{{output}}"
         return (
-            Route("GET", "/streams/{stream}/outputs", self.list),
-            Route("GET", "/streams/{stream}/outputs/{output}", self.show),
-            Route("PUT", "/streams/{stream}/outputs/{output}", self.choose),
+            Route("GET", every, self.list, login=True, answer=list[OutputView], refusals=(403,)),
+            Route("GET", one, self.show, login=True, answer=OutputView, refusals=(403,)),
+            Route(
+                "PUT",
+                one,
+                self.choose,
+                login=True,
+                body=dict[str, Any],
+                answer=OutputView,
+                refusals=(403, 409),
+            ),
         )
 
-    async def list(self, call: Call) -> list[dict[str, Any]]:
-        info = await self._managed(call)
+    async def list(self, call: Call) -> list[OutputView]:
+        """What each output does with the stream, and what its owner chose for it."""
+        info = await self._access.managed(call)
         return [self._view(info, running) for running in self._registry.of(IOutput)]
 
-    async def show(self, call: Call) -> dict[str, Any]:
-        info = await self._managed(call)
+    async def show(self, call: Call) -> OutputView:
+        """One output of the stream."""
+        info = await self._access.managed(call)
         return self._view(info, self._output(call))
 
-    async def choose(self, call: Call) -> dict[str, Any]:
-        info = await self._managed(call)
+    async def choose(self, call: Call) -> OutputView:
+        """Choose for one output; what is left out is as if it had never been chosen. Which fields there are is the
+        output's own matter, and to be seen in its `choices`."""
+        info = await self._access.managed(call)
         running = self._output(call)
         if not IStreamChoices.providedBy(running.instance):
             raise ApiError(409, "no_choices", f"Nothing can be chosen for the output {running.name}.")
@@ -62,16 +93,6 @@ class OutputRoutes:
 
     # -- inside
 
-    async def _managed(self, call: Call) -> StreamInfo:
-        """The stream of the path, which the caller must own."""
-        user = call.authenticated()
-        info = await self._streams.find(call.arguments["stream"])
-        if info is None or (info.is_private and not may_manage(user, info)):
-            raise not_found("There is no such stream.")
-        if not may_manage(user, info):
-            raise ApiError(403, "forbidden", "This stream is not yours.")
-        return info
-
     def _output(self, call: Call) -> Running:
         name = call.arguments["output"]
         every = list(self._registry.of(IOutput))
@@ -81,18 +102,18 @@ class OutputRoutes:
         known = ", ".join(running.name for running in every)
         raise not_found(f"There is no such output; there are {known}.")
 
-    def _view(self, info: StreamInfo, running: Running) -> dict[str, Any]:
+    def _view(self, info: StreamInfo, running: Running) -> OutputView:
         stream = self._hub.streams.get(info.id)
         slots = stream.outputs if stream is not None else ()
         slot = next((slot for slot in slots if slot.running is running), None)
-        return {
-            "name": running.name,
-            "state": slot.state if slot is not None else "idle",
-            "error": (slot.error or None) if slot is not None else None,
-            "choices": _choices(info, running),
-            "urls": slot.urls() if slot is not None else {},
-            "stats": slot.stats() if slot is not None else {},
-        }
+        return OutputView(
+            name=running.name,
+            choices=_choices(info, running),
+            urls=dict(slot.urls()) if slot is not None else {},
+            stats=dict(slot.stats()) if slot is not None else {},
+            state=slot.state if slot is not None else "idle",
+            error=(slot.error or None) if slot is not None else None,
+        )
 
 
 def _choices(info: StreamInfo, running: Running) -> Any:

@@ -1,44 +1,65 @@
-"""`/streams`: the list, one stream, making one, and where to watch it."""
+"""`/streams`: the list, making, changing and deleting one, letting publishers in, and where to watch."""
 
-from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
-from typing import Annotated, Any
-from urllib.parse import quote
+import re
+from collections.abc import Sequence
+from typing import Any, get_args
 
 import msgspec
-from msgspec import Meta
 
 from oxidecast.accounts.keys import PublishKeys
 from oxidecast.accounts.roles import Permission, may, may_manage
-from oxidecast.accounts.tokens import Tokens
 from oxidecast.database.errors import Conflict
-from oxidecast.database.streams import Streams
-from oxidecast.interfaces import IOutput, PlayRequest, Refused
-from oxidecast.media import Track
-from oxidecast.registry import Detached, Registry, Running
+from oxidecast.database.streams import Outdated, Sort, StreamChange, Streams, version
+from oxidecast.registry import Registry
 from oxidecast.settings.sections import TranscodingSettings
 from oxidecast.streams.hub import Hub
 from oxidecast.streams.info import StreamInfo
-from oxidecast.streams.rendition import Rendition
-from oxidecast.web.api import ApiError, Call, Page, Reply, Route, not_found, unauthorised
+from oxidecast.web.access import StreamAccess
+from oxidecast.web.addresses import CONNECTION_TYPES, TOKEN, Addresses
+from oxidecast.web.api import PAGING, ApiError, Call, Page, Query, Reply, Route, invalid
+from oxidecast.web.consequences import Consequences
+from oxidecast.web.fields import Category, Description, Profiles, StreamName, Title
+from oxidecast.web.stream_views import NewStreamView, StreamView, StreamViews
 
-CONNECTION_TYPES = ("hls", "webrtc", "multicast", "rtmp", "flv", "websocket")
-
-
-WITHOUT_TOKENS = frozenset({"udp", "rtp"})
-"""Schemes of addresses at which nobody asks for a token: who knows them can watch."""
+_TAG = re.compile(r'(?:W/)?"([^"]*)"')
+"""An entity tag. A proxy that compresses weakens the tags that it passes on, so a weak one is as good."""
 
 
 class NewStream(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Of what may be left out, null says that it is."""
 
-    title: Annotated[str, Meta(min_length=1, max_length=200)]
-    description: Annotated[str, Meta(max_length=5000)] | None = None
-    category: Annotated[str, Meta(max_length=100)] | None = None
-    name: Annotated[str, Meta(min_length=1, max_length=64)] | None = None
+    title: Title
+    description: Description | None = None
+    category: Category | None = None
+    name: StreamName | None = None
     is_private: bool | None = None
     recording_enabled: bool | None = None
-    transcoding_profiles: Annotated[list[str], Meta(max_length=20)] | None = None
+    transcoding_profiles: Profiles | None = None
+
+
+class ChangedStream(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What is left out, or null, stays."""
+
+    title: Title | None = None
+    description: Description | None = None
+    category: Category | None = None
+    name: StreamName | None = None
+    is_private: bool | None = None
+    recording_enabled: bool | None = None
+    transcoding_profiles: Profiles | None = None
+
+
+class Address(msgspec.Struct, frozen=True):
+    """Where to watch."""
+
+    url: str
+    connection_type: str
+
+
+class Ingests(msgspec.Struct, frozen=True):
+    """Where to publish."""
+
+    ingest_urls: list[str]
 
 
 class StreamRoutes:
@@ -50,28 +71,67 @@ class StreamRoutes:
         registry: Registry,
         streams: Streams,
         keys: PublishKeys,
-        tokens: Tokens,
         transcoding: TranscodingSettings,
+        access: StreamAccess,
+        views: StreamViews,
+        addresses: Addresses,
+        consequences: Consequences,
     ) -> None:
         self._hub = hub
         self._registry = registry
         self._streams = streams
         self._keys = keys
-        self._tokens = tokens
         self._profiles = [profile.name for profile in transcoding.profiles]
+        self._access = access
+        self._views = views
+        self._addresses = addresses
+        self._consequences = consequences
 
     def routes(self) -> Sequence[Route]:
+        one, change = "/streams/{stream}", {"login": True, "answer": StreamView}
+        kind = Query("connection_type", str, f"{', '.join(CONNECTION_TYPES)}; hls by default.")
+        update: dict[str, Any] = {**change, "body": ChangedStream, "refusals": (403, 409), "if_match": True}
+        switch: dict[str, Any] = {**change, "refusals": (403,)}
         return (
-            Route("GET", "/streams", self.list),
-            Route("POST", "/streams", self.create),
-            Route("GET", "/streams/{stream}", self.show),
-            Route("GET", "/streams/{stream}/url", self.url),
-            Route("GET", "/ingests", self.ingests),
+            Route(
+                "GET",
+                "/streams",
+                self.list,
+                answer=Page[StreamView],
+                query=(
+                    *PAGING,
+                    Query("live", bool, "Only those that are live, or only those that are not."),
+                    Query("category", str, "Only those of this category."),
+                    Query("q", str, "A part of the name, the title or the description."),
+                    Query("mine", bool, "Only the caller's own, private ones included."),
+                    Query("sort", Sort, "By what; with a dash the other way round. -created by default."),
+                ),
+            ),
+            Route(
+                "POST",
+                "/streams",
+                self.create,
+                needs=Permission.CREATE_STREAMS,
+                body=NewStream,
+                answer=NewStreamView,
+                status=201,
+                refusals=(409,),
+            ),
+            Route("GET", one, self.show, answer=StreamView, query=(TOKEN,), refusals=(403,)),
+            Route("PUT", one, self.change, **update),
+            Route("PATCH", one, self.change, **update),
+            Route("DELETE", one, self.delete, login=True, refusals=(403,)),
+            Route("POST", f"{one}/start", self.start, **switch),
+            Route("POST", f"{one}/stop", self.stop, **switch),
+            Route("GET", f"{one}/url", self.url, answer=Address, query=(kind, TOKEN), refusals=(403,)),
+            Route("GET", "/ingests", self.ingests, answer=Ingests),
         )
 
-    async def list(self, call: Call) -> Page:
+    async def list(self, call: Call) -> Page[StreamView]:
+        """The public streams, live or not; administrators see the private ones too."""
         page, limit = call.paging()
         live, mine = call.flag("live"), call.flag("mine")
+        sort: Any = call.choice("sort", get_args(Sort)) or "-created"
         on_air = {stream.id for stream in self._hub.streams.values() if stream.renditions}
         owner = call.authenticated() if mine else None
         everything = call.user is not None and may(call.user, Permission.MANAGE_ANY_STREAM)
@@ -84,6 +144,7 @@ class StreamRoutes:
             q=call.query("q"),
             only=on_air if live is True else None,
             without=on_air if live is False else (),
+            sort=sort,
         )
         # Streams without an account (`rtmp.enable_auth = false`) follow those of the database.
         others = (
@@ -92,14 +153,14 @@ class StreamRoutes:
         begin = max(0, (page - 1) * limit - found.total)
         infos = [*found.items, *others[begin : begin + limit - len(found.items)]]
         total = found.total + len(others)
-        return Page([self._view(call, info) for info in infos], total, page, limit, -(-total // limit))
+        views = [self._views.public(call, info) for info in infos]
+        return Page(views, total, page, limit, -(-total // limit))
 
     async def create(self, call: Call) -> Reply:
+        """Make a stream, with a first key to publish by."""
         user = call.require(Permission.CREATE_STREAMS)
         body = call.body(NewStream)
-        if not body.title.strip():
-            blank = "expected more than blanks"
-            raise ApiError(422, "invalid", f"title: {blank}.", fields={"title": blank})
+        _check_title(body.title)
         profiles = body.transcoding_profiles or []
         self._check_profiles(profiles)
         try:
@@ -116,57 +177,74 @@ class StreamRoutes:
         except Conflict as error:
             raise ApiError(409, "name_taken", str(error))
         except ValueError as error:
-            raise ApiError(422, "invalid", f"name: {error}.", fields={"name": str(error)})
+            raise invalid("name", str(error))
         key = await self._keys.create(info.id)
-        data = {
-            **self._view(call, info),
-            "stream_key": key.text,
-            "ingest_url": next(iter(self._registry.ingest_addresses(call.host)), None),
-        }
-        return Reply(data, 201, [("Location", f"/api/v1/streams/{info.name}")])
+        headers = [("Location", f"/api/v1/streams/{info.name}"), _etag(info)]
+        return Reply(self._views.new(call, info, key.text), 201, headers)
 
-    async def show(self, call: Call) -> dict[str, Any]:
-        info = await self._visible(call)
-        stream = self._hub.streams.get(info.id)
-        view = self._view(call, info)
-        if call.user is not None and may_manage(call.user, info):
-            view["ingest_urls"] = self._registry.ingest_addresses(call.host)
-            view["outputs"] = [
-                {"name": slot.name, "state": slot.state, "error": slot.error or None, "stats": slot.stats()}
-                for slot in (stream.outputs if stream is not None else ())
-            ]
-            if stream is not None and stream.publication is not None:
-                publication = stream.publication
-                view["publisher"] = {
-                    "protocol": publication.protocol,
-                    "address": publication.address,
-                    "encoder": publication.encoder,
-                    "bytes_received": publication.bytes,
-                    "timestamp_jumps": publication.jumps,
-                }
-        return view
+    async def show(self, call: Call) -> Reply:
+        """One stream. Its ETag is of what its owner can change."""
+        info = await self._access.visible(call)
+        owns = call.user is not None and may_manage(call.user, info)
+        view = self._views.owned(call, info) if owns else self._views.public(call, info)
+        return Reply(view, headers=[_etag(info)])
 
-    async def url(self, call: Call) -> dict[str, Any]:
+    async def change(self, call: Call) -> Reply:
+        """Change a stream: what is left out stays, by PUT as by PATCH. With If-Match nothing is changed that somebody
+        else has changed since it was read. A live stream follows at once; only a new name waits for its end."""
+        info = await self._access.managed(call)
+        body = call.body(ChangedStream)
+        if body.title is not None:
+            _check_title(body.title)
+        if body.transcoding_profiles is not None:
+            self._check_profiles(body.transcoding_profiles)
+        try:
+            changed = await self._streams.update(info.id, _change(body), versions=_expected(call))
+        except Outdated as error:
+            raise ApiError(412, "changed_meanwhile", str(error))
+        except Conflict as error:
+            raise ApiError(409, "name_taken", str(error))
+        except ValueError as error:
+            raise invalid("name", str(error))
+        return self._changed(call, changed)
+
+    async def delete(self, call: Call) -> None:
+        """Delete a stream with its keys, and end it when it is live. One that is not there is as good as deleted."""
+        info = await self._access.managed_or_none(call)
+        if info is not None:
+            await self._streams.delete(info.id)
+            self._consequences.stream_deleted(info.id)
+
+    async def start(self, call: Call) -> Reply:
+        """Let publishers in again after a stop."""
+        info = await self._access.managed(call)
+        change = StreamChange(accepts_publishing=True)
+        return self._changed(call, await self._streams.update(info.id, change))
+
+    async def stop(self, call: Call) -> Reply:
+        """End a stream when it is live, and refuse its keys until it is started."""
+        info = await self._access.managed(call)
+        changed = await self._streams.update(info.id, StreamChange(accepts_publishing=False))
+        self._consequences.stream_stopped(info.id)
+        return self._changed(call, changed)
+
+    async def url(self, call: Call) -> Address:
+        """Where to watch by one type of connection; for a private stream with a fresh playback token in it."""
         kind = call.query("connection_type") or "hls"
-        info = await self._visible(call)
-        urls = self._urls(call, info)
-        url = urls.get(kind)
-        if url is None and kind not in CONNECTION_TYPES:
-            known = f"expected one of {', '.join(dict.fromkeys((*CONNECTION_TYPES, *urls)))}"
-            raise ApiError(422, "invalid", f"connection_type: {known}.", fields={"connection_type": known})
-        if url is None:
-            raise ApiError(
-                404, "not_live", f"This stream cannot be watched by {kind} now.", [("Retry-After", "2")]
-            )
-        if info.is_private and url.partition("://")[0] not in WITHOUT_TOKENS:
-            url += f"{'&' if '?' in url else '?'}token={quote(self._tokens.playback(info.id))}"
-        return {"url": url, "connection_type": kind}
+        info = await self._access.visible(call)
+        return Address(self._addresses.of(call, info, kind), kind)
 
-    async def ingests(self, call: Call) -> dict[str, Any]:
+    async def ingests(self, call: Call) -> Ingests:
         """Where to publish: for the start page, which cannot know on which port RTMP listens."""
-        return {"ingest_urls": self._registry.ingest_addresses(call.host)}
+        return Ingests(self._registry.ingest_addresses(call.host))
 
     # -- inside
+
+    def _changed(self, call: Call, info: StreamInfo | None) -> Reply:
+        if info is None:  # Deleted since it was found.
+            raise ApiError(404, "not_found", "There is no such stream.")
+        self._consequences.stream_changed(info)
+        return Reply(self._views.owned(call, info), headers=[_etag(info)])
 
     def _check_profiles(self, names: Sequence[str]) -> None:
         """Raise ApiError unless the settings have profiles of these names."""
@@ -185,93 +263,26 @@ class StreamRoutes:
         infos = [stream.info for stream in self._hub.streams.values() if stream.renditions]
         return [info for info in infos if not info.owner_id and q.lower() in info.name]
 
-    async def _visible(self, call: Call) -> StreamInfo:
-        """The stream of the path, if the caller may see it."""
-        reference = call.arguments["stream"]
-        info = await self._streams.find(reference)
-        if info is None:
-            # A stream without an account exists only while it is live (`rtmp.enable_auth = false`).
-            live = self._hub.find(reference)
-            info = live.info if live is not None else None
-        if info is None:
-            raise not_found("There is no such stream.")
-        if info.is_private and not (call.user is not None and may_manage(call.user, info)):
-            try:
-                token = call.query("token") or ""
-                await self._hub.authorise(
-                    info, PlayRequest(protocol="api", address=call.address, token=token)
-                )
-            except Refused as refused:
-                if call.user is not None:
-                    raise ApiError(403, "forbidden", "This stream is private, and not yours.")
-                raise unauthorised(refused.sentence, refused.code)
-        return info
 
-    def _view(self, call: Call, info: StreamInfo) -> dict[str, Any]:
-        stream = self._hub.streams.get(info.id)
-        if stream is not None and not stream.renditions:
-            stream = None
-        return {
-            "id": info.id,
-            "name": info.name,
-            "title": info.title,
-            "description": info.description,
-            "category": info.category,
-            "is_private": info.is_private,
-            "recording_enabled": info.recording_enabled,
-            "transcoding_profiles": info.transcoding_profiles,
-            "created_at": info.created_at,
-            "is_live": stream is not None,
-            "state": stream.state if stream is not None else "idle",
-            "started_at": datetime.fromtimestamp(stream.started_at, UTC) if stream is not None else None,
-            "viewer_count": stream.viewer_count if stream is not None else 0,
-            "max_viewers": stream.max_viewers if stream is not None else 0,
-            "thumbnail_url": None,
-            "tracks": [_track(track) for track in stream.source.tracks] if stream is not None else [],
-            "renditions": [_rendition(r) for r in stream.renditions.values()] if stream is not None else [],
-            "notices": list(stream.notices.values()) if stream is not None else [],
-            "stream_urls": self._urls(call, info),
-        }
-
-    def _urls(self, call: Call, info: StreamInfo) -> Mapping[str, str]:
-        """Where to watch, by connection type: what the outputs of a live stream say, or where it will be."""
-        stream = self._hub.streams.get(info.id)
-        if stream is not None and stream.renditions:
-            urls = {kind: url for slot in stream.outputs for kind, url in slot.urls().items()}
-        else:
-            urls = {
-                kind: url for one in self._registry.of(IOutput) for kind, url in _planned(one, info).items()
-            }
-        return {kind: call.base + url if url.startswith("/") else url for kind, url in urls.items()}
+def _check_title(title: str) -> None:
+    if not title.strip():
+        raise invalid("title", "expected more than blanks")
 
 
-def _planned(output: Running, info: StreamInfo) -> Mapping[str, str]:
-    """Where an output will show a stream that is not live."""
-    try:
-        urls = output.call(output.instance.urls, info)
-    except Detached:
-        return {}
-    return urls if isinstance(urls, Mapping) else {}
+def _change(body: ChangedStream) -> StreamChange:
+    given = {name: value for name, value in msgspec.structs.asdict(body).items() if value is not None}
+    if "transcoding_profiles" in given:
+        given["transcoding_profiles"] = tuple(given["transcoding_profiles"])
+    return StreamChange(**given)
 
 
-def _track(track: Track) -> dict[str, Any]:
-    return {
-        "kind": "video" if track.is_video else "audio",
-        "codec": track.codec.value,
-        "codec_string": track.codec_string,
-        "profile": track.profile,
-        "level": track.level,
-        "width": track.width,
-        "height": track.height,
-        "frame_rate": float(track.frame_rate) if track.frame_rate is not None else None,
-        "sample_rate": track.sample_rate,
-        "channels": track.channels,
-    }
+def _etag(info: StreamInfo) -> tuple[str, str]:
+    return "ETag", f'"{version(info)}"'
 
 
-def _rendition(rendition: Rendition) -> dict[str, Any]:
-    return {
-        "name": rendition.name,
-        "bitrate": rendition.bitrate,
-        "tracks": [_track(track) for track in rendition.tracks],
-    }
+def _expected(call: Call) -> frozenset[str] | None:
+    """The versions that If-Match (RFC 9110, 13.1.1) names; None when any will do."""
+    header = call.request.getHeader("if-match")
+    if header is None or header.strip() == "*":
+        return None
+    return frozenset(_TAG.findall(header))

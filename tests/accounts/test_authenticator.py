@@ -1,5 +1,7 @@
 """Who may publish, and what goes on when the database does not."""
 
+from typing import Any
+
 from twisted.internet.defer import Deferred
 
 from oxidecast.accounts import KeyAuthenticator, OpenAuthenticator, PublishKeys, PublishRefused
@@ -59,6 +61,28 @@ class Keys(AuthenticatorCase):
         await Users(self.database, self.clock).set_disabled(self.owner.id, True)
         await self.assertRefused("account_disabled")
 
+    async def test_what_was_read_before_a_change_counts_no_more_after_it(self) -> None:
+        find = self.authenticator._keys.find
+
+        async def find_slowly(digest: str) -> Any:
+            found = await find(digest)
+            if await self.keys.revoke(self.stream.id, self.key.id):
+                self.authenticator.forget(self.stream.id)
+            return found
+
+        self.patch(self.authenticator._keys, "find", find_slowly)
+        await self.assertRefused("unknown_key")
+
+    async def test_a_look_up_that_is_overtaken_without_end_is_given_up(self) -> None:
+        find = self.authenticator._keys.find
+
+        async def find_slowly(digest: str) -> Any:
+            self.authenticator.forget("another stream")
+            return await find(digest)
+
+        self.patch(self.authenticator._keys, "find", find_slowly)
+        await self.assertRefused("unavailable")
+
     async def test_the_use_of_a_key_is_noted(self) -> None:
         await self.authenticator.authenticate_publish(self.key.text, "192.0.2.1")
         await self.database.close()
@@ -108,6 +132,13 @@ class DatabaseAway(AuthenticatorCase):
     async def test_a_forgotten_stream_cannot_be_checked(self) -> None:
         await self.lose(self.key.text)
         self.authenticator.forget(self.stream.id)
+        await self.assertRefused("unavailable")
+
+    async def test_a_forgotten_owners_streams_cannot_be_checked(self) -> None:
+        await self.lose(self.key.text)
+        self.authenticator.forget_owner("somebody else")
+        await self.authenticator.authenticate_publish(self.key.text)
+        self.authenticator.forget_owner(self.owner.id)
         await self.assertRefused("unavailable")
 
     async def test_the_oldest_goes_when_too_many_are_remembered(self) -> None:

@@ -8,12 +8,12 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from oxidecast.accounts.authenticator import Grant
 from oxidecast.accounts.errors import InvalidToken, PublishRefused
 from oxidecast.accounts.gate import AccountsGate
 from oxidecast.accounts.tokens import Tokens
 from oxidecast.database.errors import DatabaseUnavailable
 from oxidecast.interfaces import IAuthenticator, PlayRequest, PublishRequest, Refused
+from oxidecast.streams.info import Grant
 from tests.streams.stage import info
 
 
@@ -57,7 +57,7 @@ class GateCase(SynchronousTestCase):
     def publish(self, open_for: frozenset[str] = frozenset()) -> Any:
         request = PublishRequest(protocol="rtmp", address="192.0.2.1", key="any")
         answer = self.result(self.gate(open_for).may_publish(request))
-        return getattr(answer, "name", answer)
+        return answer.stream.name if isinstance(answer, Grant) else answer
 
     def play(self, token: str, private: bool = True) -> Any:
         request = PlayRequest(protocol="hls", address="192.0.2.1", token=token)

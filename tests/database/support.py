@@ -75,10 +75,8 @@ class DatabaseCase(EmptyCase):
 
     async def new_database(self) -> str:
         name = await migrated(self.cluster)
-        if self.changes_schema:
-            return create_database(self, self.cluster, name)
         delete_rows(self.cluster, name)
-        return name
+        return create_database(self, self.cluster, name) if self.changes_schema else name
 
     async def someone(self, username: str = "ada") -> User:
         return await Users(self.database, self.clock).create(username, "no hash", "streamer")

@@ -87,6 +87,7 @@ class TestFrame(ApiCase):
         self.assertEqual(good.headers["access-control-allow-origin"], "https://good.example")
         self.assertIn("POST", good.headers["access-control-allow-methods"])
         self.assertNotIn("access-control-allow-credentials", good.headers)
+        self.assertIn("ETag", good.headers["access-control-expose-headers"])
         own = await self.ask(
             "GET", "/api/v1/streams", host="tv.example:8080", Origin="http://tv.example:8080"
         )
@@ -218,6 +219,33 @@ class TestTokens(ApiCase):
         login = await self.ask("POST", LOGIN, credentials, token="expired")
         refresh = {"refresh_token": login.data["refresh_token"]}
         self.assertEnvelope(await self.ask("POST", "/api/v1/auth/refresh", refresh, token="expired"), 200)
+
+    async def test_a_logout_ends_every_token_of_its_login(self) -> None:
+        await self.start()
+        await self.token("viewer", "vera")
+        credentials = {"username": "vera", "password": "correct horse"}
+        first, other = [(await self.ask("POST", LOGIN, credentials)).data for _ in range(2)]
+        refresh = {"refresh_token": first["refresh_token"]}
+        later = (await self.ask("POST", "/api/v1/auth/refresh", refresh)).data
+        self.assertEnvelope(await self.ask("POST", "/api/v1/auth/logout", refresh), 200)
+        for login, status in ((later, 401), (other, 200)):
+            answer = await self.ask("POST", "/api/v1/auth/refresh", {"refresh_token": login["refresh_token"]})
+            self.assertEqual(answer.status, status)
+
+    async def test_a_logout_needs_nothing(self) -> None:
+        await self.start()
+        for body in (None, {}, {"refresh_token": None}):
+            self.assertEnvelope(await self.ask("POST", "/api/v1/auth/logout", body, token="expired"), 200)
+
+    async def test_a_refresh_token_that_is_used_twice_ends_its_login(self) -> None:
+        await self.start()
+        await self.token("viewer", "vera")
+        login = await self.ask("POST", LOGIN, {"username": "vera", "password": "correct horse"})
+        first = {"refresh_token": login.data["refresh_token"]}
+        second = (await self.ask("POST", "/api/v1/auth/refresh", first)).data["refresh_token"]
+        self.assertEnvelope(await self.ask("POST", "/api/v1/auth/refresh", first), 401, "token_invalid")
+        answer = await self.ask("POST", "/api/v1/auth/refresh", {"refresh_token": second})
+        self.assertEnvelope(answer, 401, "token_invalid")
 
     async def test_bad_tokens_are_401_even_where_none_is_needed(self) -> None:
         await self.start()

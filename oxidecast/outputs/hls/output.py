@@ -94,14 +94,15 @@ class HLSStream:
         """Whether no segment can come, because HLS cannot carry any of the codecs. There may be older ones."""
         return not any(rendition.tracks for rendition in self.renditions.values())
 
-    async def multivariant(self) -> HotAnswer | None:
-        """The playlist that a new viewer starts from; None when there is nothing to list even after a wait."""
+    async def multivariant(self, viewer: str) -> HotAnswer | None:
+        """The playlist that a new viewer starts from; None when there is nothing to list even after a wait. `viewer` is
+        the id of one that joined, or empty."""
         if not self.carries_nothing and not self._watchable():
             await self._first_segment()
         ready = self._watchable()
         if not ready:
             return None
-        session = self.sessions.new()
+        session = self.sessions.new(viewer)
         text = m3u8.multivariant(
             rendition.variant(f"~{session}/{rendition.name}/playlist.m3u8") for rendition in ready
         )
@@ -171,7 +172,7 @@ class HLSResource(Resource):
             if refused.code == "unavailable":
                 return self._refusal(503, refused.code, refused.sentence, (b"Retry-After", b"5"))
             return self._refusal(401, refused.code, refused.sentence, (b"WWW-Authenticate", b"Bearer"))
-        answer = await stream.multivariant()
+        answer = await stream.multivariant(request.query.get(b"viewer", b"").decode("utf-8", "replace"))
         if answer is not None:
             return answer
         if stream.carries_nothing:

@@ -33,9 +33,12 @@ class Sessions:
         self._viewers: dict[str, tuple[IViewer, list[float]]] = {}
         self._open = True
 
-    def new(self) -> str:
-        """A session for the multivariant playlist to point to. Nobody is counted yet."""
-        random = secrets.token_urlsafe(_RANDOM)
+    def new(self, viewer: str = "") -> str:
+        """A session for the multivariant playlist to point to. Nobody is counted yet.
+
+        That of a viewer who joined, and so is counted, has the viewer's id in it.
+        """
+        random = viewer if viewer in self._stream.viewers else secrets.token_urlsafe(_RANDOM)
         return random + self._proof(random)
 
     def valid(self, session: str) -> bool:
@@ -50,6 +53,8 @@ class Sessions:
         known = self._viewers.get(session)
         if known is not None:
             known[1][0] = self._seconds()
+        elif session[:-_PROOF] in self._stream.viewers:
+            pass  # It joined. When it is not heard of any more, and still plays, it is counted here.
         elif self._open and len(self._viewers) < MOST:
             self._viewers[session] = (self._stream.viewer("hls", address), [self._seconds()])
 

@@ -14,6 +14,7 @@ class FakeStream:
     def __init__(self, id: str = "one") -> None:
         self.id = id
         self.watching: set[int] = set()
+        self.viewers: dict[str, Any] = {}
         self.joined = 0
 
     def viewer(self, output: str, address: str) -> Any:
@@ -36,6 +37,22 @@ class TestSessions(SynchronousTestCase):
         for _ in range(1000):
             self.assertTrue(self.sessions.valid(self.sessions.new()))
         self.assertEqual((self.stream.joined, self.sessions._viewers), (0, {}))
+
+    def test_who_joined_is_not_counted_again_until_it_is_heard_of_no_more(self) -> None:
+        self.stream.viewers["viewer-id"] = None
+        session = self.sessions.new("viewer-id")
+        self.assertTrue(self.sessions.valid(session))
+        self.sessions.seen(session, "192.0.2.1")
+        self.assertEqual(self.stream.joined, 0)
+        del self.stream.viewers["viewer-id"]
+        self.sessions.seen(session, "192.0.2.1")
+        self.assertEqual(self.stream.joined, 1)
+
+    def test_who_only_says_to_have_joined_is_like_everybody(self) -> None:
+        session = self.sessions.new("../viewer")
+        self.assertNotIn("viewer", session)
+        self.sessions.seen(session, "192.0.2.1")
+        self.assertEqual(self.stream.joined, 1)
 
     def test_it_is_valid_after_a_restart_of_the_server(self) -> None:
         self.assertTrue(self.make().valid(self.sessions.new()))

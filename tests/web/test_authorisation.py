@@ -1,0 +1,163 @@
+"""Who may do what: every route of the API, asked by everybody, of a public and of a private stream.
+
+A status tells whether the caller was let in: who was may still hear 404 (nothing is live here) or 409. A route that is
+not in the table fails the test, so that none is added without a thought.
+"""
+
+from typing import Any
+
+import jwt
+import msgspec
+
+from oxidecast.accounts.tokens import API, PLAYBACK, Tokens
+from tests.web.test_api import LOGIN, ApiCase, _Past
+
+WHO = ("anonymous", "viewer", "streamer", "other owner", "owner", "admin")
+
+ALL_200 = (200, 200, 200, 200, 200, 200)
+ADMINS = (401, 403, 403, 403, 403, 200)
+OWNERS = (401, 403, 403, 403, 200, 200)
+HIDDEN = (401, 404, 404, 404, 200, 200)
+"""Of a private stream those who do not own it do not learn by managing it that it is there."""
+PRIVATE = (401, 403, 403, 403, 200, 200)
+
+ONE = "/streams/{stream}"
+TITLE = {"title": "Another"}
+
+# What is asked, and by whom with which status: of a public stream, and of a private one where that differs.
+TABLE: dict[tuple[str, str], tuple[Any, tuple[int, ...], tuple[int, ...] | None]] = {
+    ("POST", "/auth/login"): ({"username": "nobody", "password": "wrong wrong"}, (401,) * 6, None),
+    ("POST", "/auth/register"): ({"username": "somebody", "password": "long enough"}, (403,) * 6, None),
+    ("POST", "/auth/refresh"): ({"refresh_token": "x"}, (401,) * 6, None),
+    ("POST", "/auth/logout"): (None, ALL_200, None),
+    ("GET", "/users"): (None, ADMINS, None),
+    ("POST", "/users"): ({"username": "made", "password": "long enough"}, (*ADMINS[:5], 201), None),
+    ("GET", "/users/{user}"): (None, ADMINS, None),
+    ("PATCH", "/users/{user}"): ({"role": "admin"}, ADMINS, None),
+    ("DELETE", "/users/{user}"): (None, ADMINS, None),
+    ("GET", "/streams"): (None, ALL_200, None),
+    ("POST", "/streams"): (TITLE, (401, 403, 201, 201, 201, 201), None),
+    ("GET", "/ingests"): (None, ALL_200, None),
+    ("GET", "/stats"): (None, ADMINS, None),
+    ("GET", ONE): (None, ALL_200, PRIVATE),
+    ("PUT", ONE): (TITLE, OWNERS, HIDDEN),
+    ("PATCH", ONE): (TITLE, OWNERS, HIDDEN),
+    ("DELETE", ONE): (None, OWNERS, HIDDEN),
+    ("POST", f"{ONE}/start"): (None, OWNERS, HIDDEN),
+    ("POST", f"{ONE}/stop"): (None, OWNERS, HIDDEN),
+    ("GET", f"{ONE}/url"): (None, ALL_200, PRIVATE),
+    ("GET", f"{ONE}/stats"): (None, OWNERS, HIDDEN),
+    ("GET", f"{ONE}/key"): (None, OWNERS, HIDDEN),
+    ("DELETE", f"{ONE}/key"): (None, OWNERS, HIDDEN),
+    ("POST", f"{ONE}/key/rotate"): (None, OWNERS, HIDDEN),
+    ("GET", f"{ONE}/keys"): (None, OWNERS, HIDDEN),
+    ("POST", f"{ONE}/keys"): (None, (*OWNERS[:4], 201, 201), (*HIDDEN[:4], 201, 201)),
+    ("DELETE", f"{ONE}/keys/{{key}}"): (None, OWNERS, HIDDEN),
+    ("POST", f"{ONE}/join"): ({"connection_type": "hls"}, (404,) * 6, (401, 403, 403, 403, 404, 404)),
+    ("DELETE", f"{ONE}/leave"): ({"viewer_id": "x"}, ALL_200, None),
+    ("POST", "/viewers/{viewer}/heartbeat"): (None, (404,) * 6, None),
+    ("DELETE", "/viewers/{viewer}"): (None, ALL_200, None),
+    ("GET", f"{ONE}/outputs"): (None, OWNERS, HIDDEN),
+    ("GET", f"{ONE}/outputs/{{output}}"): (None, OWNERS, HIDDEN),
+    ("PUT", f"{ONE}/outputs/{{output}}"): ({}, OWNERS, HIDDEN),
+}
+
+
+class AuthorisationCase(ApiCase):
+    async def everybody(self) -> None:
+        """`self.tokens` by who, and what there is to ask for."""
+        self.environ["OXIDECAST_RATE_LIMIT_LOGIN_ATTEMPTS"] = "1000"
+        await self.start()
+        self.accounts = self.server.foundation.accounts
+        self.tokens = {
+            "anonymous": "",
+            "viewer": await self.token("viewer"),
+            "streamer": await self.token("streamer"),
+            "other owner": await self.token("streamer", "other"),
+            "owner": await self.token("streamer", "owner"),
+            "admin": await self.token("admin"),
+        }
+        await self.ask("POST", "/api/v1/streams", {"title": "Other"}, self.tokens["other owner"])
+        self._made = 0
+
+    async def fresh(self, path: str, private: bool) -> str:
+        """A path to things that nobody has touched yet."""
+        self._made += 1
+        made = {"viewer": "x", "output": "multicast"}
+        if "{user}" in path:
+            user = await self.accounts.create(f"user{self._made}", "correct horse")
+            made["user"] = user.id
+        if "{stream}" in path:
+            body = {"title": "x", "name": f"s{self._made}", "is_private": private}
+            stream = (await self.ask("POST", "/api/v1/streams", body, self.tokens["owner"])).data
+            made["stream"] = stream["name"]
+            made["key"] = (await self.server.foundation.keys.all(stream["id"]))[0].id
+        return "/api/v1" + path.format(**made)
+
+
+class TestEverybody(AuthorisationCase):
+    timeout = 60
+
+    async def test_every_route_is_thought_of(self) -> None:
+        await self.start()
+        self.assertEqual({(route.method, route.path) for route in self.server.api.routes}, set(TABLE))
+
+    async def test_of_a_public_stream(self) -> None:
+        await self.check(private=False)
+
+    async def test_of_a_private_stream(self) -> None:
+        await self.check(private=True)
+
+    async def check(self, private: bool) -> None:
+        await self.everybody()
+        for (method, route), (body, public, hidden) in TABLE.items():
+            path = await self.fresh(route, private)
+            expected = public if not private or hidden is None else hidden
+            got = []
+            for who in WHO:
+                answer = await self.ask(method, path, body, self.tokens[who])
+                self.assertEnvelope(answer, answer.status, answer.code)
+                got.append(answer.status)
+            self.assertEqual((method, route, tuple(got)), (method, route, expected))
+
+
+class TestTokensThatAreNone(AuthorisationCase):
+    timeout = 60
+
+    async def forged(self) -> dict[str, str]:
+        """What an administrator's access token is not."""
+        foundation, token = self.server.foundation, self.tokens["admin"]
+        admin = await self.accounts.bearer(token)
+        claims = msgspec.structs.asdict(foundation.tokens.verify_access(token))
+        claims |= {"iss": "oxidecast", "aud": API, "typ": "access"}
+        secret, header = foundation.secrets.jwt, jwt.get_unverified_header(token)
+        login = await self.ask("POST", LOGIN, {"username": "a-admin", "password": "correct horse"})
+
+        def signed(changes: Any, algorithm: str = "HS256", key: Any = secret) -> str:
+            return jwt.encode({**claims, **changes}, key, algorithm, headers={"kid": header["kid"]})
+
+        # A genuine one by these means, or the others prove nothing.
+        self.assertEqual((await self.accounts.bearer(signed({}))).id, admin.id)
+        return {
+            "expired": Tokens(secret, _Past(foundation.reactor), 60).access(admin),  # type: ignore[arg-type]
+            "refresh token": login.data["refresh_token"],
+            "playback token": foundation.tokens.playback(admin.id),
+            "wrong audience": signed({"aud": PLAYBACK}),
+            "another kind": signed({"typ": "playback"}),
+            "another issuer": signed({"iss": "somebody"}),
+            "no signature": signed({}, "none", None),
+            "another algorithm": signed({}, "HS512"),
+            "another secret": signed({}, key=b"s" * 32),
+            "unknown user": signed({"sub": "00000000-0000-4000-8000-000000000000"}),
+        }
+
+    async def test_they_open_nothing(self) -> None:
+        await self.everybody()
+        forged = await self.forged()
+        anonymous = {(one.method, one.path): one.anonymous for one in self.server.api.routes}
+        for (method, route), (body, public, _) in TABLE.items():
+            path = await self.fresh(route, private=False)
+            expected = public[0] if anonymous[method, route] else 401
+            for name, token in forged.items():
+                answer = await self.ask(method, path, body, token)
+                self.assertEqual((method, route, name, answer.status), (method, route, name, expected))

@@ -1,0 +1,170 @@
+"""The API's own description: true to the routes, and the server true to it."""
+
+import json
+import os
+import re
+import sys
+from collections import Counter
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+from twisted.internet import reactor
+from twisted.internet.utils import getProcessOutputAndValue
+
+from tests.web.test_api import ApiCase
+
+DOCUMENT, PAGE = "/api/v1/openapi.json", "/api/v1/docs"
+
+
+class TestDocument(ApiCase):
+    async def document(self) -> Any:
+        await self.start()
+        answer = await self.ask("GET", DOCUMENT)
+        self.assertEqual((answer.status, answer.headers["content-type"]), (200, "application/json"))
+        return answer.json
+
+    async def test_it_has_every_route(self) -> None:
+        document = await self.document()
+        described = {
+            (method.upper(), path) for path, methods in document["paths"].items() for method in methods
+        }
+        routes = self.server.api.routes
+        self.assertEqual(described, {(route.method, route.path) for route in routes})
+
+    async def test_every_operation_says_what_it_does(self) -> None:
+        document = await self.document()
+        ids: Counter[str] = Counter()
+        for methods in document["paths"].values():
+            for operation in methods.values():
+                ids[operation["operationId"]] += 1
+                self.assertTrue(operation["summary"], operation["operationId"])
+        self.assertEqual(max(ids.values()), 1)
+
+    async def test_every_reference_leads_somewhere(self) -> None:
+        document = await self.document()
+        for reference in re.findall(
+            r'"\$ref": ?"#/([^"]+)"', (await self.ask("GET", DOCUMENT)).body.decode()
+        ):
+            there = document
+            for step in reference.split("/"):
+                there = there[step]
+
+    async def test_no_secret_setting_or_path_is_in_it(self) -> None:
+        await self.document()
+        body = (await self.ask("GET", DOCUMENT)).body
+        self.assertNotIn(str(self.folder).encode(), body)
+        self.assertNotIn(b"digest", body)
+
+
+class _Links(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.ids: set[str] = set()
+        self.links: set[str] = set()
+        self.tags: set[str] = set()
+
+    def handle_starttag(self, tag: str, attrs: Any) -> None:
+        self.tags.add(tag)
+        found = dict(attrs)
+        self.ids |= {found["id"]} if "id" in found else set()
+        self.links |= {found[name] for name in ("href", "src") if name in found}
+
+
+class TestPage(ApiCase):
+    async def page(self) -> Any:
+        await self.start()
+        return await self.ask("GET", PAGE)
+
+    async def test_it_is_html_that_can_do_nothing(self) -> None:
+        answer = await self.page()
+        self.assertEqual((answer.status, answer.headers["content-type"]), (200, "text/html; charset=utf-8"))
+        policy = answer.headers["content-security-policy"]
+        self.assertRegex(policy, r"^default-src 'none'; style-src 'sha256-[^']+'; ")
+        self.assertNotIn("unsafe", policy)
+        links = _Links()
+        links.feed(answer.body.decode())
+        self.assertNotIn("script", links.tags)
+
+    async def test_its_links_lead_to_itself_and_to_the_document(self) -> None:
+        links = _Links()
+        links.feed((await self.page()).body.decode())
+        self.assertEqual({link for link in links.links if not link.startswith("#")}, {"openapi.json"})
+        self.assertLessEqual({link[1:] for link in links.links if link.startswith("#")}, links.ids)
+
+    async def test_every_path_is_on_it(self) -> None:
+        body = (await self.page()).body.decode()
+        for route in self.server.api.routes:
+            self.assertIn(f">/api/v1{route.path}<", body)
+
+    async def test_below_it_there_is_nothing(self) -> None:
+        await self.start()
+        for path in (f"{PAGE}/x", f"{DOCUMENT}/x"):
+            self.assertEnvelope(await self.ask("GET", path), 404, "not_found")
+        self.assertEnvelope(await self.ask("POST", PAGE), 405, "method_not_allowed")
+
+
+CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
+"""Whether a made-up request is refused is for the tests of the routes; here it is that what comes is what was said."""
+
+BUDGET = 25
+"""Seconds of requests, for all roles together."""
+
+
+class TestFuzzed(ApiCase):
+    """Schemathesis asks what the document allows, and what it does not, of streams and users that there are."""
+
+    timeout = 120
+
+    async def fuzz(self, token: str, **known: list[str]) -> None:
+        """`known` are values for the parameters of paths."""
+        document = (await self.ask("GET", DOCUMENT)).json
+        for methods in document["paths"].values():
+            for operation in methods.values():
+                for parameter in operation["parameters"]:
+                    if parameter["name"] in known:
+                        parameter["schema"] = {"enum": known[parameter["name"]]}
+        file = self.folder / "openapi.json"
+        file.write_text(json.dumps(document))
+        arguments = [
+            *("run", str(file), "--url", f"http://127.0.0.1:{self.server.http_port}/api/v1"),
+            *("--checks", CHECKS, "--phases", "coverage,fuzzing", "--max-time", str(BUDGET // 3)),
+            *("--seed", "1", "--warnings", "off", "--generation-database", "none", "--no-color"),
+            *(["--header", f"Authorization: Bearer {token}"] if token else []),
+        ]
+        script = Path(sys.executable).with_name("schemathesis")
+        out, err, code = await getProcessOutputAndValue(
+            str(script), arguments, dict(os.environ), str(self.folder), reactor
+        )
+        self.assertEqual(code, 0, (out + err).decode(errors="replace")[-6000:])
+        asked = re.search(rb"(\d+) generated", out)
+        self.assertGreater(int(asked[1]) if asked else 0, 200)
+
+    async def streams(self, token: str) -> list[str]:
+        """Some that are live, some that are not."""
+        names = [f"idle-{number}" for number in range(4)]
+        for name in names:
+            await self.ask("POST", "/api/v1/streams", {"title": "x", "name": name}, token)
+        for name in ("live-0", "live-1"):
+            await self.live(token, name=name)
+            names.append(name)
+        return names
+
+    async def test_by_nobody(self) -> None:
+        self.environ["OXIDECAST_AUTH_OPEN_REGISTRATION"] = "true"
+        await self.start()
+        await self.fuzz("", stream=await self.streams(await self.token("streamer")))
+
+    async def test_by_an_owner(self) -> None:
+        await self.start()
+        token = await self.token("streamer")
+        await self.fuzz(token, stream=await self.streams(token), output=["hls", "multicast"])
+
+    async def test_by_an_admin(self) -> None:
+        await self.start()
+        token = await self.token("admin")
+        users = [
+            (await self.server.foundation.accounts.create(f"user{number}", "correct horse", "streamer")).id
+            for number in range(3)
+        ]
+        await self.fuzz(token, stream=await self.streams(token), user=users)
