@@ -23,7 +23,7 @@ from oxidecast.interfaces import (
     IStreamChoices,
     Refused,
 )
-from oxidecast.media import TICKS, Codec
+from oxidecast.media import TICKS, Codec, Track
 from oxidecast.outputs.multicast.group import DRAIN
 from oxidecast.outputs.multicast.output import RETRY
 from oxidecast.outputs.multicast.settings import MulticastChoices
@@ -33,8 +33,8 @@ from tests.formats.material import stream as material
 from tests.outputs.multicast.stage import AUDIO, GROUP, PORT, VIDEO, MulticastCase
 from tests.streams.stage import PICTURE, SOUND, Encoder, info
 
-AV1, HEVC = material(Codec.AV1, frames=2)[0], material(Codec.HEVC, frames=2)[0]
-OPUS = msgspec.structs.replace(material(Codec.OPUS, frames=2)[0], id=2)
+AV1 = Track(id=1, codec=Codec.AV1, extradata=b"", codec_string="av01.0.00M.08", width=64, height=64)
+OPUS = Track(id=2, codec=Codec.OPUS, extradata=b"", codec_string="Opus", sample_rate=48_000, channels=2)
 
 
 class TestSending(MulticastCase):
@@ -97,7 +97,7 @@ class TestSending(MulticastCase):
         with self.host.entered():
             self.stream.end("the end")
         self.turn(DRAIN + 1)
-        await self.live(HEVC, seconds=2)
+        await self.live(material(Codec.HEVC)[0], seconds=2)
         stream = Stream((one.at, one.data) for one in receiver.read())
         self.assertEqual(stream.faults, [])
         first, second = dict.fromkeys(stream.programmes)
@@ -114,7 +114,7 @@ class TestSending(MulticastCase):
                 with self.host.entered():
                     # A frame that takes its time to leave.
                     first.publication.packet(1, at, at, False, b"\0\0\xff\xfb\x41" + bytes(65_530))
-                    second = Encoder(self).connect(HEVC, expect=(True, False))
+                    second = Encoder(self).connect(material(Codec.HEVC)[0], expect=(True, False))
                     self.send(second, 1)
                 stream = Stream((one.at, one.data) for one in receiver.read())
                 self.assertEqual(stream.faults, [])
