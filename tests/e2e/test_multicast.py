@@ -81,7 +81,16 @@ class MulticastCase(TestCase):
 
     def on_receiver(self, *command: str) -> Program:
         log = self.log(Path(command[0]).name)
-        return self.stack.enter_context(Program([*self.network.receiver.command, *command], log))
+        program = self.stack.enter_context(Program([*self.network.receiver.command, *command], log))
+        # A `timeout` that is killed leaves its program behind; one that is asked to end takes it along.
+        self.stack.callback(end, program)
+        return program
+
+
+def end(program: Program) -> None:
+    if program.process.poll() is None:
+        program.process.terminate()
+        program.process.wait(10)
 
 
 def listen(
