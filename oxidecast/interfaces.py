@@ -7,8 +7,9 @@ Nothing built in is special: RTMP, the test pattern and HLS come through this sa
 
 What a running plugin may rely on: every call is made in the reactor's thread; what it raises is logged with its name
 and contained; a call that keeps the reactor longer than `registry.CALLBACK_BOUND` is counted, and a plugin that goes on
-so is detached. A running plugin that also provides `twisted.application.service.IService` is started and stopped with
-the server. One that provides `IReloadable` is asked at SIGHUP.
+so is detached. A plugin has one kind, and may provide the interfaces of other kinds as well: the webhooks are listeners
+that can also be an `IAuthenticator`. A running plugin that also provides `twisted.application.service.IService` is
+started and stopped with the server. One that provides `IReloadable` is asked at SIGHUP.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -51,9 +52,25 @@ class PublishRequest(msgspec.Struct, frozen=True, kw_only=True):
     """The stream key. A secret: never log it, never put it in an error."""
     encoder: str = ""
     """What the encoder calls itself, for people."""
+    stream: Any = None
+    """The `StreamInfo` that the key belongs to, where an authenticator that was asked before knows it."""
 
     def __repr__(self) -> str:
         return f"<PublishRequest {self.protocol} from {self.address}>"
+
+
+class PublishRefusal(msgspec.Struct, frozen=True, kw_only=True):
+    """Somebody wanted to publish and may not. There is no key in it."""
+
+    protocol: str
+    address: str
+    encoder: str
+    code: str
+    """As in `Refused`."""
+    sentence: str
+    """What the person at the encoder was told."""
+    stream: Any = None
+    """The `StreamInfo` that the key belongs to, if it belongs to any."""
 
 
 class PlayRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -204,6 +221,9 @@ class IViewer(Interface):
     """One watching session."""
 
     id: str = Attribute("Random, unguessable.")
+    output: str = Attribute("The plugin's name by which it watches.")
+    address: str = Attribute("Its IP address.")
+    joined: float = Attribute("UTC seconds.")
 
     def leave() -> None:
         """The session is over. May be called more than once."""
@@ -354,13 +374,22 @@ class IEventListener(Interface):
     def recording_closed(stream: IStream, path: str) -> None: ...
 
 
+class IHearsRefusals(Interface):
+    """An `IEventListener` that wants to hear of publishers who were refused, too. Anybody can make this happen as often
+    as the server lets connections in."""
+
+    def publish_refused(refusal: PublishRefusal) -> None:
+        """The publisher was told already."""
+
+
 class IAuthenticator(Interface):
-    """Decides who may publish and play. Several are asked one after another."""
+    """Decides who may publish and play. All are asked, one after another, the server's own first; each can refuse."""
 
     async def may_publish(request: PublishRequest) -> Any:
         """The `StreamInfo` that this key publishes to, or an `oxidecast.streams.info.Grant` that names the key as well,
-        so that `Stream.cut` finds who uses it; None for "I do not know this key, ask the next one"; raise `Refused` for
-        "no". When nobody knows the key the publisher is refused."""
+        so that `Stream.cut` finds who uses it; None for "I do not know this key", or "I do not object"; raise `Refused`
+        for "no". The first who knows the key says which stream it is: those after it find that in `request.stream`, and
+        it is asked once more when they have answered. When nobody knows the key the publisher is refused."""
 
     async def may_play(stream: Any, request: PlayRequest) -> bool | None:
         """True: yes. None: no opinion, ask the next one. Raise `Refused`: no. Public streams play when nobody

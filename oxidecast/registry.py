@@ -214,11 +214,15 @@ def start(plugin: IPlugin, settings: Any, services: IServices) -> Running:
     running = Running(plugin, services.reactor.seconds)
     try:
         running.instance = running.call(plugin.start, settings, services)
-        verifyObject(plugin.kind, running.instance)
+        kind = plugin.kind
+        verifyObject(kind, running.instance)
+        for kind in KINDS.values():
+            if kind.providedBy(running.instance):
+                verifyObject(kind, running.instance)
     except Detached as error:
         running.fail(f"it did not start: {error.__cause__}")
     except Exception as error:
-        running.fail(f"it does not provide {plugin.kind.__name__}: {error}")
+        running.fail(f"it does not provide {kind.__name__}: {error}")
     return running
 
 
@@ -229,8 +233,13 @@ class Registry:
     running: list[Running] = field(default_factory=list)
 
     def of(self, kind: Any) -> Iterator[Running]:
-        """The started plugins of a kind that have not failed."""
-        return (one for one in self.running if one.plugin.kind is kind and one.state == "running")
+        """The started plugins of a kind that have not failed, with those of other kinds that provide its interface
+        as well."""
+        return (
+            one
+            for one in self.running
+            if one.state == "running" and (one.plugin.kind is kind or kind.providedBy(one.instance))
+        )
 
     def ingest_addresses(self, host: str) -> list[str]:
         """Where to publish, for people who reach this server as `host`."""

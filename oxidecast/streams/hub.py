@@ -7,6 +7,7 @@ the other.
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import msgspec
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
@@ -15,10 +16,12 @@ from zope.interface import implementer
 from oxidecast.interfaces import (
     IAuthenticator,
     IEventListener,
+    IHearsRefusals,
     IHub,
     IOutput,
     IPublisher,
     PlayRequest,
+    PublishRefusal,
     PublishRequest,
     Refused,
 )
@@ -58,7 +61,28 @@ class Hub:
         return stream if stream is not None and stream.renditions else None
 
     async def publish(self, request: PublishRequest, publisher: IPublisher) -> Publication:
-        grant = await self._ask(request)
+        known: list[StreamInfo] = []
+        try:
+            return await self._publish(request, publisher, known)
+        except Refused as refused:
+            refusal = PublishRefusal(
+                protocol=request.protocol,
+                address=request.address,
+                encoder=request.encoder,
+                code=refused.code,
+                sentence=refused.sentence,
+                stream=known[0] if known else None,
+            )
+            for running in list(self._registry.of(IEventListener)):
+                if IHearsRefusals.providedBy(running.instance):
+                    self._tell(running, running.instance.publish_refused, refusal)
+            raise
+
+    async def _publish(
+        self, request: PublishRequest, publisher: IPublisher, known: list[StreamInfo]
+    ) -> Publication:
+        """`known` is given the stream as soon as the key's is found, for whoever hears that it was refused."""
+        grant = await self._ask(request, known)
         if not self._open:
             raise Refused("shutting_down", "The server is shutting down.")
         if grant is None:
@@ -77,14 +101,29 @@ class Hub:
             stream = self.streams[info.id] = Stream(info, self)
         return stream.publish(request, publisher, grant.key_id)
 
-    async def _ask(self, request: PublishRequest) -> Grant | None:
-        for running in self._registry.of(IAuthenticator):
-            answer: Grant | StreamInfo | None = await self._consult(
-                running, running.instance.may_publish, request
-            )
-            if answer is not None:
-                return Grant(answer, None) if isinstance(answer, StreamInfo) else answer
-        return None
+    async def _ask(self, request: PublishRequest, known: list[StreamInfo]) -> Grant | None:
+        """Ask all: the first that knows the key says which stream it is, and each may refuse."""
+        grant: Grant | None = None
+        giver: Running | None = None
+        last: Running | None = None
+        informed = request
+        for last in list(self._registry.of(IAuthenticator)):
+            answer = await self._may_publish(last, informed)
+            if grant is None and answer is not None:
+                grant, giver = answer, last
+                known.append(grant.stream)
+                informed = msgspec.structs.replace(request, stream=grant.stream)
+        if giver is not None and giver is not last:
+            # While the others thought, the key may have been revoked, or its stream stopped: whoever cuts for that had
+            # nobody to cut.
+            grant = await self._may_publish(giver, request)
+        return grant
+
+    async def _may_publish(self, running: Running, request: PublishRequest) -> Grant | None:
+        answer: Grant | StreamInfo | None = await self._consult(
+            running, running.instance.may_publish, request
+        )
+        return Grant(answer, None) if isinstance(answer, StreamInfo) else answer
 
     async def authorise(self, stream: StreamInfo, request: PlayRequest) -> None:
         allowed = not stream.is_private
@@ -106,10 +145,13 @@ class Hub:
     def tell(self, event: str, *args: Any) -> None:
         """Call that method of every event listener."""
         for running in list(self._registry.of(IEventListener)):
-            try:
-                running.call(getattr(running.instance, event), *args)
-            except Detached:
-                continue
+            self._tell(running, getattr(running.instance, event), *args)
+
+    def _tell(self, running: Running, method: Callable[..., None], *args: Any) -> None:
+        try:
+            running.call(method, *args)
+        except Detached:
+            pass  # It was logged and counted.
 
     def forget(self, stream: Stream) -> None:
         """The stream is over, or never began."""
