@@ -14,7 +14,7 @@ from zope.interface import implementer
 
 import oxidecast.plugins
 from oxidecast.foundation import configure
-from oxidecast.interfaces import IEventListener, IIngest, IOutput
+from oxidecast.interfaces import IAuthenticator, IEventListener, IIngest, IOutput
 from oxidecast.registry import (
     SLOW_CALLS_ALLOWED,
     SLOW_WINDOW,
@@ -28,7 +28,7 @@ from oxidecast.registry import (
     start,
 )
 from oxidecast.settings.errors import StartError
-from tests.streams.stage import WatchingOutput
+from tests.streams.stage import Listener, WatchingOutput
 
 DROPIN = """
 from oxidecast.interfaces import IOutput
@@ -179,6 +179,28 @@ class TestStart(SynchronousTestCase):
 
         running = self.start(lambda settings, services: Half(), IEventListener)
         self.assertEqual(running.state, "failed")
+
+    def test_one_that_provides_a_second_kind_is_found_by_both(self) -> None:
+        @implementer(IAuthenticator)
+        class Both(Listener):
+            async def may_publish(self, request: Any) -> None: ...
+
+            async def may_play(self, stream: Any, request: Any) -> None: ...
+
+        both = self.start(lambda settings, services: Both(), IEventListener)
+        registry = Registry([both])
+        self.assertEqual(
+            (list(registry.of(IEventListener)), list(registry.of(IAuthenticator))), ([both], [both])
+        )
+        self.assertEqual(list(registry.of(IOutput)), [])
+
+    def test_one_that_claims_a_second_kind_and_lacks_a_method_is_failed(self) -> None:
+        @implementer(IAuthenticator)
+        class Half(Listener): ...
+
+        running = self.start(lambda settings, services: Half(), IEventListener)
+        self.assertEqual(running.state, "failed")
+        self.assertIn("IAuthenticator", running.error)
 
     def test_a_failed_one_is_none_of_its_kind(self) -> None:
         registry = Registry([self.start(lambda settings, services: object())])

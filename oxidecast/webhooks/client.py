@@ -10,6 +10,7 @@ from io import BytesIO
 from typing import Any, NamedTuple, cast
 
 from OpenSSL import SSL
+from service_identity import VerificationError
 from twisted.internet import error, interfaces
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.protocol import Protocol, connectionDone
@@ -171,7 +172,7 @@ def _words(problem: BaseException) -> str:
         return "refused the connection"
     if isinstance(problem, error.TimeoutError):
         return "did not take the connection in time"
-    if isinstance(problem, SSL.Error):
+    if isinstance(problem, SSL.Error | VerificationError):
         return "could not be verified by TLS: its certificate must be valid for its name"
     if isinstance(problem, error.ConnectionLost | error.ConnectionDone | error.ConnectError):
         return "broke the connection off"

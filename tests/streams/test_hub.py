@@ -1,7 +1,18 @@
 from twisted.internet.defer import Deferred
+from zope.interface import directlyProvides, implementer
 
-from oxidecast.interfaces import IAuthenticator, IEventListener, IOutput, PlayRequest, PublishRequest, Refused
+from oxidecast.interfaces import (
+    IAuthenticator,
+    IEventListener,
+    IHearsRefusals,
+    IOutput,
+    PlayRequest,
+    PublishRefusal,
+    PublishRequest,
+    Refused,
+)
 from oxidecast.registry import SLOW_CALLS_ALLOWED
+from oxidecast.streams.info import StreamInfo
 from oxidecast.streams.stream import Stream
 from tests.streams.stage import Encoder, HubCase, Keys, Listener, WatchingOutput, info
 
@@ -202,3 +213,129 @@ class TestContainment(HubCase):
         self.live()
         self.assertEqual(self.listener.heard, ["started show"])
         self.flushLoggedErrors(RuntimeError)
+
+
+@implementer(IEventListener, IHearsRefusals)
+class HearsRefusals(Listener):
+    """A listener that hears of the refused, too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.refusals: list[PublishRefusal] = []
+
+    def publish_refused(self, refusal: PublishRefusal) -> None:
+        self.refusals.append(refusal)
+
+
+@implementer(IAuthenticator)
+class Asked(Keys):
+    """Notes which stream it is told of; refuses when `refuses`."""
+
+    def __init__(self, *infos: StreamInfo) -> None:
+        super().__init__(*infos)
+        self.told: list[str | None] = []
+        self.refuses = False
+
+    async def may_publish(self, request: PublishRequest) -> StreamInfo | None:
+        self.told.append(request.stream.name if request.stream is not None else None)
+        if self.refuses:
+            raise Refused("vetoed", "Not today.")
+        return await super().may_publish(request)
+
+
+class TestSeveralAuthenticators(HubCase):
+    """Each can refuse; the first that knows the key says which stream it is."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.second = Asked(info("third"))
+        self.add("second", IAuthenticator, self.second)
+
+    def test_one_can_refuse_a_key_that_another_knows(self) -> None:
+        self.second.refuses = True
+        self.assertEqual(self.refused(), "vetoed")
+        self.assertEqual(self.hub.streams, {})
+
+    def test_it_is_told_which_stream_the_key_belongs_to(self) -> None:
+        self.live()
+        self.refused("key-of-nobody")
+        self.assertEqual(self.second.told, ["show", None])
+
+    def test_the_first_that_knows_it_wins(self) -> None:
+        self.second.infos["key-of-show"] = info("third")
+        self.live()
+        self.assertEqual([stream.name for stream in self.hub.streams.values()], ["show"])
+
+    def test_a_key_that_is_revoked_while_another_thinks_does_not_publish(self) -> None:
+        self.second.waiting = thinking = Deferred()
+        request = PublishRequest(protocol="test", address="192.0.2.1", key="key-of-show")
+        asked = Deferred.fromCoroutine(self.hub.publish(request, Encoder(self)))
+        del self.keys.infos["key-of-show"]
+        thinking.callback(None)
+        self.assertEqual(self.failureResultOf(asked, Refused).value.code, "bad_key")
+
+    def test_a_stream_that_is_stopped_meanwhile_does_not_start(self) -> None:
+        self.second.waiting = thinking = Deferred()
+        request = PublishRequest(protocol="test", address="192.0.2.1", key="key-of-show")
+        asked = Deferred.fromCoroutine(self.hub.publish(request, Encoder(self)))
+        self.keys.infos["key-of-show"] = info("show", accepts_publishing=False)
+        thinking.callback(None)
+        self.assertEqual(self.failureResultOf(asked, Refused).value.code, "stopped")
+
+    def test_a_listener_that_is_an_authenticator_as_well_is_asked(self) -> None:
+        class Both(Asked, Listener):
+            def __init__(self) -> None:
+                Asked.__init__(self)
+                self.heard: list[str] = []
+
+        both = Both()
+        directlyProvides(both, IAuthenticator, IEventListener)
+        self.add("both", IEventListener, both)
+        self.live()
+        self.assertEqual((both.told, both.heard), (["show"], ["started show"]))
+
+
+class TestRefusals(HubCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.hearing = HearsRefusals()
+        self.add("hearing", IEventListener, self.hearing)
+
+    def test_who_wants_to_hears_of_them(self) -> None:
+        self.refused("key-of-nobody")
+        (refusal,) = self.hearing.refusals
+        self.assertEqual(
+            (refusal.protocol, refusal.address, refusal.code, refusal.stream),
+            ("test", "192.0.2.1", "bad_key", None),
+        )
+        self.assertNotIn("key-of-nobody", repr(refusal))
+
+    def test_the_stream_is_named_when_the_key_belongs_to_one(self) -> None:
+        self.keys.infos["key-of-show"] = info("show", accepts_publishing=False)
+        self.refused()
+        self.assertEqual(
+            (self.hearing.refusals[0].code, self.hearing.refusals[0].stream.name), ("stopped", "show")
+        )
+
+    def test_those_who_do_not_want_to_are_left_alone(self) -> None:
+        self.refused("key-of-nobody")
+        self.assertEqual(self.listener.heard, [])
+        self.assertEqual([running.faults for running in self.registry.running], [0] * 4)
+
+    def test_a_listener_that_raises_keeps_nothing_from_anybody(self) -> None:
+        class Broken(HearsRefusals):
+            def publish_refused(self, refusal: PublishRefusal) -> None:
+                raise RuntimeError("broken")
+
+        self.registry.running.insert(0, self.add("broken", IEventListener, Broken()))
+        self.assertEqual(self.refused("key-of-nobody"), "bad_key")
+        self.assertEqual(len(self.hearing.refusals), 1)
+        self.flushLoggedErrors(RuntimeError)
+
+    def test_an_encoder_that_went_away_while_it_was_decided_was_not_refused(self) -> None:
+        self.keys.waiting = Deferred()
+        request = PublishRequest(protocol="test", address="192.0.2.1", key="key-of-show")
+        asking = Deferred.fromCoroutine(self.hub.publish(request, Encoder(self)))
+        asking.addErrback(lambda failure: None)
+        asking.cancel()
+        self.assertEqual(self.hearing.refusals, [])
