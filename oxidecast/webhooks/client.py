@@ -13,11 +13,12 @@ from OpenSSL import SSL
 from service_identity import VerificationError
 from twisted.internet import error, interfaces
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from twisted.web.client import URI, Agent, BrowserLikePolicyForHTTPS, FileBodyProducer, ResponseDone
 from twisted.web.http_headers import Headers
-from twisted.web.iweb import IPolicyForHTTPS
+from twisted.web.iweb import IAgentEndpointFactory, IPolicyForHTTPS
 from zope.interface import implementer
 
 import oxidecast
@@ -79,18 +80,26 @@ class GuardedReactor:
                 connector.stopConnecting()
 
 
-@implementer(IPolicyForHTTPS)
-class _OneName:
-    """A policy that keeps what it made: the system's certificates are read once, and not for each connection."""
+@implementer(IAgentEndpointFactory, interfaces.IStreamClientEndpoint)
+class _Way:
+    """The way to one URL's host, through a guard. `tls` is None for plain HTTP."""
 
-    def __init__(self, policy: IPolicyForHTTPS) -> None:
-        self._policy = policy
-        self._made: Any = None
+    def __init__(self, guarded: GuardedReactor, tls: Any) -> None:
+        self._guarded = guarded
+        self._tls = tls
+        self._endpoint: Any = None
 
-    def creatorForNetloc(self, hostname: bytes, port: int) -> Any:
-        if self._made is None:
-            self._made = self._policy.creatorForNetloc(hostname, port)
-        return self._made
+    def endpointForURI(self, uri: URI) -> "_Way":
+        host = uri.host.decode("ascii")
+        self._endpoint = HostnameEndpoint(self._guarded, host, uri.port, timeout=CONNECT_TIMEOUT)
+        if self._tls is not None:
+            self._endpoint = wrapClientTLS(self._tls, self._endpoint)
+        return self
+
+    def connect(self, factory: Any) -> Deferred[Any]:
+        factory.noisy = False  # or each post would be two lines of the log
+        connecting: Deferred[Any] = self._endpoint.connect(factory)
+        return connecting
 
 
 class _Body(Protocol):
@@ -121,9 +130,13 @@ class Poster:
     ) -> None:
         self._reactor = reactor
         self._url = url.encode("ascii")
-        self._host = URI.fromBytes(self._url).host.decode("ascii")
+        uri = URI.fromBytes(self._url)
+        self._host = uri.host.decode("ascii")
         self._allow_private = allow_private
-        self._policy = _OneName(policy or BrowserLikePolicyForHTTPS())
+        self._tls: Any = None
+        if uri.scheme == b"https":
+            # Made once: it reads the certificates that the system trusts.
+            self._tls = (policy or BrowserLikePolicyForHTTPS()).creatorForNetloc(uri.host, uri.port)
 
     async def post(self, headers: Mapping[str, str], body: bytes, within: float) -> Answer:
         """The answer, whatever its status. Raises Undelivered after `within` seconds, or when there is none."""
@@ -140,7 +153,7 @@ class Poster:
             guarded.close()
 
     async def _post(self, guarded: GuardedReactor, headers: Mapping[str, str], body: bytes) -> Answer:
-        agent = Agent(guarded, self._policy, connectTimeout=CONNECT_TIMEOUT)
+        agent = Agent.usingEndpointFactory(guarded, _Way(guarded, self._tls))
         sent = Headers(
             {
                 "Content-Type": ["application/json"],

@@ -5,6 +5,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionLost
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.internet.task import LoopingCall
+from twisted.logger import globalLogPublisher
 from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 from twisted.web.client import BrowserLikePolicyForHTTPS
@@ -89,6 +90,19 @@ class Posting(PostCase):
 
     async def test_a_port_that_nobody_listens_on(self) -> None:
         self.assertEqual(await self.why_not("http://127.0.0.1:1/"), "127.0.0.1 refused the connection")
+
+    async def test_a_post_is_no_line_of_the_log(self) -> None:
+        said: list[object] = []
+        globalLogPublisher.addObserver(said.append)
+        self.addCleanup(globalLogPublisher.removeObserver, said.append)
+        certificate = Certificate("127.0.0.1")
+        policy = BrowserLikePolicyForHTTPS(certificate.trusted)
+        encrypted = Receiver().listen(self, certificate.own.options())
+        await self.post(Receiver().listen(self).url)
+        await self.post(f"https://127.0.0.1:{encrypted.port}/", policy=policy)
+        self.assertEqual(
+            [entry for entry in said if "factory" in str(entry) and "Site" not in str(entry)], []
+        )
 
     async def test_no_reason_holds_the_address(self) -> None:
         for path in ("http://127.0.0.1:1/a-secret", "https://127.0.0.1:1/a?a-secret=x"):
