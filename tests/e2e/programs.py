@@ -129,25 +129,28 @@ class Server(Program):
         """Keys, passwords and tokens that this run knows of: none may be found in the log."""
         self._start()
 
-    def _start(self) -> None:
+    def _start(self, answers: str = "/ready") -> None:
         command = [sys.executable, "-m", "oxidecast.cli", "run", *self._arguments]
         super().__init__(command, self.folder / "server.log", self.environ)
-        until(self._is_ready, STARTUP, "the server answers /ready")
+        until(lambda: self._does_answer(answers), STARTUP, f"the server answers {answers}")
 
     def _is_ready(self) -> bool:
+        return self._does_answer("/ready")
+
+    def _does_answer(self, path: str) -> bool:
         if self.process.poll() is not None:
             raise AssertionError(f"the server ended:\n{self.output}")
         try:
-            with urlopen(f"{self.url}/ready", timeout=2) as answer:
+            with urlopen(f"{self.url}{path}", timeout=2) as answer:
                 return bool(answer.status == 200)
         except OSError:
             return False
 
-    def restart(self, number: int = signal.SIGTERM) -> None:
+    def restart(self, number: int = signal.SIGTERM, answers: str = "/ready") -> None:
         """End the server and start it again on the same ports and data."""
         self.stop(number)
         self._token = ""
-        self._start()
+        self._start(answers)
 
     def assert_clean(self) -> None:
         """The log holds no traceback, and no secret."""
