@@ -23,6 +23,8 @@ from urllib.request import Request, urlopen
 import imageio_ffmpeg
 from twisted.trial.unittest import TestCase
 
+from tests import leaks
+
 T = TypeVar("T")
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -156,6 +158,7 @@ class Server(Program):
         """The log holds no traceback, and no secret."""
         output = self.output
         assert "Traceback" not in output, output
+        assert not leaks.SQL.search(output), output
         for secret in self.secrets:
             assert secret not in output, f"a secret is in the log: {output}"
 
@@ -207,7 +210,7 @@ class Server(Program):
                 return answer.status, json.load(answer)
         except HTTPError as error:
             with error:
-                return error.code, json.load(error)
+                return error.code, json.loads(self._looked_at(request, error))
 
     @property
     def admin(self) -> str:
@@ -249,7 +252,15 @@ class Server(Program):
                 return answer.status, answer.read()
         except HTTPError as error:
             with error:
-                return error.code, error.read()
+                return error.code, self._looked_at(path, error)
+
+    def _looked_at(self, call: Any, error: HTTPError) -> bytes:
+        """The body of an error, which tells nothing that it should not."""
+        body = error.read()
+        text = body.decode("utf-8", "replace")
+        assert not any(secret in text for secret in self.secrets), f"a secret in an answer: {text}"
+        leaks.look_at_answer(str(call), error.code, body)
+        return body
 
     def media_playlist(self, name: str, rendition: str = "source") -> tuple[str, str]:
         """A media playlist of a new session: (its address, its text)."""
