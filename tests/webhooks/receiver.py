@@ -19,6 +19,8 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Site
 from zope.interface import implementer
 
+from oxidecast.webhooks.client import Undelivered
+
 SECRET = "a-secret-of-an-endpoint-that-is-long-enough"
 
 
@@ -175,3 +177,10 @@ class Scripted:
         answer: Deferred[Any] = Deferred()
         self.waiting.append(answer)
         return await answer
+
+    def close(self) -> None:
+        """Let go of those who wait, and of those who then get their turn."""
+        while self.waiting:
+            answer = self.waiting.pop()
+            if not answer.called:
+                answer.errback(Undelivered("the test is over"))

@@ -37,6 +37,7 @@ class CourierCase(SynchronousTestCase):
         self.clock = Clock()
         self.clock.advance(START)
         self.poster = Scripted()
+        self.addCleanup(self.poster.close)
         self.courier = Courier("site", self.poster, b"key", self.clock, lambda low, high: high)  # type: ignore[arg-type]
         self.said: list[str] = []
 

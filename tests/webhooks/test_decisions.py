@@ -41,6 +41,7 @@ class DecisionCase(SynchronousTestCase):
         self.clock = Clock()
         self.poster = Scripted()
         settings = DeciderSettings(url="https://example.com/", secret=SECRET, on_failure=self.on_failure)  # type: ignore[arg-type]
+        self.addCleanup(self.poster.close)
         self.decider = Decider("on_publish", settings, self.poster, self.clock)  # type: ignore[arg-type]
 
     def ask(self) -> Deferred[str]:
