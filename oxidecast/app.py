@@ -27,7 +27,7 @@ from oxidecast.accounts.authenticator import KeyAuthenticator, OpenAuthenticator
 from oxidecast.accounts.bootstrap import FirstSteps
 from oxidecast.accounts.errors import KeyUnreadable
 from oxidecast.accounts.gate import AccountsGate
-from oxidecast.accounts.limits import LoginThrottle
+from oxidecast.accounts.throttle import LoginThrottle
 from oxidecast.database import DatabaseError
 from oxidecast.foundation import Configuration, Foundation, configure
 from oxidecast.interfaces import IAuthenticator, IReloadable, IServices
@@ -197,7 +197,7 @@ class Server(MultiService):
         foundation, services = self.foundation, Services(self.foundation, self.hub, {"rtmp": self.rtmp})
         gate = AccountsGate(
             self._keys,
-            OpenAuthenticator(foundation.database, foundation.reactor),
+            OpenAuthenticator(foundation.database, foundation.reactor, lambda: self._keys.changes),
             foundation.accounts,
             foundation.tokens,
             open_for=frozenset() if self.settings.of(RtmpSettings).enable_auth else frozenset({"rtmp"}),

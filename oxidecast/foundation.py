@@ -19,9 +19,11 @@ import oxidecast.plugins
 from oxidecast.accounts.accounts import Accounts
 from oxidecast.accounts.bootstrap import FirstSteps, bootstrap
 from oxidecast.accounts.keys import KeySafe, PublishKeys
-from oxidecast.accounts.limits import LoginThrottle
+from oxidecast.accounts.outsiders import Outsiders
 from oxidecast.accounts.passwords import Passwords
 from oxidecast.accounts.settings import AuthSettings
+from oxidecast.accounts.signing import open_keyring
+from oxidecast.accounts.throttle import LoginThrottle
 from oxidecast.accounts.tokens import Tokens
 from oxidecast.database import (
     DatabaseError,
@@ -129,6 +131,12 @@ class Foundation:
         self.secrets: Secrets = open_secrets(
             self.data_directory, server_secret=server.secret_key, jwt_secret=auth.jwt_secret, make=make
         )
+        keyring = open_keyring(
+            self.secrets.jwt,
+            auth.previous_jwt_secrets,
+            self.data_directory / auth.signing_key if auth.signing_key is not None else None,
+            [self.data_directory / file for file in auth.verification_keys],
+        )
         database = self.settings.of(DatabaseSettings)
         self.database: IDatabase = open_database(
             database.url, self.data_directory, reactor, database.pool_size
@@ -136,8 +144,9 @@ class Foundation:
         self._threads = ThreadPool(0, PASSWORD_THREADS, "passwords")
         self._threads.start()
         limit = self.settings.of(RateLimitSettings)
-        self.tokens = Tokens(self.secrets.jwt, reactor, auth.jwt_expiry)
+        self.tokens = Tokens(keyring, reactor, auth.jwt_expiry)
         self.passwords = Passwords(reactor, self._threads)
+        self.outsiders = Outsiders.build(auth.issuers, self.database, reactor, self.passwords.no_password)
         self.accounts = Accounts(
             self.database,
             reactor,
@@ -145,6 +154,7 @@ class Foundation:
             self.tokens,
             LoginThrottle(reactor, limit.login_attempts, limit.login_refill),
             auth.refresh_expiry,
+            self.outsiders,
         )
         self.safe = KeySafe(self.secrets.server)
         self.streams = Streams(self.database, reactor)
@@ -171,6 +181,7 @@ class Foundation:
 
     async def close(self) -> None:
         """Finish what was begun, and let threads and connections go."""
+        self.outsiders.close()
         if not self._threads.joined:
             self._threads.stop()
         await self.database.close()

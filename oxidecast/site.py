@@ -39,7 +39,7 @@ from oxidecast.web.docs import documents
 from oxidecast.web.joined import JoinedViewers
 from oxidecast.web.keys import KeyRoutes
 from oxidecast.web.openapi import document
-from oxidecast.web.operations import Health, MetricsResource, Ready
+from oxidecast.web.operations import Health, KeySet, MetricsResource, Ready
 from oxidecast.web.outputs import OutputRoutes
 from oxidecast.web.pages import pages
 from oxidecast.web.site import site
@@ -174,6 +174,7 @@ class HTTPSide(MultiService):
             b"health": Health(lambda: self._metrics.database_away),
             b"ready": Ready(self._not_ready),
             b"metrics": MetricsResource(self._metrics, lambda: self._settings().of(MetricsSettings).allow),
+            b".well-known/jwks.json": KeySet(lambda: foundation.tokens.keys.published),
         }
         described = documents(document(self.api.routes))
         return site(pages(), operations, self.api, {**outputs, **described}, foundation.reactor.seconds)
@@ -184,7 +185,9 @@ class HTTPSide(MultiService):
         transcoding = self._settings().of(TranscodingSettings)
         access = StreamAccess(hub, foundation.streams)
         views = StreamViews(hub, registry)
-        addresses = Addresses(views, foundation.tokens)
+        addresses = Addresses(
+            views, foundation.tokens, self._settings().of(AuthSettings).bind_playback_tokens
+        )
         consequences = self.consequences
         return [
             *self._auth.routes(),

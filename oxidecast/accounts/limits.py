@@ -8,8 +8,6 @@ from twisted.internet.interfaces import IReactorTime
 
 MAXIMUM_BUCKETS = 50_000
 """About 10 MB. Beyond, the bucket that was used longest ago is forgotten."""
-NEIGHBOURS = 4
-"""An address may try so many times what it may for one account: people behind one address log in too."""
 
 
 class TokenBuckets:
@@ -46,32 +44,6 @@ class TokenBuckets:
         level, since = self._buckets.get(key, (self._burst, 0.0))
         # A clock that was set back must not empty a bucket.
         return min(self._burst, level + max(0.0, self._clock.seconds() - since) / self._refill)
-
-
-class LoginThrottle:
-    """Limits logins by address, and by address and account together.
-
-    There is no limit by account alone: anybody could use it to lock the rightful owner out. What an
-    attacker with many addresses can try is bounded by the threads that check passwords.
-    """
-
-    def __init__(self, clock: IReactorTime, attempts: int, refill: float) -> None:
-        self._pairs = TokenBuckets(clock, attempts, refill)
-        self._addresses = TokenBuckets(clock, attempts * NEIGHBOURS, refill / NEIGHBOURS)
-
-    def attempt(self, address: str, username: str) -> float:
-        """Count an attempt; answers 0, or the seconds to wait, in which case nothing was counted."""
-        network = network_of(address)
-        pair = (network, username.lower())
-        wait = max(self._pairs.wait(pair), self._addresses.wait(network))
-        if wait == 0.0:
-            self._pairs.take(pair)
-            self._addresses.take(network)
-        return wait
-
-    def succeeded(self, address: str, username: str) -> None:
-        """The owner mistyped before; that is forgotten now."""
-        self._pairs.refill((network_of(address), username.lower()))
 
 
 def network_of(address: str) -> str:

@@ -1,6 +1,6 @@
-"""`/health`, `/ready` and `/metrics`: for those who run the server."""
+"""`/health`, `/ready` and `/metrics`: for those who run the server, and the keys by which others check its tokens."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from ipaddress import ip_address, ip_network
 from typing import Any
 
@@ -9,6 +9,9 @@ from twisted.web.http import Request
 from twisted.web.resource import Resource
 
 from oxidecast.metrics.prometheus import CONTENT_TYPE, Metrics
+
+KEYS_AGE = 300
+"""Seconds for which others may remember our public keys."""
 
 
 class Health(Resource):
@@ -63,6 +66,24 @@ class MetricsResource(Resource):
             return False
         mapped = getattr(address, "ipv4_mapped", None)
         return any((mapped or address) in ip_network(network) for network in self._allow())
+
+
+class KeySet(Resource):
+    """`/.well-known/jwks.json` (RFC 7517, 5): the public keys that our tokens are signed with. Empty where a secret
+    signs them, which only this server can check."""
+
+    isLeaf = True
+
+    def __init__(self, keys: Callable[[], Sequence[Mapping[str, str]]]) -> None:
+        super().__init__()
+        self._keys = keys
+
+    def render_GET(self, request: Request) -> bytes:
+        body = _json(request, 200, {"keys": list(self._keys())})
+        request.setHeader("Access-Control-Allow-Origin", "*")
+        # So long a new key has to be listed before it signs, for everybody to know it.
+        request.setHeader("Cache-Control", f"public, max-age={KEYS_AGE}")
+        return body
 
 
 def _json(request: Request, status: int, data: Any) -> bytes:

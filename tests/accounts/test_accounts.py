@@ -13,10 +13,12 @@ from oxidecast.accounts import (
     BadCredentials,
     InvalidAccount,
     InvalidToken,
+    Keyring,
     LoginThrottle,
     Passwords,
     Tokens,
     TooManyAttempts,
+    secret_key,
 )
 from oxidecast.accounts.accounts import Login
 from oxidecast.database import Conflict, DatabaseUnavailable
@@ -37,7 +39,7 @@ class AccountsTest(AccountsCase):
             self.database,
             self.clock,
             passwords,
-            Tokens(SECRET, self.clock, 3600.0),
+            Tokens(Keyring(secret_key(SECRET)), self.clock, 3600.0),
             LoginThrottle(self.clock, 3, 10.0),
             86_400.0,
         )

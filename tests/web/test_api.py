@@ -252,7 +252,7 @@ class TestTokens(ApiCase):
         token = await self.token("admin")
         login = await self.ask("POST", LOGIN, {"username": "a-admin", "password": "correct horse"})
         clock, tokens = self.server.foundation.reactor, self.server.foundation.tokens
-        expired = type(tokens)(tokens._secret, _Past(clock), 60).access(
+        expired = type(tokens)(tokens.keys, _Past(clock), 60).access(
             await self.server.foundation.accounts.bearer(token)
         )
         for bad, code in (
