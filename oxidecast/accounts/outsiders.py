@@ -104,9 +104,10 @@ class Outsider:
         except (jwt.PyJWTError, ValueError, TypeError, RecursionError):
             raise InvalidToken from None
         now = self._clock.seconds()
-        if claims.exp + LEEWAY <= now:
+        # JSON in Python has NaN, which is neither before nor after: so only what is true lets in.
+        if not now < claims.exp + LEEWAY:
             raise InvalidToken(expired=True)
-        if not max(claims.nbf, claims.iat) - LEEWAY <= now:
+        if not (claims.nbf - LEEWAY <= now and claims.iat - LEEWAY <= now):
             raise InvalidToken
         return payload
 
