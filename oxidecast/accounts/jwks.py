@@ -11,7 +11,7 @@ from typing import Any
 import jwt
 import msgspec
 from cryptography.hazmat.primitives.asymmetric import rsa
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, TimeoutError
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -128,6 +128,8 @@ class RemoteKeys:
     def _miss(self, failure: Failure) -> None:
         if not self._closed:
             reason = failure.getErrorMessage() or type(failure.value).__name__
+            if failure.check(TimeoutError):
+                reason = f"they did not come within {FETCH_TIMEOUT:g} s"
             self.log.warn("the keys at {url} cannot be fetched: {reason}", url=self._url, reason=reason)
 
     def _done(self, result: Any) -> Any:

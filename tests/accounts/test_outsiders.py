@@ -112,7 +112,8 @@ class Verifying(SynchronousTestCase):
         self.assertBad(token(nbf=now + LEEWAY + 1))
         self.assertBad(token(iat=now + LEEWAY + 1))
         self.assertBad(token(exp="tomorrow"))
-        self.assertBad(token(exp=float("nan")))
+        self.assertBad(token(exp=float("nan")), "token_expired")
+        self.assertBad(token(iat=float("nan")))
 
     def test_missing_and_mistyped_claims(self) -> None:
         for claim in ("iss", "aud", "sub", "exp", "iat"):
