@@ -44,11 +44,15 @@ class IssuerSettings(Section, frozen=True, kw_only=True):
             )
 
 
+KEY_LIFETIME = 86_400.0
+"""Seconds: an outage of a night and a morning."""
+
+
 class AuthSettings(Section, frozen=True, kw_only=True):
     """[auth]"""
 
     secrets: ClassVar[frozenset[str]] = frozenset({"jwt_secret", "previous_jwt_secrets"})
-    reloadable: ClassVar[frozenset[str]] = frozenset({"open_registration"})
+    reloadable: ClassVar[frozenset[str]] = frozenset({"open_registration", "key_lifetime"})
 
     jwt_secret: str | None = None
     signing_key: str | None = None
@@ -58,6 +62,7 @@ class AuthSettings(Section, frozen=True, kw_only=True):
     refresh_expiry: Seconds = 2_592_000.0
     bind_playback_tokens: bool = False
     open_registration: bool = False
+    key_lifetime: Annotated[float, Meta(ge=0)] = KEY_LIFETIME
     issuers: tuple[IssuerSettings, ...] = ()
 
     def __post_init__(self) -> None:

@@ -179,8 +179,8 @@ class TestTokensThatAreNone(AuthorisationCase):
             key = keys[algorithm] if key is None else key
             return jwt.encode({**claims, **changes}, key, algorithm, headers={"kid": kid or kids[algorithm]})
 
-        def foreign(changes: Any, kid: str = "outside", key: Any = rsa_key(2048, 1)) -> str:
-            return signed({**outside, **changes}, kid=kid, key=key)
+        def foreign(changes: Any, kid: str = "outside", key: Any = None) -> str:
+            return signed({**outside, **changes}, kid=kid, key=key or rsa_key(2048, 1))
 
         # Genuine ones by these means, or the others prove nothing.
         for good in (signed({}), signed({}, "HS256"), signed({}, "ES256"), foreign({})):
