@@ -22,7 +22,7 @@ from oxidecast.accounts.keys import KeySafe, PublishKeys
 from oxidecast.accounts.outsiders import Outsiders
 from oxidecast.accounts.passwords import Passwords
 from oxidecast.accounts.settings import AuthSettings
-from oxidecast.accounts.signing import open_keyring
+from oxidecast.accounts.signing import Keyring, open_keyring
 from oxidecast.accounts.throttle import LoginThrottle
 from oxidecast.accounts.tokens import Tokens
 from oxidecast.database import (
@@ -106,6 +106,16 @@ def configure(file: Path | None, environ: Mapping[str, str]) -> Configuration:
     return Configuration(raw.finish(), found, plugins)
 
 
+def keyring(secrets: Secrets, auth: AuthSettings, data_directory: Path) -> Keyring:
+    """The keys of tokens. Raises StartError."""
+    return open_keyring(
+        secrets.jwt,
+        auth.previous_jwt_secrets,
+        data_directory / auth.signing_key if auth.signing_key is not None else None,
+        [data_directory / file for file in auth.verification_keys],
+    )
+
+
 @contextmanager
 def _in_one_sentence() -> Iterator[None]:
     try:
@@ -137,12 +147,7 @@ class Foundation:
         self.secrets: Secrets = open_secrets(
             self.data_directory, server_secret=server.secret_key, jwt_secret=auth.jwt_secret, make=make
         )
-        keyring = open_keyring(
-            self.secrets.jwt,
-            auth.previous_jwt_secrets,
-            self.data_directory / auth.signing_key if auth.signing_key is not None else None,
-            [self.data_directory / file for file in auth.verification_keys],
-        )
+        keys = keyring(self.secrets, auth, self.data_directory)
         database = self.settings.of(DatabaseSettings)
         self._gate = Gate(open_database(database.url, self.data_directory, reactor, database.pool_size))
         self.database: IDatabase = self._gate
@@ -150,7 +155,7 @@ class Foundation:
         self._threads = ThreadPool(0, PASSWORD_THREADS, "passwords")
         self._threads.start()
         limit = self.settings.of(RateLimitSettings)
-        self.tokens = Tokens(keyring, reactor, auth.jwt_expiry)
+        self.tokens = Tokens(keys, reactor, auth.jwt_expiry)
         self.passwords = Passwords(reactor, self._threads)
         self.outsiders = Outsiders.build(auth.issuers, self.database, reactor, self.passwords.no_password)
         self.accounts = Accounts(

@@ -89,6 +89,8 @@ class HouseCase(TestCase):
         self.folder = Path(tempfile.mkdtemp())
         self.addCleanup(shutil.rmtree, self.folder)
         self.environ: dict[str, str] = dict(LOOPBACK)
+        self.from_address = "127.0.0.1"
+        """Where `ask` asks from: any of 127.0.0.0/8."""
         self.config: Path | None = None
         self.reactor = Unstoppable()
         self.patch(foundation, "Passwords", partial(Passwords, hasher=CHEAP))
@@ -107,7 +109,9 @@ class HouseCase(TestCase):
         return server
 
     async def send(self, raw: bytes) -> Answer:
-        endpoint = TCP4ClientEndpoint(reactor, "127.0.0.1", self.server.web.number)
+        endpoint = TCP4ClientEndpoint(
+            reactor, "127.0.0.1", self.server.web.number, bindAddress=(self.from_address, 0)
+        )
         connection = await connectProtocol(endpoint, _Once())
         assert connection.transport is not None
         connection.transport.write(raw)

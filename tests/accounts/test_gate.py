@@ -104,6 +104,10 @@ class TestPlay(GateCase):
         self.assertTrue(self.play(self.tokens.playback(info("show").id)))
         self.assertEqual(self.play(self.tokens.playback(info("other").id)), "token_invalid")
 
+    def test_one_that_is_for_another_address(self) -> None:
+        self.assertTrue(self.play(self.tokens.playback(info("show").id, "192.0.2.1")))
+        self.assertEqual(self.play(self.tokens.playback(info("show").id, "192.0.2.2")), "token_invalid")
+
     def test_an_expired_one_is_said_to_be(self) -> None:
         token = self.tokens.playback(info("show").id)
         self.clock.advance(301)

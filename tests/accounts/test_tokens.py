@@ -127,6 +127,22 @@ class Playback(TokensCase):
         self.clock.advance(300)
         self.assertRaises(InvalidToken, self.tokens.verify_playback, token, "s1", HOME)
 
+    def test_one_for_an_address_opens_from_its_network_alone(self) -> None:
+        for address, same, other in (
+            (HOME, (HOME, f"::ffff:{HOME}"), ("192.0.2.2", "", "2001:db8::1")),
+            ("2001:db8::1", ("2001:db8::2", "2001:db8:0:0:ffff::%eth0"), ("2001:db8:0:1::1", HOME)),
+        ):
+            token = self.tokens.playback("s1", address)
+            for presented in same:
+                self.tokens.verify_playback(token, "s1", presented)
+            for presented in other:
+                self.assertRaises(InvalidToken, self.tokens.verify_playback, token, "s1", presented)
+
+    def test_one_for_everybody_opens_from_anywhere(self) -> None:
+        token = self.tokens.playback("s1")
+        for presented in (HOME, "2001:db8::1", ""):
+            self.tokens.verify_playback(token, "s1", presented)
+
     def test_neither_kind_passes_for_the_other(self) -> None:
         self.assertInvalid(self.tokens.playback("s1"))
         self.assertRaises(InvalidToken, self.tokens.verify_playback, self.tokens.access(ADA), "1", HOME)

@@ -12,6 +12,7 @@ from oxidecast.database import DatabaseError, SchemaTooNew, migrate, pending
 from oxidecast.database.migrations import find_migrations
 from oxidecast.database.records import new_id
 from oxidecast.database.streams import Streams
+from oxidecast.database.users import Users
 from oxidecast.settings.data import data_path
 from tests.database.support import START, DatabaseCase, EmptyCase, both_engines
 from tests.settings.support import temporary_folder
@@ -93,6 +94,9 @@ class Earlier(EmptyCase):
         stream = await Streams(self.database, self.clock).find("old")
         assert stream is not None
         self.assertEqual((stream.title, stream.outputs), ("Old", {}))
+        owner = await Users(self.database, self.clock).by_username("ada")
+        assert owner is not None
+        self.assertEqual((owner.id, owner.token_generation), (row["id"], 0))
 
 
 class FolderCase(DatabaseCase):
