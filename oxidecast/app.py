@@ -352,7 +352,12 @@ class Server(MultiService):
         elif name == "rtmp":
             self.rtmp.settings = settings.of(RtmpSettings)
         elif name == "auth":
-            self._keys.lifetime = settings.of(AuthSettings).key_lifetime
+            auth = settings.of(AuthSettings)
+            self._keys.lifetime = auth.key_lifetime
+            try:
+                self.foundation.renew_keys(auth)
+            except StartError as error:
+                self.log.error("the keys of tokens stay as they were: {error}", error=error)
         elif name == "metrics":
             self.metrics.max_streams = settings.of(MetricsSettings).max_streams
         elif name == "rate_limit":

@@ -171,6 +171,14 @@ class Foundation:
         self.streams = Streams(self.database, reactor)
         self.keys = PublishKeys(self.database, reactor, self.safe)
 
+    def renew_keys(self, auth: AuthSettings) -> None:
+        """Sign with the keys that `[auth]` names now. Raises StartError, and then nothing has changed."""
+        server = self.settings.of(ServerSettings)
+        self.secrets = open_secrets(
+            self.data_directory, server_secret=server.secret_key, jwt_secret=auth.jwt_secret, make=False
+        )
+        self.tokens.keys = keyring(self.secrets, auth, self.data_directory)
+
     async def migrate(self) -> None:
         """Bring the database to this version's schema. Raises StartError."""
         with _in_one_sentence():

@@ -52,7 +52,17 @@ class AuthSettings(Section, frozen=True, kw_only=True):
     """[auth]"""
 
     secrets: ClassVar[frozenset[str]] = frozenset({"jwt_secret", "previous_jwt_secrets"})
-    reloadable: ClassVar[frozenset[str]] = frozenset({"open_registration", "key_lifetime"})
+    reloadable: ClassVar[frozenset[str]] = frozenset(
+        {
+            "jwt_secret",
+            "signing_key",
+            "previous_jwt_secrets",
+            "verification_keys",
+            "bind_playback_tokens",
+            "open_registration",
+            "key_lifetime",
+        }
+    )
 
     jwt_secret: str | None = None
     signing_key: str | None = None

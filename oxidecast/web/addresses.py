@@ -1,5 +1,6 @@
 """Where a stream is watched by one type of connection, as one viewer is told it."""
 
+from collections.abc import Callable
 from urllib.parse import quote
 
 from oxidecast.accounts.errors import InvalidToken
@@ -23,10 +24,10 @@ BIND = Query(
 
 
 class Addresses:
-    """The addresses, for callers who may see the stream. `binds` says that every token is for the address that asks for
+    """The addresses, for callers who may see the stream. `binds()` says whether every token is for the address that asks for
     it (`auth.bind_playback_tokens`)."""
 
-    def __init__(self, views: StreamViews, tokens: Tokens, binds: bool = False) -> None:
+    def __init__(self, views: StreamViews, tokens: Tokens, binds: Callable[[], bool]) -> None:
         self._views = views
         self._tokens = tokens
         self._binds = binds
@@ -45,7 +46,7 @@ class Addresses:
             raise not_live(f"This stream cannot be watched by {kind} now.")
         if not info.is_private:
             return url
-        bound = bind or self._binds or self._is_bound(call, info)
+        bound = bind or self._binds() or self._is_bound(call, info)
         token = self._tokens.playback(info.id, call.address if bound else None)
         return with_parameter(url, "token", token)
 
