@@ -11,6 +11,7 @@ import shlex
 import signal
 import sys
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,8 @@ from oxidecast.accounts.errors import KeyUnreadable
 from oxidecast.accounts.gate import AccountsGate
 from oxidecast.accounts.limits import LoginThrottle
 from oxidecast.database import DatabaseError
+from oxidecast.delivery.certificates import Source
+from oxidecast.delivery.tls import Certificates
 from oxidecast.foundation import Configuration, Foundation, configure
 from oxidecast.interfaces import IAuthenticator, IReloadable, IServices
 from oxidecast.logs import set_level
@@ -44,6 +47,7 @@ from oxidecast.settings.sections import (
     MetricsSettings,
     RateLimitSettings,
     ServerSettings,
+    TlsSettings,
 )
 from oxidecast.site import HTTPSide, in_address
 from oxidecast.streams.hub import Hub
@@ -96,6 +100,8 @@ class Server(MultiService):
             self.not_ready,
         )
         self.web.setServiceParent(self)
+        self.tls: Certificates | None = None
+        """The certificates, where the settings name some."""
         self.started: Deferred[None] = Deferred()
         """Fires when the server is ready, fails with StartError."""
         self._demo = demo
@@ -140,8 +146,9 @@ class Server(MultiService):
         _allow_many_files()
         first_steps = await self.foundation.prepare()
         demo_key = await self._demo_key() if self._demo else None
+        self._start_tls()
         self._start_plugins(demo_key)
-        self.web.listen()
+        self.web.listen(self.tls)
         self.rtmp.setServiceParent(self)
         for running in self.registry.running:
             if running.state == "running" and IService.providedBy(running.instance):
@@ -150,6 +157,14 @@ class Server(MultiService):
         self._ready = True
         self._say(first_steps)
         self.started.callback(None)
+
+    def _start_tls(self) -> None:
+        source = Source(self.settings.of(TlsSettings), self.foundation.data_directory)
+        if source:
+            self.tls = Certificates(source, self.foundation.reactor)
+            self.tls.setServiceParent(self)
+            self.rtmp.secure = partial(self.tls.wrap, "rtmps")
+            self.metrics.more.append(self.tls.metrics)
 
     def _start_service(self, running: Running) -> None:
         """Start a plugin's service. A StartError stops the start, anything else only the plugin."""
@@ -233,7 +248,7 @@ class Server(MultiService):
         """Tell where everything is. A key is shown on a terminal, and nowhere else."""
         host = self.settings.of(ServerSettings).host
         shown = "localhost" if host in ("0.0.0.0", "::", "") else in_address(host)
-        web = f"http://{shown}:{self.web.number}/"
+        web = f"https://{shown}:{self.web.tls_number}/" if self.tls else f"http://{shown}:{self.web.number}/"
         ingests = self.registry.ingest_addresses(shown)
         for name in WITHOUT_EFFECT:
             if name in self.settings and self.settings[name] != type(self.settings[name])():
@@ -277,8 +292,10 @@ class Server(MultiService):
             pass  # It stops already: somebody pressed Ctrl-C twice.
 
     def reload(self) -> list[str]:
-        """Take over the settings that can change while the server runs; the answer names the changed keys that
-        cannot."""
+        """Read the certificates again, and take over the settings that can change while the server runs; the answer
+        names the changed keys that cannot."""
+        if self.tls is not None:
+            self.tls.reload()
         try:
             fresh = self._reread().settings
         except StartError as error:

@@ -52,6 +52,7 @@ class HTTPChannel(Protocol):
         self.client = client
         self.deadline: float = inf
         """The server's tick after which `timedOut` is called."""
+        self._tail = server.tail
         self._parser = RequestParser(server.limits, client)
         self._current: Incoming | None = None  # The request that is being answered.
         self._request: Any = None  # Its twisted.web Request, when it is a cold one.
@@ -74,6 +75,8 @@ class HTTPChannel(Protocol):
     def connectionMade(self) -> None:
         self._transport: Any = self.transport
         self._sink = sink_for(self._transport, self)
+        if self.isSecure():
+            self._tail = self._server.secure_tail
         if self._server.opened(self):
             self.deadline = self._server.now + self._server.limits.header_timeout
         else:
@@ -220,7 +223,7 @@ class HTTPChannel(Protocol):
         self._closing = True
         self.deadline = server.now + server.limits.linger_timeout
         answer = self._error(status, sentence, headers)
-        self._sink.write(answer.head + server.tail(False, b"HTTP/1.1"))
+        self._sink.write(answer.head + self._tail(False, b"HTTP/1.1"))
         self._sink.write(answer.body)
         server.count(REFUSED, b"", status)
         self._sink.half_close()
@@ -306,7 +309,7 @@ class HTTPChannel(Protocol):
             self._keep_alive = False
         if incoming.method == b"HEAD":
             body = b""
-        head += server.tail(self._keep_alive, incoming.version)
+        head += self._tail(self._keep_alive, incoming.version)
         server.count(label, incoming.method, status)
         if self._sink.send(head, body):
             self._finished()
@@ -415,6 +418,8 @@ class HTTPChannel(Protocol):
         lines += [
             b"%b: %b\r\n" % (name, value) for name, values in headers.getAllRawHeaders() for value in values
         ]
+        if self._server.hsts and self.isSecure():
+            lines.append(self._server.hsts)
         lines.append(b"\r\n")
         self.write(b"".join(lines))
 
