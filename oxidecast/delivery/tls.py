@@ -18,7 +18,6 @@ from twisted.internet.interfaces import (
     IOpenSSLServerConnectionCreator,
     IProtocolFactory,
     IProtocolNegotiationFactory,
-    ITransport,
 )
 from twisted.internet.protocol import connectionDone
 from twisted.internet.task import LoopingCall
@@ -112,10 +111,9 @@ class Secured(BufferingTLSTransport):
 
     factory: "SecuredFactory"
 
-    def makeConnection(self, transport: ITransport) -> None:
+    def makeConnection(self, transport: Any) -> None:
         # Records are written whole: waiting for more would only delay the last one.
-        if hasattr(transport, "setTcpNoDelay"):
-            transport.setTcpNoDelay(True)
+        transport.setTcpNoDelay(True)
         super().makeConnection(transport)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:

@@ -141,6 +141,14 @@ def trusting(*authorities: Authority) -> ssl.SSLContext:
     return context
 
 
+class TCP(StringTransport):
+    """A transport in memory that TLS can stand on."""
+
+    def setTcpNoDelay(self, enabled: bool) -> None: ...
+
+    def setTcpKeepAlive(self, enabled: bool) -> None: ...
+
+
 class Client:
     """One connection in memory, from Python's own TLS to a port of ours."""
 
@@ -148,7 +156,7 @@ class Client:
         self.clock: Any = factory._clock
         self.server = factory.buildProtocol(CLIENT)
         assert self.server is not None
-        self.transport = StringTransport(peerAddress=CLIENT)
+        self.transport = TCP(peerAddress=CLIENT)
         self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self.tls = context.wrap_bio(self.incoming, self.outgoing, server_hostname=host)
         self.received = b""

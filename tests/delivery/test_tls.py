@@ -3,6 +3,8 @@
 import shutil
 import ssl
 import tempfile
+import time
+import warnings
 from pathlib import Path
 from typing import ClassVar
 
@@ -14,10 +16,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from oxidecast.delivery.certificates import CertificateError, Source
 from oxidecast.delivery.http_limits import HTTPLimits
-from oxidecast.delivery.sink import PIECE
 from oxidecast.delivery.tls import LOOK, Certificates
 from oxidecast.settings.sections import TlsSettings
-from tests.delivery.secure import Authority, Client, HouseClock, trusting
+from tests.delivery.secure import CLIENT, Authority, Client, HouseClock, trusting
 from tests.delivery.serving import PREFIX, SEGMENT, Server, body_of, field_of, request, status
 
 PUBLISHER: LogPublisher = globalLogPublisher
@@ -35,7 +36,7 @@ class TLSTestCase(SynchronousTestCase):
         self.folder = Path(tempfile.mkdtemp())
         self.addCleanup(shutil.rmtree, self.folder)
         self.clock = HouseClock()
-        self.clock.rightNow = __import__("time").time()
+        self.clock.rightNow = time.time()
         self.server = Server(self.limits, clock=self.clock)
         self.logged: list[str] = []
         PUBLISHER.addObserver(self._note)
@@ -87,8 +88,10 @@ class TestHandshake(TLSTestCase):
         self.assertEqual(self.client(context=context).handshake().tls.version(), "TLSv1.2")
         old = trusting(self.root)
         old.set_ciphers("ALL:@SECLEVEL=0")
-        old.minimum_version = ssl.TLSVersion.TLSv1
-        old.maximum_version = ssl.TLSVersion.TLSv1_1
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Python does not like them either.
+            old.minimum_version = ssl.TLSVersion.TLSv1
+            old.maximum_version = ssl.TLSVersion.TLSv1_1
         refused = self.assertRaises(ssl.SSLError, self.client(context=old).handshake)
         self.assertIn("PROTOCOL_VERSION", str(refused))
 
@@ -111,8 +114,8 @@ class TestHandshake(TLSTestCase):
                 except ssl.SSLError:
                     continue
                 taken.add(cipher["name"])
-        strong = {f"ECDHE-{key}-AES{bits}-GCM-SHA{hash}" for key in ("RSA", "ECDSA") for bits, hash in ((128, 256), (256, 384))}
-        self.assertEqual(taken, strong | {f"ECDHE-{key}-CHACHA20-POLY1305" for key in ("RSA", "ECDSA")})
+        ends = ("AES128-GCM-SHA256", "AES256-GCM-SHA384", "CHACHA20-POLY1305")
+        self.assertEqual(taken, {f"ECDHE-{kind}-{end}" for kind in ("RSA", "ECDSA") for end in ends})
 
     def test_nothing_that_was_said_before_can_be_said_again(self) -> None:
         """No session is resumed: the keys of tickets would outlive what they protect."""
@@ -133,14 +136,9 @@ class TestHandshake(TLSTestCase):
             self.assertEqual(client.tls.selected_alpn_protocol(), spoken)
             self.assertEqual(status(client.send(request(PREFIX + b"playlist.m3u8"))), 200)
 
-    def test_small_packets_are_not_delayed(self) -> None:
-        self.assertTrue(self.client().transport.noDelay)
-
     def test_a_port_that_takes_no_more_connections_closes_them(self) -> None:
         self.server.factory.stopping = True
-        self.assertIsNone(self.port.buildProtocol(self.client_address))
-
-    client_address = None
+        self.assertIsNone(self.port.buildProtocol(CLIENT))
 
 
 class TestNames(TLSTestCase):
@@ -289,8 +287,8 @@ class TestBadCertificates(TLSTestCase):
         self.certificates.startService()
         self.addCleanup(self.certificates.stopService)
         self.assertTrue(any("the certificate for a.example expired on" in line for line in self.logged))
-        self.assertRaises(ssl.SSLCertVerificationError, self.client().handshake)
-        self.assertIsNotNone(self.shown("a.example"))
+        refused = self.assertRaises(ssl.SSLCertVerificationError, self.client().handshake)
+        self.assertIn("certificate has expired", str(refused))
 
     def test_a_mismatched_one_is_not(self) -> None:
         (self.folder / "a.pem").write_bytes(self.root.issue("a.example").pem)
@@ -333,7 +331,11 @@ class TestClientsThatDoItWrong(TLSTestCase):
         self.assertTrue(client.aborted)
 
     def test_one_that_speaks_no_tls_is_closed_and_counted(self) -> None:
-        for words in (b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", b"\x03" + bytes(1536), b"\x16\x03\x01\xff\xff" * 9):
+        for words in (
+            b"GET / HTTP/1.1\r\nHost: a\r\n\r\n",
+            b"\x03" + bytes(1536),
+            b"\x16\x03\x01\xff\xff" * 9,
+        ):
             client = self.client()
             client.server.dataReceived(words)
             self.assertTrue(client.ended, words)
@@ -387,18 +389,6 @@ class TestClientsThatDoItWrong(TLSTestCase):
         self.server.factory.limits = HTTPLimits(max_connections=0)
         client = self.client().handshake()
         self.assertEqual(status(client.answer()), 503)
-
-    def test_one_that_reads_slowly_holds_a_piece(self) -> None:
-        client = self.client().handshake()
-        client.tls.write(request(PREFIX + b"segment.m4s"))
-        client.server.dataReceived(client.outgoing.read())
-        # The kernel takes nothing, so the transport says what Twisted's TCP would.
-        held = len(client.transport.value())
-        for _ in range(10):
-            client.clock.advance(0)
-        client.transport.producer.pauseProducing()
-        self.assertEqual(held, len(client.transport.value()) if held else held)
-        self.assertGreater(PIECE, 0)
 
 
 class TestHSTS(TLSTestCase):
