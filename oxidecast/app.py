@@ -287,7 +287,11 @@ class Server(MultiService):
         """Tell where everything is. A key is shown on a terminal, and nowhere else."""
         host = self.settings.of(ServerSettings).host
         shown = "localhost" if host in ("0.0.0.0", "::", "") else in_address(host)
-        web = f"https://{shown}:{self.web.tls_number}/" if self.tls else f"http://{shown}:{self.web.number}/"
+        web = f"http://{shown}:{self.web.number}/"
+        if self.tls is not None:
+            # A browser is content only with a name that the certificate has.
+            names = (in_address(name) for name in self.tls.certificates[0].names if "*" not in name)
+            web = f"https://{next(names, shown)}:{self.web.tls_number}/"
         ingests = self.registry.ingest_addresses(shown)
         for name in WITHOUT_EFFECT:
             if name in self.settings and self.settings[name] != type(self.settings[name])():

@@ -164,7 +164,7 @@ class HTTPSide(MultiService):
     def _redirect(self) -> int:
         """The port that plain requests are sent to; 0 while they are answered."""
         tls = self._settings().of(TlsSettings)
-        return tls.redirect_port or self.tls_number if tls.redirect else 0
+        return tls.redirect_port or self.tls_number if tls.redirect and self.tls_number else 0
 
     def _outputs(self) -> dict[str, Any]:
         """The outputs' resources by their name below /api/v1. The first that asks for a name has it."""

@@ -3,6 +3,7 @@
 import io
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 from twisted.internet import reactor
@@ -10,6 +11,7 @@ from twisted.internet.endpoints import SSL4ClientEndpoint, connectProtocol
 from twisted.internet.ssl import CertificateOptions
 
 from oxidecast import app
+from oxidecast.app import Server
 from oxidecast.settings.errors import StartError
 from tests.delivery.secure import Authority
 from tests.house import Answer, HouseCase, _Once
@@ -109,6 +111,15 @@ class TestPorts(SecureCase):
 
 
 class TestStart(SecureCase):
+    async def test_it_says_a_name_that_the_certificate_has(self) -> None:
+        self.certify("*.a.example", "a.example")
+        said: list[str] = []
+        self.patch(Server, "log", SimpleNamespace(info=lambda text, **more: said.append(text.format(**more))))
+        server = await self.start()
+        self.assertTrue(
+            any(f"ready: https://a.example:{server.web.tls_number}/ " in line for line in said), said
+        )
+
     async def test_what_cannot_be_used_is_one_sentence(self) -> None:
         file = self.certify()
         file.write_bytes(self.root.issue("a.example").pem)
@@ -157,6 +168,14 @@ class TestReload(SecureCase):
         answer = await self.securely("GET", "/health")
         self.assertEqual(answer.headers["strict-transport-security"], "max-age=60")
         self.assertEqual((await self.ask("GET", "/")).status, 308)
+
+
+    async def test_a_redirect_waits_for_the_certificates_as_they_wait_for_a_restart(self) -> None:
+        server = await self.start()
+        self.certify()
+        self.environ |= {"OXIDECAST_TLS_REDIRECT": "true", "OXIDECAST_TLS_REDIRECT_PORT": "443"}
+        self.assertEqual(server.reload(), ["tls.certificate_directory"])
+        self.assertEqual((await self.ask("GET", "/api/v1/streams")).status, 200)
 
 
 class TestRedirect(SecureCase):

@@ -112,6 +112,12 @@ class EncodersAndPlayers(BrowserTestCase):
             until(lambda: encoder.process.poll() is not None, 15, "the encoder leaves")
         self.assertIn("certificate", log.read_text().lower())
 
+    def test_an_encoder_that_is_refused_reads_why(self) -> None:
+        log = self.log("encoder")
+        with self.secure.publish("no-such-key", log, self.secure.verifying()) as encoder:
+            until(lambda: encoder.process.poll() is not None, 15, "the encoder leaves")
+        self.assertIn("stream key", log.read_text())
+
     def test_a_browser_plays_on_the_secure_page(self) -> None:
         secure = self.secure
         name, key = secure.server.new_stream("In a browser")
