@@ -69,6 +69,11 @@ def _lines(config: Path | None, data: Path, environ: Mapping[str, str]) -> Itera
     yield from _ports(configuration, tls=bool(source))
     if source:
         yield from _certificates(source)
+    elif configuration.settings.of(TlsSettings) != TlsSettings():
+        yield (
+            WARN,
+            "TLS: [tls] is set without a certificate, and has no effect; set tls.certificate_directory",
+        )
     yield from _plugins(configuration)
     yield _files(configuration)
     yield from _disk(data)

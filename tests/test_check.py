@@ -193,6 +193,12 @@ class TestCertificates(CheckTestCase):
         self.assertEqual((status, lines[0][:4]), (0, WARN))
         self.assertIn("every user can read the private key", lines[0])
 
+    def test_a_redirect_without_any_is_a_warning(self) -> None:
+        del self.environ["OXIDECAST_TLS_CERTIFICATE_FILE"]
+        self.environ["OXIDECAST_TLS_REDIRECT"] = "true"
+        status, (line,) = self.said()
+        self.assertEqual((status, line[:4]), (0, WARN))
+
     def test_without_any_nothing_is_said(self) -> None:
         del self.environ["OXIDECAST_TLS_CERTIFICATE_FILE"]
         lines = self.check()[1]

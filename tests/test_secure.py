@@ -169,7 +169,6 @@ class TestReload(SecureCase):
         self.assertEqual(answer.headers["strict-transport-security"], "max-age=60")
         self.assertEqual((await self.ask("GET", "/")).status, 308)
 
-
     async def test_a_redirect_waits_for_the_certificates_as_they_wait_for_a_restart(self) -> None:
         server = await self.start()
         self.certify()

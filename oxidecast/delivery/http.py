@@ -52,7 +52,6 @@ class HTTPChannel(Protocol):
         self.client = client
         self.deadline: float = inf
         """The server's tick after which `timedOut` is called."""
-        self._tail = server.tail
         self._parser = RequestParser(server.limits, client)
         self._current: Incoming | None = None  # The request that is being answered.
         self._request: Any = None  # Its twisted.web Request, when it is a cold one.
@@ -75,8 +74,7 @@ class HTTPChannel(Protocol):
     def connectionMade(self) -> None:
         self._transport: Any = self.transport
         self._sink = sink_for(self._transport, self)
-        if self.isSecure():
-            self._tail = self._server.secure_tail
+        self._tail = self._server.secure_tail if self.isSecure() else self._server.tail
         if self._server.opened(self):
             self.deadline = self._server.now + self._server.limits.header_timeout
         else:
@@ -418,9 +416,7 @@ class HTTPChannel(Protocol):
         lines += [
             b"%b: %b\r\n" % (name, value) for name, values in headers.getAllRawHeaders() for value in values
         ]
-        if self._server.hsts and self.isSecure():
-            lines.append(self._server.hsts)
-        lines.append(b"\r\n")
+        lines.append(self._server.hsts + b"\r\n" if self.isSecure() else b"\r\n")
         self.write(b"".join(lines))
 
     def write(self, data: bytes) -> None:

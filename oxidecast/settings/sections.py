@@ -128,8 +128,6 @@ class TlsSettings(Section, frozen=True, kw_only=True):
             raise Invalid("certificate_file", "must not be set beside certificate_directory: choose one")
         if self.key_file and not self.certificate_file:
             raise Invalid("key_file", "must stand beside certificate_file, whose key it holds")
-        if (self.redirect or self.hsts) and not (self.certificate_directory or self.certificate_file):
-            raise Invalid("redirect" if self.redirect else "hsts", "must not be set without a certificate")
 
 
 class StorageSettings(Section, frozen=True, kw_only=True):
