@@ -5,7 +5,6 @@ order things start and stop. What keeps the server from starting is a `StartErro
 """
 
 import atexit
-import errno
 import os
 import resource
 import shlex
@@ -18,7 +17,7 @@ from typing import Any
 import msgspec
 from twisted.application.service import IService, MultiService
 from twisted.internet.defer import CancelledError, Deferred, DeferredList
-from twisted.internet.error import CannotListenError, ReactorNotRunning
+from twisted.internet.error import ReactorNotRunning
 from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -31,11 +30,9 @@ from oxidecast.accounts.gate import AccountsGate
 from oxidecast.accounts.limits import LoginThrottle
 from oxidecast.accounts.settings import AuthSettings
 from oxidecast.database import DatabaseError
-from oxidecast.delivery.hot import IHotResource
-from oxidecast.delivery.http_limits import HTTPLimits
-from oxidecast.delivery.http_server import HTTPServerFactory
-from oxidecast.foundation import Configuration, Foundation, configure
-from oxidecast.interfaces import IAuthenticator, IOutput, IReloadable, IServices
+from oxidecast.database.audit import SERVER
+from oxidecast.foundation import Configuration, DatabaseAway, Foundation, configure
+from oxidecast.interfaces import IAuthenticator, IReloadable, IServices
 from oxidecast.logs import set_level
 from oxidecast.metrics.prometheus import Metrics
 from oxidecast.registry import Detached, Plugin, Registry, Running, start
@@ -45,33 +42,14 @@ from oxidecast.settings.changes import difference, is_reloadable
 from oxidecast.settings.errors import StartError
 from oxidecast.settings.sections import (
     WITHOUT_EFFECT,
-    CorsSettings,
     LoggingSettings,
     MetricsSettings,
     RateLimitSettings,
     ServerSettings,
-    TranscodingSettings,
 )
+from oxidecast.site import HTTPSide, in_address
 from oxidecast.streams.hub import Hub
 from oxidecast.streams.settings import StreamsSettings
-from oxidecast.web.access import StreamAccess
-from oxidecast.web.addresses import Addresses
-from oxidecast.web.api import Api, Route
-from oxidecast.web.auth import AuthRoutes
-from oxidecast.web.consequences import Consequences
-from oxidecast.web.docs import documents
-from oxidecast.web.joined import JoinedViewers
-from oxidecast.web.keys import KeyRoutes
-from oxidecast.web.openapi import document
-from oxidecast.web.operations import Health, MetricsResource, Ready
-from oxidecast.web.outputs import OutputRoutes
-from oxidecast.web.pages import pages
-from oxidecast.web.site import site
-from oxidecast.web.stats import HTTPStats, StatsRoutes
-from oxidecast.web.stream_views import StreamViews
-from oxidecast.web.streams import StreamRoutes
-from oxidecast.web.users import UserRoutes
-from oxidecast.web.viewers import ViewerRoutes
 
 STOP_GRACE = 2.0
 """Seconds that answers in flight have when the server stops; it is to be gone within 5."""
@@ -81,23 +59,6 @@ DATABASE_CHECK = 5.0
 
 DEMO = "Demo"
 """Title of the stream that `--demo` publishes to."""
-
-
-API_NAMES = frozenset(
-    {
-        "auth",
-        "streams",
-        "ingests",
-        "users",
-        "viewers",
-        "stats",
-        "recordings",
-        "openapi.json",
-        "docs",
-        "events",
-    }
-)
-"""What the API itself answers, or will, below /api/v1: no plugin can have it."""
 
 
 @implementer(IServices)
@@ -126,22 +87,32 @@ class Server(MultiService):
         self.hub = Hub(self.settings.of(StreamsSettings), self.registry, foundation.reactor)
         self.rtmp = RTMPPort(self.settings.of(RtmpSettings), foundation.reactor)
         self.metrics = Metrics(self.hub, self.registry, self.settings.of(MetricsSettings).max_streams)
-        self._keys = KeyAuthenticator(foundation.database, foundation.reactor, foundation.safe)
-        self.joined = JoinedViewers(foundation.reactor)
-        self.api: Api | None = None
-        self.http: HTTPServerFactory | None = None
-        self.http_port = 0
-        """The TCP port that HTTP listens on, once it does."""
+        self._keys = KeyAuthenticator(
+            foundation.database,
+            foundation.reactor,
+            foundation.safe,
+            self.settings.of(AuthSettings).key_lifetime,
+        )
+        self.web = HTTPSide(
+            foundation,
+            self.hub,
+            self.registry,
+            self.metrics,
+            self._keys,
+            lambda: self.settings,
+            self.not_ready,
+        )
+        self.web.setServiceParent(self)
         self.started: Deferred[None] = Deferred()
         """Fires when the server is ready, fails with StartError."""
         self._demo = demo
         self._reread = reread
-        self._listening: Any = None
         self._ready = self._stopped = False
         self._database_away = ""
+        self._prepared = False
+        """Whether the database has this version's schema, and a first account."""
         self._check = LoopingCall(self._check_database)
         self._check.clock = foundation.reactor
-        self._auth: AuthRoutes | None = None
         self._starting: Deferred[None] | None = None
 
     @classmethod
@@ -176,10 +147,10 @@ class Server(MultiService):
 
     async def _start(self) -> None:
         _allow_many_files()
-        first_steps = await self.foundation.prepare()
+        first_steps = await self._prepare()
         demo_key = await self._demo_key() if self._demo else None
         self._start_plugins(demo_key)
-        self._listen()
+        self.web.listen()
         self.rtmp.setServiceParent(self)
         for running in self.registry.running:
             if running.state == "running" and IService.providedBy(running.instance):
@@ -188,6 +159,19 @@ class Server(MultiService):
         self._ready = True
         self._say(first_steps)
         self.started.callback(None)
+
+    async def _prepare(self) -> FirstSteps | None:
+        """None when the database is away, which is then waited for: viewers and outputs need none."""
+        try:
+            first_steps = await self.foundation.prepare()
+        except DatabaseAway as away:
+            if self._demo:
+                raise StartError(f"the demo needs the database: {away}")
+            self._database_away = str(away)
+            self.log.critical("starting without the database, which is waited for: {away}", away=away)
+            return None
+        self._prepared = True
+        return first_steps
 
     def _start_service(self, running: Running) -> None:
         """Start a plugin's service. A StartError stops the start, anything else only the plugin."""
@@ -252,98 +236,6 @@ class Server(MultiService):
             running.on_failed.append(lambda running=running: self.hub.plugin_failed(running))  # type: ignore[misc]
             self.registry.running.append(running)
 
-    def _listen(self) -> None:
-        server = self.settings.of(ServerSettings)
-        outputs = self._routes()
-        self.http = HTTPServerFactory(
-            self._site(outputs),
-            {
-                f"/api/v1/{name}/".encode(): resource
-                for name, resource in outputs.items()
-                if IHotResource.providedBy(resource)
-            },
-            HTTPLimits(max_connections=server.max_connections),
-            self.foundation.reactor,
-            on_request=self.metrics.request,
-        )
-        try:
-            self._listening = self.foundation.reactor.listenTCP(
-                server.port, self.http, interface=server.host, backlog=1024
-            )
-        except CannotListenError as error:
-            raise StartError(
-                f"HTTP cannot listen on {in_address(server.host)}:{server.port}: {reason(error)}. "
-                "Free the port, or set server.port."
-            )
-        self.http_port = self._listening.getHost().port
-
-    def _routes(self) -> dict[str, Any]:
-        """The outputs' resources by their name below /api/v1. The first that asks for a name has it."""
-        routes: dict[str, Any] = {}
-        for running in list(self.registry.of(IOutput)):
-            try:
-                asked = running.call(lambda: dict(running.instance.routes()))  # noqa: B023
-            except Detached:
-                running.fail("it does not say its routes")
-                continue
-            taken = sorted(name for name in asked if name in routes or name in API_NAMES)
-            if taken:
-                running.fail(f"it asks for {', '.join(taken)} below /api/v1, which is taken")
-                continue
-            routes |= asked
-        return routes
-
-    def _site(self, outputs: Mapping[str, Any]) -> Any:
-        foundation = self.foundation
-        self.api = Api(
-            self._api_routes(),
-            foundation.accounts,
-            lambda: self.settings.of(CorsSettings).origins,
-            foundation.reactor.seconds,
-        )
-        operations = {
-            b"health": Health(lambda: self.metrics.database_away),
-            b"ready": Ready(self.not_ready),
-            b"metrics": MetricsResource(self.metrics, lambda: self.settings.of(MetricsSettings).allow),
-        }
-        described = documents(document(self.api.routes))
-        return site(pages(), operations, self.api, {**outputs, **described}, foundation.reactor.seconds)
-
-    def _api_routes(self) -> list[Route]:
-        """All that the API answers, apart from the outputs."""
-        foundation, transcoding = self.foundation, self.settings.of(TranscodingSettings)
-        access = StreamAccess(self.hub, foundation.streams)
-        views = StreamViews(self.hub, self.registry)
-        addresses = Addresses(views, foundation.tokens)
-        consequences = Consequences(self.hub, self._keys)
-        self._auth = AuthRoutes(foundation.accounts, self.settings.of(AuthSettings))
-        self.joined.setServiceParent(self)
-        return [
-            *self._auth.routes(),
-            *UserRoutes(foundation.accounts, consequences).routes(),
-            *StreamRoutes(
-                self.hub,
-                self.registry,
-                foundation.streams,
-                foundation.keys,
-                transcoding,
-                access,
-                views,
-                addresses,
-                consequences,
-            ).routes(),
-            *KeyRoutes(access, foundation.keys, consequences).routes(),
-            *ViewerRoutes(access, views, addresses, self.joined, transcoding).routes(),
-            *StatsRoutes(self.hub, self.registry, access, self._http_stats).routes(),
-            *OutputRoutes(
-                self.hub, self.registry, foundation.streams, access, consequences.stream_changed
-            ).routes(),
-        ]
-
-    def _http_stats(self) -> HTTPStats:
-        connections = len(self.http.channels) if self.http is not None else 0
-        return HTTPStats(connections=connections, requests=self.metrics.requests)
-
     def not_ready(self) -> list[str]:
         """Why the server cannot do all of its work now."""
         reasons = [] if self._ready else ["starting or stopping"]
@@ -352,23 +244,38 @@ class Server(MultiService):
         return reasons
 
     async def _check_database(self) -> None:
+        was_away = self._database_away
         try:
+            if not self._prepared:
+                await self.foundation.prepare()
+                self._prepared = True
             await self.foundation.database.query("SELECT 1")
             self._database_away = ""
-        except DatabaseError as error:
+        except (DatabaseError, DatabaseAway) as error:
             self._database_away = str(error)
+        except StartError as error:
+            # It is back, and not as this version can use it.
+            self._database_away = str(error)
+            if str(error) != was_away:
+                self.log.critical("{error}", error=error)
         self.metrics.database_away = bool(self._database_away)
+        if was_away and not self._database_away:
+            self.log.info("the database answers again")
+        elif self._database_away and not was_away:
+            self.log.error("the database is away: {reason}", reason=self._database_away)
 
-    def _say(self, first: FirstSteps) -> None:
+    def _say(self, first: FirstSteps | None) -> None:
         """Tell where everything is. A key is shown on a terminal, and nowhere else."""
         host = self.settings.of(ServerSettings).host
         shown = "localhost" if host in ("0.0.0.0", "::", "") else in_address(host)
-        web = f"http://{shown}:{self.http_port}/"
+        web = f"http://{shown}:{self.web.number}/"
         ingests = self.registry.ingest_addresses(shown)
         for name in WITHOUT_EFFECT:
             if name in self.settings and self.settings[name] != type(self.settings[name])():
                 self.log.warn("[{name}] is set, and has no effect in this version", name=name)
         self.log.info("OxideCast is ready: {web} {ingests}", web=web, ingests=" ".join(ingests))
+        if first is None:
+            return  # What else there is to tell lies in the database.
         if sys.__stdout__ is None or not sys.__stdout__.isatty():
             # Without the directory the commands would open another database, or find none.
             self.log.info(
@@ -427,23 +334,30 @@ class Server(MultiService):
             )
             self._apply(name)
         self.log.info("settings reloaded: {taken}", taken=", ".join(taken) or "nothing changed that can")
+        if taken:
+            Deferred.fromCoroutine(self._note_reload(taken))
         if waiting:
             self.log.warn("these settings wait for a restart: {waiting}", waiting=", ".join(waiting))
         return waiting
 
+    async def _note_reload(self, taken: list[str]) -> None:
+        """It was done by whoever may send signals: no database is waited for."""
+        try:
+            await self.foundation.audit.add(SERVER, "settings.reload", "", {"changed": taken})
+        except DatabaseError as error:
+            self.log.warn("the reload is not in the audit log: {error}", error=error)
+
     def _apply(self, name: str) -> None:
         settings = self.settings
+        self.web.reload(name)
         if name == "logging":
             set_level(settings.of(LoggingSettings).level)
-        elif name == "server" and self.http is not None:
-            connections = settings.of(ServerSettings).max_connections
-            self.http.limits = msgspec.structs.replace(self.http.limits, max_connections=connections)
         elif name == "streams":
             self.hub.settings = settings.of(StreamsSettings)
         elif name == "rtmp":
             self.rtmp.settings = settings.of(RtmpSettings)
-        elif name == "auth" and self._auth is not None:
-            self._auth.settings = settings.of(AuthSettings)
+        elif name == "auth":
+            self._keys.lifetime = settings.of(AuthSettings).key_lifetime
         elif name == "metrics":
             self.metrics.max_streams = settings.of(MetricsSettings).max_streams
         elif name == "rate_limit":
@@ -471,31 +385,15 @@ class Server(MultiService):
         if self._check.running:
             self._check.stop()
         self.hub.close()
-        listening, self._listening = self._listening, None
-        if listening is not None:
-            await listening.stopListening()
+        await self.web.stop_listening()
         services = super().stopService()
-        if self.http is not None:
-            await self.http.stop(STOP_GRACE)
+        await self.web.finish(STOP_GRACE)
         timer: Deferred[None] = deferLater(self.foundation.reactor, STOP_GRACE)
         _, first = await DeferredList([services, timer], fireOnOneCallback=True, consumeErrors=True)
         if first == 1:
             self.log.error("a service did not stop within {grace} s", grace=STOP_GRACE)
         timer.cancel()
         await self.foundation.close()
-
-
-def in_address(host: str) -> str:
-    """A host as addresses have it: IPv6 in brackets (RFC 3986, 3.2.2)."""
-    return f"[{host}]" if ":" in host else host
-
-
-def reason(error: CannotListenError) -> str:
-    """Why a port cannot be listened on, for people."""
-    if getattr(error.socketError, "errno", None) == errno.EADDRINUSE:
-        return "another program uses it"
-    # The numbers of failed look-ups of a name are no errnos: only the exception knows their words.
-    return getattr(error.socketError, "strerror", None) or str(error.socketError)
 
 
 def _allow_many_files() -> None:

@@ -106,7 +106,7 @@ class HouseCase(TestCase):
         return server
 
     async def send(self, raw: bytes) -> Answer:
-        endpoint = TCP4ClientEndpoint(reactor, "127.0.0.1", self.server.http_port)
+        endpoint = TCP4ClientEndpoint(reactor, "127.0.0.1", self.server.web.number)
         connection = await connectProtocol(endpoint, _Once())
         assert connection.transport is not None
         connection.transport.write(raw)

@@ -55,7 +55,7 @@ class AppCase(HouseCase):
 class TestStart(AppCase):
     async def test_it_says_where_it_listens(self) -> None:
         server = await self.start()
-        self.assertGreater(server.http_port, 0)
+        self.assertGreater(server.web.number, 0)
         self.assertGreater(server.rtmp.number, 0)
         self.assertEqual(server.not_ready(), [])
 
@@ -143,7 +143,7 @@ class TestStart(AppCase):
         server.startService()  # trial runs the reactor only from the first await on
         await server.stopService()
         await deferLater(reactor, 0.05)
-        self.assertEqual((server.http, self.reactor.stopped), (None, 0))
+        self.assertEqual((server.web.factory, self.reactor.stopped), (None, 0))
 
 
 class Terminal(io.StringIO):
@@ -168,19 +168,19 @@ class TestTerminal(AppCase):
 
     async def test_where_to_watch_and_where_and_with_which_key_to_publish(self) -> None:
         lines = await self.shown()
-        self.assertEqual(lines["Web"], f"http://127.0.0.1:{self.server.http_port}/")
+        self.assertEqual(lines["Web"], f"http://127.0.0.1:{self.server.web.number}/")
         self.assertEqual(lines["Server"], f"rtmp://127.0.0.1:{self.server.rtmp.number}/live")
         self.assertEqual(len(lines["Key"]), 39)
 
     async def test_an_ipv6_host_stands_in_brackets(self) -> None:
         lines = await self.shown(host="::1")
-        self.assertEqual(lines["Web"], f"http://[::1]:{self.server.http_port}/")
+        self.assertEqual(lines["Web"], f"http://[::1]:{self.server.web.number}/")
         self.assertEqual(lines["Server"], f"rtmp://[::1]:{self.server.rtmp.number}/live")
 
     async def test_all_interfaces_are_localhost(self) -> None:
         for host in ("0.0.0.0", "::"):
             lines = await self.shown(host=host)
-            self.assertEqual(lines["Web"], f"http://localhost:{self.server.http_port}/")
+            self.assertEqual(lines["Web"], f"http://localhost:{self.server.web.number}/")
             await self.server.stopService()
 
     async def test_the_first_password_is_named_as_long_as_its_file_is_there(self) -> None:
@@ -297,7 +297,7 @@ class TestReload(AppCase):
         self.assertEqual(server.hub.settings.publisher_grace, 3)
         self.assertEqual(server.hub.settings.gop_cache_size, StreamsSettings().gop_cache_size)
         self.assertEqual(server.rtmp.settings.max_connections, 7)
-        self.assertEqual(server.http.limits.max_connections, 77)  # type: ignore[union-attr]
+        self.assertEqual(server.web.factory.limits.max_connections, 77)  # type: ignore[union-attr]
         self.assertEqual(server.metrics.max_streams, 5)
         self.assertEqual(server.reload(), ["streams.gop_cache_size"])
 
@@ -348,11 +348,11 @@ class TestStop(AppCase):
         for track in (VIDEO, AUDIO):
             publication.track(track)
         publication.packet(1, 0, 0, True, b"\0\0\0\1\x65")
-        idle = await connectProtocol(TCP4ClientEndpoint(reactor, "127.0.0.1", server.http_port), Protocol())
+        idle = await connectProtocol(TCP4ClientEndpoint(reactor, "127.0.0.1", server.web.number), Protocol())
         lost: Deferred[None] = Deferred()
         idle.connectionLost = lambda reason: lost.callback(None)  # type: ignore
         hls, _ = [one.instance for one in server.registry.of(IOutput)]
-        ports = (server.http_port, server.rtmp.number)
+        ports = (server.web.number, server.rtmp.number)
         await server.stopService()
         await lost
         self.assertEqual(encoder.stopped, ["shutting_down"])

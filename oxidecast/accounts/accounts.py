@@ -188,9 +188,7 @@ class Accounts:
         )
 
 
-def _begin(
-    user: User, digest: str, now: datetime, expires_at: datetime, address: str | None
-) -> Body[None]:
+def _begin(user: User, digest: str, now: datetime, expires_at: datetime, address: str | None) -> Body[None]:
     yield from insert_token(user.id, digest, now, expires_at)
     yield from note(actor(user, address), "login", target(user.username), now)
 

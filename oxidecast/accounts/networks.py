@@ -1,7 +1,7 @@
 """Networks that a stream key may be used from.
 
-The one idea: what is stored is the network as `ipaddress` spells it, so that comparing later cannot fail. An IPv4 address
-is the same whether a socket writes it plainly or inside IPv6 (RFC 4291, 2.5.5.2).
+The one idea: what is stored is the network as `ipaddress` spells it, so that comparing later cannot fail. An IPv4
+address is the same whether a socket writes it plainly or inside IPv6 (RFC 4291, 2.5.5.2).
 """
 
 from collections.abc import Iterable, Sequence
@@ -11,8 +11,8 @@ MAPPED = IPv6Network("::ffff:0:0/96")
 
 
 def parse_networks(texts: Iterable[str]) -> tuple[str, ...]:
-    """The networks, without repetitions, in the order given. A single address is a network of one. Raises ValueError with
-    what is wrong."""
+    """The networks, without repetitions, in the order given. A single address is a network of one. Raises ValueError
+    with what is wrong."""
     return tuple(dict.fromkeys(str(_network(text)) for text in texts))
 
 

@@ -61,9 +61,7 @@ class AuditLog:
         self._database = database
         self._clock = clock
 
-    async def add(
-        self, by: Actor, action: str, target: str = "", details: Mapping[str, Any] = NONE
-    ) -> None:
+    async def add(self, by: Actor, action: str, target: str = "", details: Mapping[str, Any] = NONE) -> None:
         """Write down what changes nothing in the database, such as a look at a key."""
         await self._database.transaction(note, by, action, target, utc(self._clock), details)
 

@@ -1,7 +1,7 @@
 """What was changed lately, for every server on one database to hear of: its own API, another's, or a command.
 
-The one idea: a row only says what to look at again. Who reads it looks how things are now, so it does not matter when it
-is read, or how often. The exception is a revoked key, which stays revoked, and may be gone when somebody looks.
+The one idea: a row only says what to look at again. Who reads it looks how things are now, so it does not matter when
+it is read, or how often. The exception is a revoked key, which stays revoked, and may be gone when somebody looks.
 
 Numbers grow, but on PostgreSQL they are given before the transaction is committed: a lower one may be seen later than a
 higher one. So the last `OVERLAP` seconds are read again each time, and what was seen is remembered for as long.
@@ -19,8 +19,7 @@ OVERLAP = 60.0
 """Seconds between a number being given and its row being seen: more than a transaction lasts, which is ended after 30
 (`idle_in_transaction_session_timeout`), its last statement after 10 and its commit after 10 more."""
 KEEP = 2 * 86_400.0
-"""Seconds that rows are kept: a server may be away from the database for so long and miss nothing. Keys that it remembers
-meanwhile count for a day."""
+"""Seconds that rows are kept: a server may be away from the database for so long and miss nothing."""
 BATCH = 1000
 """Rows read at once."""
 

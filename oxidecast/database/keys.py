@@ -99,9 +99,7 @@ class StreamKeys:
             return None
         row = rows[0]
         own = {name.removeprefix("key_"): value for name, value in row.items() if name.startswith("key_")}
-        return FoundKey(
-            key=_key(own), stream=stream_record(row), owner_disabled=bool(row["owner_disabled"])
-        )
+        return FoundKey(key=_key(own), stream=stream_record(row), owner_disabled=bool(row["owner_disabled"]))
 
     async def valid(self, stream_id: str) -> list[KeyRecord]:
         """The stream's valid keys, newest first."""

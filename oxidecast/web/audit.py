@@ -19,8 +19,9 @@ FIRST, LAST = datetime(1900, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC)
 
 
 class AuditEntry(msgspec.Struct, frozen=True, kw_only=True):
-    """Something that was done. `actor` is a username, `cli:` and the name of the system's user, `server` or `anonymous`;
-    `address` is null where there was none. For what is counted together, `times` from `at` to `last_at`."""
+    """Something that was done. `actor` is a username, `cli:` and the name of the system's user, `server`, or
+    `anonymous`; `address` is null where there was none. What is counted together was done `times` times, from `at` to
+    `last_at`."""
 
     id: str
     at: Time

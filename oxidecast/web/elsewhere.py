@@ -1,8 +1,8 @@
 """What is changed elsewhere, by a command or by another server on the same database, has its consequences here.
 
-The one idea: look often and cheaply whether anything was changed, and when it was, how it is now. A change of this server's
-own comes by here too, and finds all done. Who stops a stream elsewhere and starts it again before this server has looked
-has changed nothing for it.
+The one idea: look often and cheaply whether anything was changed, and when it was, how it is now. A change of this
+server's own comes by here too, and finds all done. Who stops a stream elsewhere and starts it again before this server
+has looked has changed nothing for it.
 """
 
 from typing import Any

@@ -181,7 +181,7 @@ class TestFrame(ApiCase):
             await Deferred(lambda _: cancelled.callback(None))
 
         await self.with_route(slow)
-        endpoint = TCP4ClientEndpoint(reactor, "127.0.0.1", self.server.http_port)
+        endpoint = TCP4ClientEndpoint(reactor, "127.0.0.1", self.server.web.number)
         connection = await connectProtocol(endpoint, Protocol())
         connection.transport.write(b"GET /api/v1/test HTTP/1.1\r\nHost: x\r\n\r\n")  # type: ignore[union-attr]
         reactor.callLater(0.05, connection.transport.abortConnection)  # type: ignore

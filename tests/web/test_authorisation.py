@@ -100,7 +100,7 @@ class TestEverybody(AuthorisationCase):
 
     async def test_every_route_is_thought_of(self) -> None:
         await self.start()
-        self.assertEqual({(route.method, route.path) for route in self.server.api.routes}, set(TABLE))
+        self.assertEqual({(route.method, route.path) for route in self.server.web.api.routes}, set(TABLE))
 
     async def test_of_a_public_stream(self) -> None:
         await self.check(private=False)
@@ -154,7 +154,7 @@ class TestTokensThatAreNone(AuthorisationCase):
     async def test_they_open_nothing(self) -> None:
         await self.everybody()
         forged = await self.forged()
-        anonymous = {(one.method, one.path): one.anonymous for one in self.server.api.routes}
+        anonymous = {(one.method, one.path): one.anonymous for one in self.server.web.api.routes}
         for (method, route), (body, public, _) in TABLE.items():
             path = await self.fresh(route, private=False)
             expected = public[0] if anonymous[method, route] else 401

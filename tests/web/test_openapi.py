@@ -29,7 +29,7 @@ class TestDocument(ApiCase):
         described = {
             (method.upper(), path) for path, methods in document["paths"].items() for method in methods
         }
-        routes = self.server.api.routes
+        routes = self.server.web.api.routes
         self.assertEqual(described, {(route.method, route.path) for route in routes})
 
     async def test_every_operation_says_what_it_does(self) -> None:
@@ -94,7 +94,7 @@ class TestPage(ApiCase):
 
     async def test_every_path_is_on_it(self) -> None:
         body = (await self.page()).body.decode()
-        for route in self.server.api.routes:
+        for route in self.server.web.api.routes:
             self.assertIn(f">/api/v1{route.path}<", body)
 
     async def test_below_it_there_is_nothing(self) -> None:
@@ -127,7 +127,7 @@ class TestFuzzed(ApiCase):
         file = self.folder / "openapi.json"
         file.write_text(json.dumps(document))
         arguments = [
-            *("run", str(file), "--url", f"http://127.0.0.1:{self.server.http_port}/api/v1"),
+            *("run", str(file), "--url", f"http://127.0.0.1:{self.server.web.number}/api/v1"),
             *("--checks", CHECKS, "--phases", "coverage,fuzzing", "--max-time", str(BUDGET // 3)),
             *("--seed", "1", "--warnings", "off", "--generation-database", "none", "--no-color"),
             *(["--header", f"Authorization: Bearer {token}"] if token else []),
