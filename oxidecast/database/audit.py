@@ -150,6 +150,7 @@ def note(
 def _plain(address: str | None) -> str | None:
     """An address as both engines take it; None for what is none, such as that of a Unix socket."""
     try:
-        return str(ip_address((address or "").partition("%")[0]))
+        parsed = ip_address((address or "").partition("%")[0])
     except ValueError:
         return None
+    return str(getattr(parsed, "ipv4_mapped", None) or parsed)
