@@ -99,12 +99,11 @@ class HTTPSide(MultiService):
         self.joined = JoinedViewers(foundation.reactor)
         self.joined.setServiceParent(self)
         changes = Changes(foundation.database, foundation.reactor)
-        Elsewhere(changes, foundation.streams, hub, self.consequences, foundation.reactor).setServiceParent(
-            self
-        )
-        failures = FailedLogins(foundation.accounts, foundation.audit, foundation.reactor)
-        failures.setServiceParent(self)
-        self._auth = AuthRoutes(foundation.accounts, settings().of(AuthSettings), failures)
+        self.elsewhere = Elsewhere(changes, foundation.streams, hub, self.consequences, foundation.reactor)
+        self.elsewhere.setServiceParent(self)
+        self.failed_logins = FailedLogins(foundation.accounts, foundation.audit, foundation.reactor)
+        self.failed_logins.setServiceParent(self)
+        self._auth = AuthRoutes(foundation.accounts, settings().of(AuthSettings), self.failed_logins)
         self.api: Api | None = None
         self.factory: HTTPServerFactory | None = None
         self.number = 0

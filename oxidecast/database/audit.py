@@ -9,14 +9,13 @@ or a text that somebody typed without being known.
 
 from collections.abc import Mapping
 from datetime import datetime
-from ipaddress import ip_address
 from typing import Any
 
 import msgspec
 from twisted.internet.interfaces import IReactorTime
 
 from oxidecast.database.interface import NONE, Body, IDatabase, Value
-from oxidecast.database.records import Page, new_id, record, utc, window
+from oxidecast.database.records import Page, new_id, plain_address, record, utc, window
 
 _COLUMNS = "id, at, actor_id, actor, action, target, address, details, times, last_at"
 BATCH = 5000
@@ -139,18 +138,9 @@ def note(
             "actor": by.name,
             "action": action,
             "target": target,
-            "address": _plain(by.address),
+            "address": plain_address(by.address),
             "details": dict(details),
             "times": times,
             "last_at": last_at,
         },
     )
-
-
-def _plain(address: str | None) -> str | None:
-    """An address as both engines take it; None for what is none, such as that of a Unix socket."""
-    try:
-        parsed = ip_address((address or "").partition("%")[0])
-    except ValueError:
-        return None
-    return str(getattr(parsed, "ipv4_mapped", None) or parsed)

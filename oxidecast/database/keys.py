@@ -11,7 +11,7 @@ from oxidecast.database.audit import SERVER, Actor, note
 from oxidecast.database.changes import note_change
 from oxidecast.database.errors import Conflict
 from oxidecast.database.interface import Body, IDatabase, Row
-from oxidecast.database.records import is_id, new_id, record, utc
+from oxidecast.database.records import is_id, new_id, plain_address, record, utc
 from oxidecast.database.streams import COLUMNS, stream_record, target
 from oxidecast.streams.info import StreamInfo
 
@@ -147,7 +147,7 @@ class StreamKeys:
     async def used(self, key_id: str, address: str | None) -> None:
         await self._database.execute(
             "UPDATE stream_keys SET last_used_at = :now, last_used_from = :address WHERE id = :id",
-            {"id": key_id, "address": address, "now": utc(self._clock)},
+            {"id": key_id, "address": plain_address(address), "now": utc(self._clock)},
         )
 
 
