@@ -82,8 +82,8 @@ class Elsewhere(Service):
         """How it is with a live stream now."""
         found = await self._streams.with_owner(stream_id)
         stream = self._hub.streams.get(stream_id)
-        if stream is None:
-            return
+        if stream is None or not stream.info.owner_id:
+            return  # It has ended meanwhile, or the database knows nothing of it (`rtmp.enable_auth = false`).
         if found is None:
             self._consequences.stream_deleted(stream_id)
         elif found.owner_disabled:
