@@ -38,10 +38,15 @@ def _add(options: argparse.Namespace) -> int:
     password = secrets.token_urlsafe(RANDOM_BYTES) if options.generate else new_password()
 
     async def work() -> None:
+        from oxidecast.database import Conflict
+
         await foundation.migrate()
-        user = await foundation.accounts.create(
-            options.username, password, options.role, options.email, by=system_actor()
-        )
+        try:
+            user = await foundation.accounts.create(
+                options.username, password, options.role, options.email, by=system_actor()
+            )
+        except Conflict:
+            raise CommandError("another account has this name, or this address")
         say(f"the {user.role} {user.username} is made")
         if options.generate:
             say(f"password: {password}")
