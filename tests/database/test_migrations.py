@@ -109,10 +109,10 @@ class Earlier(EmptyCase):
             "INSERT INTO streams (id, owner_id, name, title, transcoding_profiles, created_at, updated_at)"
             " VALUES (:id, :id, 'old', 'Old', '[]', :now, :now)",
             "INSERT INTO stream_keys (id, stream_id, digest, sealed, created_at)"
-            " VALUES (:id, :id, 'digest', 'sealed', :now)",
+            " VALUES (:id, :id, 'digest', :sealed, :now)",
             "INSERT INTO audit_log (id, at, actor, action, details) VALUES (:id, :now, 'ada', 'login', '{}')",
         ):
-            await self.database.execute(sql, row)
+            await self.database.execute(sql, {**row, "sealed": b"sealed"} if ":sealed" in sql else row)
         await migrate(self.database, START)
         found = await StreamKeys(self.database, self.clock).find("digest")
         assert found is not None
