@@ -35,6 +35,7 @@ from oxidecast.foundation import Configuration, DatabaseAway, Foundation, config
 from oxidecast.interfaces import IAuthenticator, IReloadable, IServices
 from oxidecast.logs import set_level
 from oxidecast.metrics.prometheus import Metrics
+from oxidecast.metrics.reactor import ReactorWatch
 from oxidecast.registry import Detached, Plugin, Registry, Running, start
 from oxidecast.rtmp.server import RTMPPort
 from oxidecast.rtmp.settings import RtmpSettings
@@ -86,7 +87,11 @@ class Server(MultiService):
         self.registry = Registry()
         self.hub = Hub(self.settings.of(StreamsSettings), self.registry, foundation.reactor)
         self.rtmp = RTMPPort(self.settings.of(RtmpSettings), foundation.reactor)
-        self.metrics = Metrics(self.hub, self.registry, self.settings.of(MetricsSettings).max_streams)
+        self.watch = ReactorWatch(foundation.reactor)
+        self.watch.setServiceParent(self)
+        self.metrics = Metrics(
+            self.hub, self.registry, self.settings.of(MetricsSettings).max_streams, self.watch.lateness
+        )
         self._keys = KeyAuthenticator(
             foundation.database,
             foundation.reactor,

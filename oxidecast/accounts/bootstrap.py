@@ -62,7 +62,10 @@ async def bootstrap(
             _first, hashed, stream_id, digest, safe.seal(text, stream_id), utc(clock)
         )
         if not made:
-            await _let_go(file, password, database, clock, passwords)
+            # Another server, which started at the same moment, made the account, and has its password.
+            admin = await Users(database, clock).by_username(USERNAME)
+            if admin is None or not await passwords.verify(password, admin.password_hash):
+                forget_first_password(data_directory)
     oldest = await Streams(database, clock).page(limit=1, include_private=True, oldest_first=True)
     stream = oldest.items[0] if oldest.items else None
     key = None
@@ -73,15 +76,6 @@ async def bootstrap(
         except KeyUnreadable:
             pass
     return FirstSteps(is_first_start=made, password_file=file, stream=stream, key=key)
-
-
-async def _let_go(
-    file: Path, password: str, database: IDatabase, clock: IReactorTime, passwords: Passwords
-) -> None:
-    """Another server, which started at the same moment, made the account: a password that is not its must not stay."""
-    admin = await Users(database, clock).by_username(USERNAME)
-    if admin is None or not await passwords.verify(password, admin.password_hash):
-        file.unlink(missing_ok=True)
 
 
 def forget_first_password(data_directory: Path) -> None:
