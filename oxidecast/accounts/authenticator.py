@@ -91,6 +91,10 @@ class KeyAuthenticator:
         """Drop what is remembered of all streams of an account, which was disabled or deleted."""
         self._forget(lambda stream: stream.owner_id == user_id)
 
+    def forget_all(self) -> None:
+        """Drop what is remembered of all streams."""
+        self._forget(lambda _: True)
+
     def _forget(self, is_meant: Callable[[StreamInfo], bool]) -> None:
         self._changes += 1
         for digest, remembered in list(self._remembered.items()):

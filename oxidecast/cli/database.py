@@ -23,6 +23,7 @@ def _migrate(options: argparse.Namespace) -> int:
     from twisted.internet import reactor
 
     from oxidecast.database import migrate, open_database, pending, require_database
+    from oxidecast.database.audit import AuditLog
 
     url, data = _database(options)
     if not options.dry_run:
@@ -35,6 +36,9 @@ def _migrate(options: argparse.Namespace) -> int:
         steps = await pending(database)
         if not options.dry_run:
             steps = await migrate(database, datetime.now(UTC))
+            if steps:
+                details = {"schema": steps[-1].version}
+                await AuditLog(database, reactor).add(system_actor(), "database.migrate", "", details)
         for step in steps:
             say(f"{'would run' if options.dry_run else 'ran'} {step.version:04} {step.name}")
         if not steps:

@@ -96,28 +96,19 @@ class Users:
         return Page([record(row, User) for row in found], rows[0]["total"], max(page, 1), count)
 
     async def renew_hash(self, user_id: str, password_hash: str) -> bool:
-        """Another hash of the same password, which ends no login."""
-        return await self._update(user_id, "password_hash = :value", password_hash)
-
-    async def set_role(self, user_id: str, role: Role) -> bool:
-        return await self._update(user_id, "role = :value", role)
-
-    async def set_disabled(self, user_id: str, disabled: bool) -> bool:
-        return await self._update(user_id, "disabled = :value", disabled)
+        """Another hash of the same password, which ends no login. Answers whether there is such a user."""
+        if not is_id(user_id):
+            return False
+        changed = await self._database.execute(
+            "UPDATE users SET password_hash = :hash, updated_at = :now WHERE id = :id",
+            {"id": user_id, "hash": password_hash, "now": utc(self._clock)},
+        )
+        return changed == 1
 
     async def logged_in(self, user_id: str) -> None:
         await self._database.execute(
             "UPDATE users SET last_login_at = :now WHERE id = :id", {"id": user_id, "now": utc(self._clock)}
         )
-
-    async def _update(self, user_id: str, change: str, value: str | bool) -> bool:
-        if not is_id(user_id):
-            return False
-        changed = await self._database.execute(
-            f"UPDATE users SET {change}, updated_at = :now WHERE id = :id",
-            {"id": user_id, "value": value, "now": utc(self._clock)},
-        )
-        return changed == 1
 
     async def _one(self, condition: str, value: str) -> User | None:
         rows = await self._database.query(f"SELECT {_COLUMNS} FROM users WHERE {condition}", {"value": value})

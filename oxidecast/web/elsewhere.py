@@ -11,7 +11,7 @@ from twisted.application.service import Service
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
-from oxidecast.database.changes import Change, Changes
+from oxidecast.database.changes import KEEP, Change, Changes
 from oxidecast.database.errors import DatabaseError
 from oxidecast.database.streams import Streams
 from oxidecast.streams.hub import Hub
@@ -39,6 +39,7 @@ class Elsewhere(Service):
         self._again: set[str] = set()
         """Ids of live streams that have to be looked at."""
         self._cleaned = 0.0
+        self._read = reactor.seconds()
         self._loop = LoopingCall(self.look)
         self._loop.clock = reactor
 
@@ -56,6 +57,7 @@ class Elsewhere(Service):
         try:
             for change in await self._changes.fresh():
                 self._heard(change)
+            self._been_away(self._reactor.seconds())
             for stream_id in list(self._again):
                 await self._look_at(stream_id)
                 self._again.discard(stream_id)
@@ -77,6 +79,13 @@ class Elsewhere(Service):
             for stream in self._hub.streams.values():
                 if stream.info.owner_id == change.user_id:
                     self._again.add(stream.id)
+
+    def _been_away(self, now: float) -> None:
+        """After more than rows are kept, some may be gone: all is looked at."""
+        if now - self._read > KEEP:
+            self._consequences.everything_changed()
+            self._again |= self._hub.streams.keys()
+        self._read = now
 
     async def _look_at(self, stream_id: str) -> None:
         """How it is with a live stream now."""

@@ -7,7 +7,6 @@ from twisted.internet.defer import Deferred
 from oxidecast.accounts import KeyAuthenticator, OpenAuthenticator, PublishKeys, PublishRefused
 from oxidecast.accounts.settings import KEY_LIFETIME
 from oxidecast.database.streams import StreamChange, Streams
-from oxidecast.database.users import Users
 from tests.accounts.support import AccountsCase
 from tests.database.support import both_engines
 
@@ -51,7 +50,14 @@ class Keys(AuthenticatorCase):
     async def test_from_elsewhere_nothing_is_learnt_of_the_stream(self) -> None:
         await self.keys.change(self.stream.id, self.key.id, {"allowed_addresses": ["203.0.113.0/24"]})
         await self.streams.update(self.stream.id, StreamChange(accepts_publishing=False))
-        await Users(self.database, self.clock).set_disabled(self.owner.id, True)
+        await self.database.execute("UPDATE users SET disabled = true")
+        await self.assertRefused("address_not_allowed")
+
+    async def test_also_while_the_database_is_away(self) -> None:
+        await self.keys.change(self.stream.id, self.key.id, {"allowed_addresses": ["203.0.113.0/24"]})
+        await self.authenticator.authenticate_publish(self.key.text, "203.0.113.9")
+        await self.database.close()
+        await self.authenticator.authenticate_publish(self.key.text, "203.0.113.8")
         await self.assertRefused("address_not_allowed")
 
     async def test_a_rotation_keeps_the_addresses(self) -> None:
@@ -84,7 +90,7 @@ class Keys(AuthenticatorCase):
         await self.assertRefused("stream_stopped")
 
     async def test_a_disabled_owner_is_said_so(self) -> None:
-        await Users(self.database, self.clock).set_disabled(self.owner.id, True)
+        await self.database.execute("UPDATE users SET disabled = true")
         await self.assertRefused("account_disabled")
 
     async def test_what_was_read_before_a_change_counts_no_more_after_it(self) -> None:

@@ -5,7 +5,6 @@ from twisted.internet.defer import Deferred
 from oxidecast.database import Conflict
 from oxidecast.database.keys import StreamKeys
 from oxidecast.database.streams import Streams
-from oxidecast.database.users import Users
 from tests.database.support import START, DatabaseCase, both_engines
 
 
@@ -60,7 +59,7 @@ class StreamKeysTable(DatabaseCase):
 
     async def test_a_disabled_owner_is_said_so(self) -> None:
         await self.keys.add(self.stream.id, "digest", b"")
-        await Users(self.database, self.clock).set_disabled(self.owner.id, True)
+        await self.database.execute("UPDATE users SET disabled = true")
         found = await self.keys.find("digest")
         assert found is not None
         self.assertTrue(found.owner_disabled)

@@ -11,7 +11,7 @@ from twisted.internet.task import deferLater
 from twisted.internet.utils import getProcessOutputAndValue
 
 from oxidecast.database import DatabaseUnavailable
-from oxidecast.database.changes import note_change
+from oxidecast.database.changes import KEEP, note_change
 from oxidecast.database.records import utc
 from oxidecast.interfaces import PublishRequest
 from tests.database.cluster import cluster
@@ -161,6 +161,22 @@ class TestTwoServersOnPostgres(TestTwoServers):
     def setUp(self) -> None:
         super().setUp()
         self.environ["DATABASE_URL"] = cluster().url(create_database(self, cluster()))
+
+
+class TestLongAway(ElsewhereCase):
+    async def test_who_was_away_for_longer_than_rows_are_kept_looks_at_everything(self) -> None:
+        await self.begin()
+        elsewhere = self.server.web.elsewhere
+        elsewhere.stopService()
+        made = await self.live(self.owner)
+        database = self.server.foundation.database
+        await database.execute("UPDATE streams SET accepts_publishing = false")  # and no row of it is left
+        await elsewhere.look()
+        self.assertEqual(self.publisher.stopped, [])
+        elsewhere._read -= KEEP + 1
+        await elsewhere.look()
+        self.assertEqual(self.publisher.stopped, ["stopped"])
+        self.assertFalse(self.server._keys._remembered, made["name"])
 
 
 class TestItsOwnChanges(ElsewhereCase):
