@@ -51,8 +51,10 @@ def back_up(database: Path, file: Path) -> int:
 
 
 def _copy(database: Path, draft: Path) -> None:
-    source = sqlite3.connect(f"{database.absolute().as_uri()}?mode=ro", uri=True, timeout=BUSY_TIMEOUT)
+    # Not "ro": who may not write leaves SQLite's two other files behind where no server runs.
+    source = sqlite3.connect(f"{database.absolute().as_uri()}?mode=rw", uri=True, timeout=BUSY_TIMEOUT)
     with closing(source), closing(sqlite3.connect(draft)) as target:
+        source.execute("PRAGMA query_only = ON")
         source.backup(target)
         # All in one file: nobody thinks of the two others that belong to a database in WAL mode.
         target.execute("PRAGMA journal_mode = DELETE")

@@ -49,6 +49,7 @@ class Backup(DatabaseCase):
         await self.database.close()
         back_up(self.file, self.copy)
         self.assertEqual(self.rows("SELECT username FROM users"), [("ada",)])
+        self.assertEqual(os.listdir(self.file.parent), [self.file.name])
 
     async def test_what_was_not_copied_leaves_nothing(self) -> None:
         await self.database.close()
