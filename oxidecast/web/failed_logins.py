@@ -56,6 +56,7 @@ class FailedLogins(Service):
         self._reactor = reactor
         self._counted: OrderedDict[tuple[str, str], _Counted] = OrderedDict()
         self._rows = TokenBuckets(reactor, BURST, REFILL, maximum=1)
+        self._ended: Deferred[Any] | None = None
         self._loop = LoopingCall(self.write)
         self._loop.clock = reactor
 
@@ -99,7 +100,7 @@ class FailedLogins(Service):
 
     def startService(self) -> None:
         super().startService()
-        self._loop.start(PERIOD, now=False).addErrback(
+        self._ended = self._loop.start(PERIOD, now=False).addErrback(
             lambda failure: self.log.failure("failed logins are not written down", failure=failure)
         )
 
@@ -107,4 +108,9 @@ class FailedLogins(Service):
         super().stopService()
         if self._loop.running:
             self._loop.stop()
-        return Deferred.fromCoroutine(self.write())
+        return Deferred.fromCoroutine(self._finish())
+
+    async def _finish(self) -> None:
+        if self._ended is not None:
+            await self._ended  # what is being written
+        await self.write()
