@@ -33,6 +33,7 @@ from oxidecast.database import (
     partitions,
     require_database,
 )
+from oxidecast.database.audit import AuditLog
 from oxidecast.database.errors import DatabaseRefuses, DatabaseUnavailable
 from oxidecast.database.gate import Gate
 from oxidecast.database.settings import DatabaseSettings
@@ -168,6 +169,7 @@ class Foundation:
             self.outsiders,
         )
         self.safe = KeySafe(self.secrets.server)
+        self.audit = AuditLog(self.database, reactor)
         self.streams = Streams(self.database, reactor)
         self.keys = PublishKeys(self.database, reactor, self.safe)
 

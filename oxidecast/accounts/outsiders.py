@@ -12,6 +12,7 @@ The database is asked at every call, as for our own tokens: disabling the accoun
 
 import re
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Annotated, Any
 
 import jwt
@@ -26,10 +27,11 @@ from oxidecast.accounts.jwks import FETCH_TIMEOUT, RemoteKeys
 from oxidecast.accounts.names import is_email, is_username
 from oxidecast.accounts.settings import IssuerSettings
 from oxidecast.accounts.tokens import LONGEST_TOKEN
+from oxidecast.database.audit import Actor, note
 from oxidecast.database.errors import Conflict
-from oxidecast.database.interface import IDatabase
+from oxidecast.database.interface import Body, IDatabase
 from oxidecast.database.records import utc
-from oxidecast.database.users import LastAdmin, Role, User, Users, change_user, insert_user
+from oxidecast.database.users import LastAdmin, Role, User, Users, change_user, insert_user, target
 
 LEEWAY = 30.0
 """Seconds that the issuer's clock may differ from ours (RFC 7519, 4.1.4)."""
@@ -131,7 +133,7 @@ class Outsider:
                 return None
             try:
                 user = await self._database.transaction(
-                    insert_user, name, self._no_password, role or "viewer", None, utc(self._clock), outside
+                    _make, name, self._no_password, role or "viewer", utc(self._clock), outside
                 )
                 self.log.info("an account was made for a user of {issuer}", issuer=outside[0])
             except Conflict:
@@ -139,7 +141,10 @@ class Outsider:
         if user is None or role in (None, user.role) or user.disabled:
             return user
         try:
-            return await self._database.transaction(change_user, user.id, {"role": role}, utc(self._clock))
+            by = Actor(f"issuer:{outside[0]}")
+            return await self._database.transaction(
+                change_user, user.id, {"role": role}, utc(self._clock), by
+            )
         except LastAdmin:
             return user
 
@@ -152,6 +157,13 @@ class Outsider:
         groups = [said] if isinstance(said, str) else said if isinstance(said, list) else []
         roles = {self._settings.roles.get(group) for group in groups if isinstance(group, str)}
         return next((role for role in RANKS if role in roles), "viewer")
+
+
+def _make(name: str, no_password: str, role: Role, now: datetime, outside: tuple[str, str]) -> Body[User]:
+    user = yield from insert_user(name, no_password, role, None, now, outside)
+    by = Actor(f"issuer:{outside[0]}")
+    yield from note(by, "user.create", target(name), now, {"id": user.id, "role": role})
+    return user
 
 
 class Outsiders:

@@ -24,8 +24,8 @@ BIND = Query(
 
 
 class Addresses:
-    """The addresses, for callers who may see the stream. `binds()` says whether every token is for the address that asks for
-    it (`auth.bind_playback_tokens`)."""
+    """The addresses, for callers who may see the stream. `binds()` says whether every token is for the address that
+    asks for it (`auth.bind_playback_tokens`)."""
 
     def __init__(self, views: StreamViews, tokens: Tokens, binds: Callable[[], bool]) -> None:
         self._views = views

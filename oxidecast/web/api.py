@@ -22,9 +22,11 @@ from twisted.web.server import NOT_DONE_YET
 from oxidecast.accounts.accounts import Accounts
 from oxidecast.accounts.errors import InvalidToken, Overloaded
 from oxidecast.accounts.roles import Permission, may
+from oxidecast.database.audit import ANONYMOUS, Actor
 from oxidecast.database.errors import Conflict, DatabaseUnavailable
-from oxidecast.database.users import User
+from oxidecast.database.users import User, actor
 from oxidecast.delivery.envelope import envelope
+from oxidecast.web.request import host_of
 
 T = TypeVar("T")
 
@@ -100,6 +102,13 @@ class Call:
     unchecked: DatabaseUnavailable | None = None
     """Why nobody knows whose access token was given."""
 
+    @property
+    def actor(self) -> Actor:
+        """The caller, as the audit log names one."""
+        return (
+            actor(self.user, self.address) if self.user is not None else Actor(ANONYMOUS, None, self.address)
+        )
+
     def authenticated(self) -> User:
         """The caller, who must be known."""
         if self.unchecked is not None:
@@ -118,10 +127,8 @@ class Call:
     @property
     def base(self) -> str:
         """`http://HOST:PORT`, as the client knows this server."""
-        host = (self.request.getHeader("host") or "localhost").strip()
-        if not re.fullmatch(
-            r"[A-Za-z0-9.\-]{1,253}(:[0-9]{1,5})?|\[[0-9A-Fa-f:.]{2,45}\](:[0-9]{1,5})?", host
-        ):
+        host = host_of(self.request)
+        if host is None:
             raise ApiError(400, "malformed", "The Host header is not valid.")
         return f"{_scheme(self.request)}://{host}"
 

@@ -1,17 +1,22 @@
 """The keys of outside issuers: what of a document counts, and how they are fetched and kept."""
 
 import json
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet import reactor, ssl
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase, TestCase
-from twisted.web.client import Agent, BrowserLikePolicyForHTTPS
+from twisted.web.client import Agent, BrowserLikePolicyForHTTPS, ResponseDone
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request, Site
 
@@ -25,7 +30,7 @@ from oxidecast.accounts.jwks import (
     RemoteKeys,
     parse_keys,
 )
-from tests.accounts.pem import ec_key, jwk, rsa_key
+from tests.accounts.pem import ec_key, jwk, private_pem, rsa_key
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=20),
@@ -118,9 +123,6 @@ class Response:
         self._body = body
 
     def deliverBody(self, protocol: Any) -> None:
-        from twisted.python.failure import Failure
-        from twisted.web.client import ResponseDone
-
         protocol.dataReceived(self._body)
         protocol.connectionLost(Failure(ResponseDone()))
 
@@ -275,8 +277,6 @@ class Fetching(TestCase):
         self.site.noisy = False
 
     async def fetched(self, path: str, agent: Any = None, scheme: str = "http", context: Any = None) -> bool:
-        from twisted.internet import reactor
-
         listen: Any = reactor
         if context is None:
             port = listen.listenTCP(0, self.site, interface="127.0.0.1")
@@ -324,14 +324,6 @@ class Timed:
 
 def self_signed() -> ssl.PrivateCertificate:
     """For localhost."""
-    from datetime import UTC, datetime, timedelta
-
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes
-    from cryptography.hazmat.primitives.serialization import Encoding
-
-    from tests.accounts.pem import private_pem
-
     key, name = rsa_key(), x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
     now = datetime.now(UTC)
     made = (

@@ -1,6 +1,7 @@
 """Whose an outside token is, and every outside token that is nobody's."""
 
 import base64
+import hmac
 import json
 from typing import Any
 
@@ -17,6 +18,7 @@ from oxidecast.accounts.jwks import parse_keys
 from oxidecast.accounts.outsiders import LEEWAY, Outsider, Outsiders
 from oxidecast.accounts.settings import AuthSettings, IssuerSettings
 from oxidecast.accounts.signing import Key
+from oxidecast.database.audit import AuditLog
 from oxidecast.database.users import User
 from tests.accounts.pem import ec_key, jwk, public_pem, rsa_key
 from tests.accounts.support import PASSWORD, SECRET, AccountsCase
@@ -130,8 +132,6 @@ class Verifying(SynchronousTestCase):
             self.assertBad(jwt.encode(payload(), SECRET, "HS256", {"kid": kid}))
 
     def test_a_public_key_is_no_secret(self) -> None:
-        import hmac
-
         parts = [{"alg": "HS256", "typ": "JWT", "kid": "r"}, payload()]
         said = ".".join(
             base64.urlsafe_b64encode(json.dumps(part).encode()).decode().rstrip("=") for part in parts
@@ -281,6 +281,13 @@ class Created(OutsiderCase):
         self.assertEqual(await self.who(), first)
         self.assertEqual(await self.who(preferred_username="renamed"), first)
         self.assertEqual(await self.count(), 1)
+
+    async def test_who_had_it_made_is_written_down(self) -> None:
+        await self.who()
+        [entry] = (await AuditLog(self.database, self.clock).page()).items
+        self.assertEqual(
+            (entry.actor, entry.action, entry.target), (f"issuer:{ISSUER}", "user.create", "user:ada")
+        )
 
     async def test_no_password_opens_it(self) -> None:
         await self.who()

@@ -10,6 +10,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from oxidecast.database import IDatabase
+from oxidecast.database.audit import SERVER
 from oxidecast.database.migrations import migrate
 from oxidecast.database.postgres import PostgresDatabase
 from oxidecast.database.records import utc
@@ -82,7 +83,7 @@ class DatabaseCase(EmptyCase):
         return await Users(self.database, self.clock).create(username, "no hash", "streamer")
 
     async def disable(self, user: User) -> None:
-        await self.database.transaction(change_user, user.id, {"disabled": True}, utc(self.clock))
+        await self.database.transaction(change_user, user.id, {"disabled": True}, utc(self.clock), SERVER)
 
 
 _numbers = count(1)

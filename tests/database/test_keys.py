@@ -70,6 +70,18 @@ class StreamKeysTable(DatabaseCase):
         [key] = await self.keys.valid(self.stream.id)
         self.assertEqual((key.last_used_at, key.last_used_from), (START, "2001:db8::1"))
 
+    async def test_where_it_was_used_from_is_an_address_or_nothing(self) -> None:
+        made = await self.keys.add(self.stream.id, "digest", b"")
+        for address, kept in (
+            ("::ffff:192.0.2.1", "192.0.2.1"),
+            ("fe80::1%eth0", "fe80::1"),
+            ("", None),
+            (None, None),
+        ):
+            await self.keys.used(made.id, address)
+            [key] = await self.keys.valid(self.stream.id)
+            self.assertEqual(key.last_used_from, kept)
+
     async def test_keys_go_with_their_stream(self) -> None:
         await self.keys.add(self.stream.id, "digest", b"")
         await Streams(self.database, self.clock).delete(self.stream.id)
