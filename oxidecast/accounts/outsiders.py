@@ -76,7 +76,7 @@ class Outsider:
         user = await (self._own(claims) if self._settings.create else self._named(claims))
         if user is None or user.disabled:
             issuer = self._settings.issuer
-            self.log.info("a token of {issuer} is for no account that may log in", issuer=issuer)
+            self.log.debug("a token of {issuer} is for no account that may log in", issuer=issuer)
             raise InvalidToken
         return user
 
