@@ -12,11 +12,13 @@ from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.error import CannotListenError
 
+from oxidecast.accounts.admission import Admission
 from oxidecast.accounts.authenticator import KeyAuthenticator
 from oxidecast.accounts.settings import AuthSettings
 from oxidecast.delivery.hot import IHotResource
 from oxidecast.delivery.http_limits import HTTPLimits
 from oxidecast.delivery.http_server import HTTPServerFactory
+from oxidecast.delivery.proxied import Proxies, ProxyProtocolFactory
 from oxidecast.foundation import Foundation
 from oxidecast.interfaces import IOutput
 from oxidecast.metrics.prometheus import Metrics
@@ -38,6 +40,7 @@ from oxidecast.web.consequences import Consequences
 from oxidecast.web.docs import documents
 from oxidecast.web.joined import JoinedViewers
 from oxidecast.web.keys import KeyRoutes
+from oxidecast.web.limits import PortLimits
 from oxidecast.web.openapi import document
 from oxidecast.web.operations import Health, MetricsResource, Ready
 from oxidecast.web.outputs import OutputRoutes
@@ -80,6 +83,8 @@ class HTTPSide(MultiService):
         registry: Registry,
         metrics: Metrics,
         keys: KeyAuthenticator,
+        admission: Admission,
+        proxies: Proxies,
         settings: Callable[[], Settings],
         not_ready: Callable[[], list[str]],
     ) -> None:
@@ -88,6 +93,9 @@ class HTTPSide(MultiService):
         self._hub = hub
         self._registry = registry
         self._metrics = metrics
+        self._admission = admission
+        self._limits = PortLimits(admission, foundation.reactor.seconds)
+        self._proxies = proxies
         self._settings = settings
         self._not_ready = not_ready
         self.consequences = Consequences(hub, keys)
@@ -114,11 +122,15 @@ class HTTPSide(MultiService):
             HTTPLimits(max_connections=server.max_connections),
             reactor,
             on_request=self._metrics.request,
+            admit=self._limits.cold,
+            proxies=self._proxies,
         )
+        self.reload("rate_limit")
+        factory: Any = self.factory
+        if server.proxy_protocol:
+            factory = ProxyProtocolFactory(factory, self._proxies, reactor)
         try:
-            self._listening = reactor.listenTCP(
-                server.port, self.factory, interface=server.host, backlog=BACKLOG
-            )
+            self._listening = reactor.listenTCP(server.port, factory, interface=server.host, backlog=BACKLOG)
         except CannotListenError as error:
             raise StartError(
                 f"HTTP cannot listen on {in_address(server.host)}:{server.port}: {reason(error)}. "
@@ -141,6 +153,8 @@ class HTTPSide(MultiService):
         if name == "server" and self.factory is not None:
             connections = self._settings().of(ServerSettings).max_connections
             self.factory.limits = msgspec.structs.replace(self.factory.limits, max_connections=connections)
+        elif name == "rate_limit" and self.factory is not None:
+            self.factory.admit_hot = self._limits.hot if self._admission.limits("media") else None
         elif name == "auth":
             self._auth.settings = self._settings().of(AuthSettings)
 
@@ -168,7 +182,8 @@ class HTTPSide(MultiService):
             self._routes(),
             foundation.accounts,
             lambda: self._settings().of(CorsSettings).origins,
-            foundation.reactor.seconds,
+            foundation.reactor,
+            self._admission,
         )
         operations = {
             b"health": Health(lambda: self._metrics.database_away),

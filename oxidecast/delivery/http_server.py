@@ -65,7 +65,7 @@ class HTTPServerFactory(ServerFactory[HTTPChannel]):
         self.limits = limits
         self.admit = admit
         self.admit_hot = admit_hot
-        self.proxies = proxies or Proxies()
+        self.proxies = proxies if proxies is not None else Proxies()
         self.channels: set[HTTPChannel] = set()
         self.now = 0
         """Seconds as the connections count them."""

@@ -46,8 +46,17 @@ class Proxies:
     """Those that are believed, and how they say things: `headers` is `x-forwarded` or `forwarded`."""
 
     def __init__(self, networks: Sequence[str] = (), headers: str = "x-forwarded") -> None:
+        self.change(networks, headers)
+
+    def change(self, networks: Sequence[str], headers: str) -> None:
+        """Believe these from now on; connections that are there stay what they are."""
         self._networks = Networks(networks)
         self._read = forwarded.forwarded if headers == "forwarded" else forwarded.x_forwarded
+
+    @property
+    def known(self) -> bool:
+        """Whether there are any."""
+        return bool(self._networks)
 
     def __contains__(self, peer: IAddress | None) -> bool:
         return bool(self._networks) and getattr(peer, "host", "") in self._networks

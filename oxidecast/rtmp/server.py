@@ -23,6 +23,8 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import Interface
 
+from oxidecast.accounts.limits import network_of
+from oxidecast.delivery.proxied import Proxies, ProxyProtocolFactory
 from oxidecast.interfaces import Refused
 from oxidecast.media import RemoteProtocolError
 from oxidecast.rtmp.events import (
@@ -42,6 +44,10 @@ from oxidecast.settings.errors import StartError
 BACKLOG = 1024
 """Connections that the kernel keeps until they are accepted. When it is full a connect waits a second or more, so
 neither encoders that all come back after a restart nor a flood from one address must fill it."""
+
+REFUSED_AT_ONCE = 32
+"""Connections that came too soon after others of their address, and are told so at the same time, which takes a
+handshake and a few commands; beyond these, they are closed without a word."""
 
 FAREWELL = 5.0
 """Seconds that a refused peer has to read why, before its connection is aborted."""
@@ -79,8 +85,10 @@ class RTMPConnection(Protocol):
     log = Logger()
     transport: Any  # an ITCPTransport that is also an IPushProducer
 
-    def __init__(self, port: "RTMPPort", address: str) -> None:
+    def __init__(self, port: "RTMPPort", address: str, refusal: str = "") -> None:
         self.address = address
+        self.refusal = refusal
+        """Why it may neither publish nor play, once it asks to."""
         self.encoder = ""
         """What the peer calls itself."""
         self.bytes_received = 0
@@ -214,6 +222,8 @@ class RTMPConnection(Protocol):
     async def _publish(self, event: PublishRequested) -> None:
         gate = self._port.publish_gate
         try:
+            if self.refusal:
+                raise Refused("too_many_connections", self.refusal)
             if gate is None:
                 raise Refused("no_publishing", "This server does not take RTMP publishers.")
             if self._sink is not None:
@@ -239,6 +249,8 @@ class RTMPConnection(Protocol):
     async def _play(self, event: PlayRequested) -> None:
         gate = self._port.play_gate
         try:
+            if self.refusal:
+                raise Refused("too_many_connections", self.refusal)
             if gate is None:
                 raise Refused("no_playing", "This server does not play by RTMP; use HLS.")
             await gate(self, event)
@@ -322,17 +334,22 @@ class RTMPPort(Service, ServerFactory[RTMPConnection]):
     log = Logger()
     noisy = False
 
-    def __init__(self, settings: RtmpSettings, reactor: Any) -> None:
+    def __init__(self, settings: RtmpSettings, reactor: Any, proxies: Proxies | None = None) -> None:
         self.settings = settings
+        self.proxies = proxies if proxies is not None else Proxies()
+        """Peers that speak the PROXY protocol, when the settings say that it is spoken."""
         self.clock: IReactorTime = reactor
         self.publish_gate: PublishGate | None = None
         self.play_gate: PlayGate | None = None
+        self.admit: Callable[[str], int] | None = None
+        """Asked with the address of each connection: 0, or the seconds that it has to wait."""
         self.refused = 0
         """Connections over a limit."""
         self._reactor: IReactorTCP = reactor
         self._listening: IListeningPort | None = None
         self._connections: set[RTMPConnection] = set()
-        self._by_address: Counter[str] = Counter()
+        self._by_network: Counter[str] = Counter()
+        self._told = 0
 
     @property
     def connections(self) -> int:
@@ -346,10 +363,15 @@ class RTMPPort(Service, ServerFactory[RTMPConnection]):
     def startService(self) -> None:
         if self.publish_gate is not None or self.play_gate is not None:
             host, number = self.settings.address()
+            factory: Any = self
+            if self.settings.proxy_protocol:
+                if not self.proxies.known:
+                    raise StartError(
+                        "rtmp.proxy_protocol needs the proxies' networks in server.trusted_proxies."
+                    )
+                factory = ProxyProtocolFactory(factory, self.proxies, self.clock)
             try:
-                self._listening = self._reactor.listenTCP(
-                    number, cast(Any, self), backlog=BACKLOG, interface=host
-                )
+                self._listening = self._reactor.listenTCP(number, factory, backlog=BACKLOG, interface=host)
             except CannotListenError as error:
                 reason = getattr(error.socketError, "strerror", None) or error.socketError
                 raise StartError(
@@ -367,20 +389,32 @@ class RTMPPort(Service, ServerFactory[RTMPConnection]):
 
     def buildProtocol(self, addr: IAddress | None) -> RTMPConnection | None:
         address = str(getattr(addr, "host", ""))
+        network = network_of(address)
         if (
             len(self._connections) >= self.settings.max_connections
-            or self._by_address[address] >= self.settings.max_connections_per_address
+            or self._by_network[network] >= self.settings.max_connections_per_address
         ):
             self.refused += 1
             return None
-        connection = RTMPConnection(self, address)
+        wait = self.admit(address) if self.admit is not None else 0
+        refusal = ""
+        if wait:
+            self.refused += 1
+            if self._told >= REFUSED_AT_ONCE:
+                return None
+            self._told += 1
+            refusal = f"Too many connections came from your network: try again in {wait} s."
+        connection = RTMPConnection(self, address, refusal)
         self._connections.add(connection)
-        self._by_address[address] += 1
+        self._by_network[network] += 1
         return connection
 
     def lost(self, connection: RTMPConnection) -> None:
         """Called by a connection that is gone."""
         self._connections.discard(connection)
-        self._by_address[connection.address] -= 1
-        if self._by_address[connection.address] <= 0:
-            del self._by_address[connection.address]
+        if connection.refusal:
+            self._told -= 1
+        network = network_of(connection.address)
+        self._by_network[network] -= 1
+        if self._by_network[network] <= 0:
+            del self._by_network[network]

@@ -486,7 +486,7 @@ class TestLimits(ServerCase):
         for peer in peers:
             assert peer is not None
             peer.connectionLost(DONE)
-        self.assertEqual((self.port.connections, dict(self.port._by_address)), (0, {}))
+        self.assertEqual((self.port.connections, dict(self.port._by_network)), (0, {}))
 
     def test_new_limits_hold_for_the_next_connection(self) -> None:
         Peer(self.port)
