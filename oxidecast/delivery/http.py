@@ -26,7 +26,6 @@ from oxidecast.delivery.conditional import preflight_head, represent
 from oxidecast.delivery.envelope import envelope
 from oxidecast.delivery.hot import COLD, REASONS, HotAnswer, HotRoute, decode_path
 from oxidecast.delivery.http_parser import Incoming, RequestParser
-from oxidecast.delivery.proxied import ClientAddress, Proxies
 from oxidecast.delivery.sink import sink_for
 from oxidecast.media.errors import LocalProtocolError, RemoteProtocolError
 
@@ -161,8 +160,15 @@ class HTTPChannel(Protocol):
             route = incoming.route
             if route is None:
                 incoming.route = route = self._route(incoming)
-            if self._proxies is not None and not self._look_behind(self._proxies, incoming):
-                return
+            if self._proxies is not None:
+                try:
+                    origin = self._proxies.look_behind(incoming, self.client)
+                except RemoteProtocolError as error:
+                    self._send(
+                        incoming, self._error(400, f"The proxy's header is not valid: {error}."), REFUSED
+                    )
+                    return
+                self._secure, self._host = origin.secure, origin.host
             admit = server.admit if route is COLD else server.admit_hot
             if admit is not None:
                 refusal = admit(incoming)
@@ -192,21 +198,6 @@ class HTTPChannel(Protocol):
                     return route
         incoming.path = incoming.raw_path
         return COLD
-
-    def _look_behind(self, proxies: Proxies, incoming: Incoming) -> bool:
-        """Take the proxy's word for who sent the request. What it cannot mean is refused: who then counted as the
-        proxy itself could do what only the proxy's network may."""
-        try:
-            origin = proxies.origin(incoming.headers)
-        except RemoteProtocolError as error:
-            self._send(incoming, self._error(400, f"The proxy's header is not valid: {error}."), REFUSED)
-            return False
-        if origin.address is None:
-            incoming.client = self.client
-        else:
-            incoming.client = ClientAddress(str(origin.address), secure=origin.secure)
-        self._secure, self._host = origin.secure, origin.host
-        return True
 
     def _failed(self, incoming: Incoming, failure: Failure) -> None:
         """Something of ours raised: the log gets all of it, the client nothing."""

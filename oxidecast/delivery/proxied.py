@@ -4,7 +4,7 @@ The one idea: who a client is, is settled before anybody asks. On a port that sp
 from a trusted proxy gets its protocol only when its header has come: the factory is then told the client's address
 instead of the proxy's, and the transport goes to the protocol as it is, with nothing between. So limits by address,
 TLS and the direct way to the socket work as ever. What a proxy says in header fields belongs to single requests, and
-is the HTTP channel's to ask: `Proxies.origin`.
+is the HTTP channel's to ask: `Proxies.look_behind`.
 """
 
 from collections.abc import Sequence
@@ -17,8 +17,10 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from oxidecast.delivery.hot import HotRequest
 from oxidecast.formats import forwarded, proxy_header
 from oxidecast.formats.addresses import Networks
+from oxidecast.formats.forwarded import Origin
 from oxidecast.formats.proxy_header import ProxyHeader
 from oxidecast.media.errors import RemoteProtocolError
 
@@ -61,9 +63,18 @@ class Proxies:
     def __contains__(self, peer: IAddress | None) -> bool:
         return bool(self._networks) and getattr(peer, "host", "") in self._networks
 
-    def origin(self, fields: forwarded.Fields) -> forwarded.Origin:
-        """Who sent a request that came from one of them. Raises RemoteProtocolError."""
-        return self._read(fields, self._networks.__contains__)
+    def look_behind(self, request: HotRequest, peer: IAddress) -> Origin:
+        """Make who sent a request its `client`, by the word of `peer`, who is one of them.
+
+        Raises RemoteProtocolError for a word that means nothing, which has to be refused: who then counted as the
+        proxy itself could do what only the proxy's network may.
+        """
+        origin = self._read(request.headers, self._networks.__contains__)
+        if origin.address is None:
+            request.client = peer
+        else:
+            request.client = ClientAddress(str(origin.address), secure=origin.secure)
+        return origin
 
 
 class ProxyProtocolFactory(ServerFactory[Any]):
