@@ -238,4 +238,6 @@ def _is_origin(text: str) -> bool:
     whole = f"{parts.scheme}://{f'[{host}]' if ':' in host else host}" + (
         f":{port}" if port is not None else ""
     )
-    return parts.scheme in {"http", "https"} and bool(host) and whole == text
+    # A browser leaves out the scheme's own port: an origin with it would never be met.
+    usual = {"http": 80, "https": 443}
+    return parts.scheme in usual and bool(host) and port != usual[parts.scheme] and whole == text
