@@ -113,9 +113,13 @@ class Call:
     address: str
     user: User | None
     """Who calls, if a valid access token said so."""
+    unchecked: DatabaseUnavailable | None = None
+    """Why nobody knows whose access token was given."""
 
     def authenticated(self) -> User:
         """The caller, who must be known."""
+        if self.unchecked is not None:
+            raise self.unchecked
         if self.user is None:
             raise unauthorised("Log in first: this needs an access token.")
         return self.user
@@ -406,10 +410,14 @@ class Api(Resource):
             self._admit(route.limit if route is not None else "api", address)
             if route is None:
                 raise ApiError(405, "method_not_allowed", f"{method} is not possible here.", allow)
-            user = None if route.anonymous else await self._caller(request)
-            if user is not None:
-                self._admit(route.limit, address, user.id)
-            call = Call(request, arguments, address, user)
+            call = Call(request, arguments, address, None)
+            if not route.anonymous:
+                try:
+                    call.user = await self._caller(request)
+                except DatabaseUnavailable as error:
+                    call.unchecked = error  # What anybody may do, this caller may do too.
+            if call.user is not None:
+                self._admit(route.limit, address, call.user.id)
             if route.login:
                 call.authenticated()
             if route.needs is not None:
