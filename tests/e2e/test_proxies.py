@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests.e2e.browser import BrowserTestCase
 from tests.e2e.encoder import Encoder, material
-from tests.e2e.programs import ROOT, Program, ServerCase, free_port, publish, until
+from tests.e2e.programs import ROOT, STARTUP, Program, ServerCase, free_port, publish, until
 
 GUESSES = 3
 CALLS = 20
@@ -66,7 +66,7 @@ class ProxyCase(ServerCase):
         cls.https, cls.rtmp = free_port(), free_port()
         pem = certificate(cls.server.folder / "site.pem")
         cls.proxy = cls._stack.enter_context(Program(cls.command(pem), cls.server.folder / "proxy.log"))
-        until(cls.answers, 10, "the proxy answers")
+        until(cls.answers, STARTUP, "the proxy answers")
 
     @classmethod
     def command(cls, pem: Path) -> list[str]:
@@ -91,7 +91,7 @@ class ProxyCase(ServerCase):
         assert cls.proxy.process.poll() is None, cls.proxy.output
         try:
             return cls.ask("GET", "/health")[0] == 200
-        except OSError:
+        except (OSError, http.client.HTTPException):
             return False
 
     @classmethod
