@@ -1,8 +1,8 @@
 """Who may do what how often: one token bucket for each network, or user, and class of doing.
 
 The one idea: a class has a name (`api`, `auth`, `media`, `websocket`, `publish`, `failed_keys`), and who serves it
-asks by that name. Bursts and rates are the settings' `{class}_burst` and `{class}_rate`; all is in bounded memory, and
-nothing waits: who has no token left is told when there will be one.
+asks by that name. Bursts and rates are the settings' `{class}_burst` and `{class}_rate`; each class remembers at most
+`MAXIMUM_BUCKETS`. Nothing waits: who has no token left is told when there will be one.
 """
 
 from collections import Counter
