@@ -5,7 +5,7 @@ counted here.
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 from prometheus_client.exposition import generate_latest
@@ -40,6 +40,8 @@ class Metrics(Collector):
         """As the last look found it."""
         self.limited: Mapping[str, int] = {}
         """How often somebody was told to wait, by the class of what they did."""
+        self.more: list[Callable[[], Iterable[Metric]]] = []
+        """Who else has figures."""
         self._hub = hub
         self._plugins = plugins
         self._reactor = reactor
@@ -90,6 +92,8 @@ class Metrics(Collector):
         for kind, count in self.limited.items():
             limited.add_metric([kind], count)
         yield limited
+        for figures in self.more:
+            yield from figures()
         lateness = HistogramMetricFamily(
             "oxidecast_reactor_lateness_seconds", "How late the server's one loop calls what is due"
         )
