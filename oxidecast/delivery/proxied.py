@@ -137,7 +137,8 @@ class _HeaderReader(Protocol):
         self._done()
         client: IAddress = self._peer
         if header.address is not None:
-            client = ClientAddress(header.address, header.port, header.secure)
+            # A proxy that passes on the client's own TLS says that there is none: that is for this server to know.
+            client = ClientAddress(header.address, header.port, header.secure or None)
         protocol = self._port.factory.buildProtocol(client)
         transport = self.transport
         if protocol is None:

@@ -17,6 +17,7 @@ from oxidecast.delivery.proxied import (
     ProxyProtocolFactory,
 )
 from tests.delivery.serving import CLIENT, PLAYLIST, PREFIX, Server, body_of, status
+from tests.formats.test_proxy_header import V4, binary, tlv
 
 PLAYLIST_PATH = PREFIX + b"playlist.m3u8"
 BEHIND = b"X-Forwarded-For: 203.0.113.7"
@@ -153,6 +154,11 @@ class ProxyProtocolTests(SynchronousTestCase):
         self.assertIs(protocol.transport, transport)
         self.assertIs(transport.protocol, protocol)
         self.assertEqual((self.clock.getDelayedCalls(), self.port.waiting), ([], set()))
+
+    def test_tls_that_ends_at_the_proxy_is_told_and_tls_that_does_not_is_ours_to_know(self) -> None:
+        for flags, secure in ((b"\1", True), (b"\0", None)):
+            self.connect().protocol.dataReceived(binary(V4, tlvs=tlv(0x20, flags + bytes(4))))
+            self.assertEqual(self.inner.built[-1][0], ClientAddress("192.0.2.1", 56324, secure))
 
     def test_in_single_bytes(self) -> None:
         transport = self.connect()
