@@ -24,8 +24,9 @@ from oxidecast.accounts.accounts import Accounts
 from oxidecast.accounts.admission import Admission
 from oxidecast.accounts.errors import InvalidToken, Overloaded
 from oxidecast.accounts.roles import Permission, may
+from oxidecast.database.audit import ANONYMOUS, Actor
 from oxidecast.database.errors import Conflict, DatabaseUnavailable
-from oxidecast.database.users import User
+from oxidecast.database.users import User, actor
 from oxidecast.delivery.envelope import envelope
 from oxidecast.web import limits
 from oxidecast.web.nesting import DEEPEST, too_deep
@@ -116,6 +117,13 @@ class Call:
     """Who calls, if a valid access token said so."""
     unchecked: DatabaseUnavailable | None = None
     """Why nobody knows whose access token was given."""
+
+    @property
+    def actor(self) -> Actor:
+        """The caller, as the audit log names one."""
+        return (
+            actor(self.user, self.address) if self.user is not None else Actor(ANONYMOUS, None, self.address)
+        )
 
     def authenticated(self) -> User:
         """The caller, who must be known."""
