@@ -54,6 +54,9 @@ handshake and a few commands; beyond these, they are closed without a word."""
 FAREWELL = 5.0
 """Seconds that a refused peer has to read why, before its connection is aborted."""
 
+LEFTOVER = 16 * 1024 * 1024
+"""Bytes that are read of it meanwhile, and thrown away: what the fastest encoders send in that time."""
+
 EARLY_BYTES = 512 * 1024
 """What a peer may send before it publishes: a handshake is 3 KiB and a few commands are less. Parsing the worst bytes
 costs over a second for each MiB, which only who has a key may take."""
@@ -123,6 +126,8 @@ class RTMPConnection(Protocol):
         self.bytes_received += len(data)
         self._last_bytes = self._clock.seconds()
         if self._over:
+            if self.bytes_received > self._allowance:
+                self.transport.abortConnection()
             return
         if self._sink is None and self.bytes_received > self._allowance:
             self._farewell(f"more than {EARLY_BYTES} bytes without publishing")
@@ -298,6 +303,7 @@ class RTMPConnection(Protocol):
             "RTMP connection from {address} closed: {sentence}", address=self.address, sentence=sentence
         )
         self._unlimit()
+        self._allowance = self.bytes_received + LEFTOVER
         self._timer = self._clock.callLater(FAREWELL, self.transport.abortConnection)
         self._flush()
         self.transport.unregisterProducer()

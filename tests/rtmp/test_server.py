@@ -27,7 +27,15 @@ from oxidecast.interfaces import Refused
 from oxidecast.media import RemoteProtocolError
 from oxidecast.rtmp import events
 from oxidecast.rtmp.client import ClientSession
-from oxidecast.rtmp.server import EARLY_BYTES, FAREWELL, REFUSED_AT_ONCE, IMediaSink, RTMPConnection, RTMPPort
+from oxidecast.rtmp.server import (
+    EARLY_BYTES,
+    FAREWELL,
+    LEFTOVER,
+    REFUSED_AT_ONCE,
+    IMediaSink,
+    RTMPConnection,
+    RTMPPort,
+)
 from oxidecast.rtmp.settings import RtmpSettings
 from oxidecast.settings.errors import StartError
 from oxidecast.settings.sections import TlsSettings
@@ -207,6 +215,13 @@ class TestRefusal(ServerCase):
     def test_who_does_not_read_the_refusal_is_cut_off(self) -> None:
         peer = Peer(self.port).talk()
         self.clock.advance(FAREWELL)
+        self.assertTrue(peer.aborted)
+
+    def test_who_only_sends_after_the_refusal_is_cut_off(self) -> None:
+        peer = Peer(self.port).talk()
+        peer.connection.dataReceived(bytes(LEFTOVER))
+        self.assertFalse(peer.aborted)
+        peer.connection.dataReceived(b"x")
         self.assertTrue(peer.aborted)
 
     def test_media_after_the_refusal_goes_nowhere(self) -> None:
