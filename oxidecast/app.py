@@ -24,15 +24,18 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from oxidecast.accounts.admission import Admission
 from oxidecast.accounts.authenticator import KeyAuthenticator, OpenAuthenticator
 from oxidecast.accounts.bootstrap import FirstSteps
 from oxidecast.accounts.errors import KeyUnreadable
+from oxidecast.accounts.failed_keys import FailedKeys
 from oxidecast.accounts.gate import AccountsGate
 from oxidecast.accounts.settings import AuthSettings
 from oxidecast.accounts.throttle import LoginThrottle
 from oxidecast.database import DatabaseError
 from oxidecast.database.audit import SERVER
 from oxidecast.delivery.certificates import Source
+from oxidecast.delivery.proxied import Proxies
 from oxidecast.delivery.tls import Certificates
 from oxidecast.foundation import Configuration, DatabaseAway, Foundation, configure
 from oxidecast.interfaces import IAuthenticator, IReloadable, IServices
@@ -90,12 +93,18 @@ class Server(MultiService):
         self.settings = foundation.settings
         self.registry = Registry()
         self.hub = Hub(self.settings.of(StreamsSettings), self.registry, foundation.reactor)
-        self.rtmp = RTMPPort(self.settings.of(RtmpSettings), foundation.reactor)
+        self.admission = Admission(foundation.reactor, self.settings.of(RateLimitSettings))
+        self.hub.guard = FailedKeys(self.admission)
+        server = self.settings.of(ServerSettings)
+        self.proxies = Proxies(server.trusted_proxies, server.proxy_headers)
+        self.rtmp = RTMPPort(self.settings.of(RtmpSettings), foundation.reactor, self.proxies)
+        self.rtmp.admit = lambda address: self.admission.take("publish", address)
         self.watch = ReactorWatch(foundation.reactor)
         self.watch.setServiceParent(self)
         self.metrics = Metrics(
             self.hub, self.registry, self.settings.of(MetricsSettings).max_streams, self.watch.lateness
         )
+        self.metrics.limited = self.admission.limited
         self._keys = KeyAuthenticator(
             foundation.database,
             foundation.reactor,
@@ -108,6 +117,8 @@ class Server(MultiService):
             self.registry,
             self.metrics,
             self._keys,
+            self.admission,
+            self.proxies,
             lambda: self.settings,
             self.not_ready,
         )
@@ -375,9 +386,14 @@ class Server(MultiService):
 
     def _apply(self, name: str) -> None:
         settings = self.settings
+        if name == "rate_limit":
+            self.admission.reload(settings.of(RateLimitSettings))
         self.web.reload(name)
         if name == "logging":
             set_level(settings.of(LoggingSettings).level)
+        elif name == "server":
+            server = settings.of(ServerSettings)
+            self.proxies.change(server.trusted_proxies, server.proxy_headers)
         elif name == "streams":
             self.hub.settings = settings.of(StreamsSettings)
         elif name == "rtmp":
