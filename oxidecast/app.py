@@ -31,7 +31,6 @@ from oxidecast.accounts.errors import KeyUnreadable
 from oxidecast.accounts.failed_keys import FailedKeys
 from oxidecast.accounts.gate import AccountsGate
 from oxidecast.accounts.settings import AuthSettings
-from oxidecast.accounts.throttle import LoginThrottle
 from oxidecast.database import DatabaseError
 from oxidecast.database.audit import SERVER
 from oxidecast.delivery.certificates import Source
@@ -409,9 +408,7 @@ class Server(MultiService):
             self.metrics.max_streams = settings.of(MetricsSettings).max_streams
         elif name == "rate_limit":
             limit = settings.of(RateLimitSettings)
-            self.foundation.accounts.throttle = LoginThrottle(
-                self.foundation.reactor, limit.login_attempts, limit.login_refill
-            )
+            self.foundation.accounts.throttle.limit(limit.login_attempts, limit.login_refill)
         for running in self.registry.running:
             if running.name == name and IReloadable.providedBy(running.instance):
                 try:

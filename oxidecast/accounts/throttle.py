@@ -32,12 +32,12 @@ LONGEST_NAME = 100
 class Backoff:
     """Failures by key: the first `free` cost nothing, each further one a wait twice as long as the last."""
 
-    def __init__(self, clock: IReactorTime, free: int, first: float, maximum: int = MAXIMUM_KEPT) -> None:
+    def __init__(self, clock: IReactorTime, maximum: int = MAXIMUM_KEPT) -> None:
         self._clock = clock
-        self._free = free
-        self._first = first
         self._maximum = maximum
         self._failures: OrderedDict[Hashable, tuple[int, float]] = OrderedDict()
+        self.free = 0
+        self.first = 0.0
 
     def __len__(self) -> int:
         return len(self._failures)
@@ -49,10 +49,10 @@ class Backoff:
 
     def wait(self, key: Hashable, free: int | None = None) -> float:
         """Seconds until the next try; `free` in place of the usual number."""
-        beyond = self.count(key) - (self._free if free is None else free)
+        beyond = self.count(key) - (self.free if free is None else free)
         if beyond < 0:
             return 0.0
-        wait = min(self._first * 2.0 ** min(beyond, 64), max(LONGEST_WAIT, self._first))
+        wait = min(self.first * 2.0 ** min(beyond, 64), max(LONGEST_WAIT, self.first))
         # A clock that was set back must not lengthen a wait.
         return max(0.0, wait - max(0.0, self._clock.seconds() - self._failures[key][1]))
 
@@ -78,13 +78,19 @@ class LoginThrottle:
     def __init__(
         self, clock: IReactorTime, attempts: int, refill: float, maximum: int = MAXIMUM_KEPT
     ) -> None:
-        self._pairs = Backoff(clock, attempts, refill, maximum)
-        self._networks = Backoff(clock, attempts * NEIGHBOURS, refill / NEIGHBOURS, maximum)
-        self._accounts = Backoff(clock, attempts, refill, maximum)
-        self._crowd = attempts * CROWD
+        self._pairs = Backoff(clock, maximum)
+        self._networks = Backoff(clock, maximum)
+        self._accounts = Backoff(clock, maximum)
         self._known: OrderedDict[tuple[str, str], None] = OrderedDict()
         """Networks with the accounts that logged in from there, the latest last."""
         self._maximum = maximum
+        self.limit(attempts, refill)
+
+    def limit(self, attempts: int, refill: float) -> None:
+        """Other numbers; nothing is forgotten."""
+        self._pairs.free, self._pairs.first = attempts, refill
+        self._networks.free, self._networks.first = attempts * NEIGHBOURS, refill / NEIGHBOURS
+        self._crowd = attempts * CROWD
 
     def attempt(self, address: str, username: str) -> float:
         """Count an attempt, as one that fails until `succeeded` or `undo` says otherwise, so that many at once do not

@@ -20,10 +20,13 @@ from oxidecast.accounts.settings import AuthSettings, IssuerSettings
 from oxidecast.accounts.signing import Key
 from oxidecast.database.audit import AuditLog
 from oxidecast.database.users import User
+from oxidecast.foundation import configure
+from oxidecast.settings.errors import StartError
 from tests.accounts.pem import ec_key, jwk, public_pem, rsa_key
 from tests.accounts.support import PASSWORD, SECRET, AccountsCase
 from tests.accounts.test_jwks import document
 from tests.database.support import START, both_engines
+from tests.settings.support import temporary_folder
 
 ISSUER = "https://login.example.com/realms/main"
 KEYS = parse_keys(document(jwk(rsa_key(), "r"), jwk(ec_key(), "e")))
@@ -379,6 +382,20 @@ class Roles(OutsiderCase):
 
 
 class Settings(SynchronousTestCase):
+    def test_as_a_file_says_them(self) -> None:
+        file = temporary_folder(self) / "my.toml"
+        text = (
+            f'[[auth.issuers]]\nissuer = "{ISSUER}"\njwks_url = "https://login.example.com/keys"\n'
+            'audience = "oxidecast"\ncreate = true\nrole_claim = "groups"\nroles = { "team" = "streamer" }\n'
+        )
+        file.write_text(text)
+        [issuer] = configure(file, {}).settings.of(AuthSettings).issuers
+        self.assertEqual((issuer.issuer, issuer.roles), (ISSUER, {"team": "streamer"}))
+        file.write_text(text.replace("https:", "http:"))
+        error = self.assertRaises(StartError, configure, file, {})
+        self.assertIn("jwks_url", str(error))
+        self.assertNotIn("login.example.com", str(error))
+
     def refused(self, words: str, **changes: Any) -> None:
         values = {**msgspec.to_builtins(PUBLIC), **changes}
         error = self.assertRaises(msgspec.ValidationError, msgspec.convert, values, IssuerSettings)

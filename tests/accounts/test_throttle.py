@@ -87,6 +87,14 @@ class OnePair(ThrottleCase):
         self.assertEqual(self.throttle.attempt(HOME, "ada"), 1000.0)
 
 
+class Reloading(ThrottleCase):
+    def test_other_numbers_forget_nobody(self) -> None:
+        self.tries(HOME, "ada")
+        self.throttle.limit(4, 20.0)
+        self.tries(HOME, "ada", 1)
+        self.assertEqual(self.throttle.attempt(HOME, "ada"), 20.0)
+
+
 class Others(ThrottleCase):
     def test_the_owner_gets_in_from_elsewhere(self) -> None:
         self.tries(HOME, "ada")
