@@ -28,6 +28,8 @@ from oxidecast.accounts.bootstrap import FirstSteps
 from oxidecast.accounts.errors import KeyUnreadable
 from oxidecast.accounts.gate import AccountsGate
 from oxidecast.accounts.limits import LoginThrottle
+from oxidecast.analytics.settings import AnalyticsSettings
+from oxidecast.analytics.upkeep import Upkeep
 from oxidecast.database import DatabaseError
 from oxidecast.foundation import Configuration, Foundation, configure
 from oxidecast.interfaces import IAuthenticator, IReloadable, IServices
@@ -146,6 +148,10 @@ class Server(MultiService):
         for running in self.registry.running:
             if running.state == "running" and IService.providedBy(running.instance):
                 self._start_service(running)
+        foundation = self.foundation
+        Upkeep(
+            foundation.database, foundation.reactor, lambda: self.settings.of(AnalyticsSettings)
+        ).setServiceParent(self)
         self._check.start(DATABASE_CHECK)
         self._ready = True
         self._say(first_steps)

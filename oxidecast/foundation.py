@@ -23,6 +23,7 @@ from oxidecast.accounts.limits import LoginThrottle
 from oxidecast.accounts.passwords import Passwords
 from oxidecast.accounts.settings import AuthSettings
 from oxidecast.accounts.tokens import Tokens
+from oxidecast.analytics.settings import AnalyticsSettings
 from oxidecast.database import (
     DatabaseError,
     IDatabase,
@@ -65,6 +66,7 @@ SECTIONS: Mapping[str, type[msgspec.Struct]] = {
     "metrics": MetricsSettings,
     "tls": TlsSettings,
     "storage": StorageSettings,
+    "analytics": AnalyticsSettings,
     "streams": StreamsSettings,
     "rtmp": RtmpSettings,
     "transcoding": TranscodingSettings,

@@ -36,6 +36,7 @@ from oxidecast.web.api import Api, Route
 from oxidecast.web.auth import AuthRoutes
 from oxidecast.web.consequences import Consequences
 from oxidecast.web.docs import documents
+from oxidecast.web.history import History
 from oxidecast.web.joined import JoinedViewers
 from oxidecast.web.keys import KeyRoutes
 from oxidecast.web.openapi import document
@@ -186,6 +187,7 @@ class HTTPSide(MultiService):
         views = StreamViews(hub, registry)
         addresses = Addresses(views, foundation.tokens)
         consequences = self.consequences
+        history = History(foundation.database, foundation.reactor, access)
         return [
             *self._auth.routes(),
             *UserRoutes(foundation.accounts, consequences).routes(),
@@ -202,7 +204,8 @@ class HTTPSide(MultiService):
             ).routes(),
             *KeyRoutes(access, foundation.keys, consequences).routes(),
             *ViewerRoutes(access, views, addresses, self.joined, transcoding).routes(),
-            *StatsRoutes(hub, registry, access, self._http_stats).routes(),
+            *StatsRoutes(hub, registry, access, history, self._http_stats).routes(),
+            *history.routes(),
             *OutputRoutes(hub, registry, foundation.streams, access, consequences.stream_changed).routes(),
         ]
 
