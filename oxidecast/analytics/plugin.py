@@ -54,16 +54,19 @@ class Analytics(MultiService):
         """Viewer sessions that were not written, because their stream had too many of them."""
         self.writer = Writer(services.database, services.reactor)
         self.writer.setServiceParent(self)
-        self._looking = LoopingCall(self._look)
-        self._looking.clock = services.reactor
+        self._loops = (LoopingCall(self.look), LoopingCall(self.close_abandoned))
+        for loop in self._loops:
+            loop.clock = services.reactor
 
     def startService(self) -> None:
         super().startService()
-        self._looking.start(self._settings.interval)
+        for loop in self._loops:
+            loop.start(self._settings.interval)
 
     def stopService(self) -> Deferred[Any]:
-        if self._looking.running:
-            self._looking.stop()
+        for loop in self._loops:
+            if loop.running:
+                loop.stop()
         stopped: Deferred[Any] = super().stopService()
         return stopped
 
@@ -127,18 +130,20 @@ class Analytics(MultiService):
 
     def recording_closed(self, stream: Any, path: str) -> None: ...
 
-    # -- inside
+    # -- at every interval
 
-    async def _look(self) -> None:
-        """What is to be done at every interval."""
+    def look(self) -> None:
+        """Measure what is live, and note how far it is."""
         for on_air in self._on_air.values():
             self._measure(on_air)
             self.writer.broadcast(on_air.broadcast())
+
+    async def close_abandoned(self) -> None:
+        """End the broadcasts of this server's earlier runs, and of servers that are gone for long."""
         silence = max(LEAST_SILENCE, SILENT_INTERVALS * self._settings.interval)
+        silent_since = utc(self._clock) - timedelta(seconds=silence)
         try:
-            count = await self._broadcasts.close_abandoned(
-                self._server_id, self._began, utc(self._clock) - timedelta(seconds=silence)
-            )
+            count = await self._broadcasts.close_abandoned(self._server_id, self._began, silent_since)
         except DatabaseError as error:
             self.log.debug("whether servers crashed is looked at later: {error}", error=error)
             return

@@ -21,7 +21,7 @@ class FakeStream:
         self.joined += 1
         number = self.joined
         self.watching.add(number)
-        return SimpleNamespace(leave=lambda: self.watching.discard(number))
+        return SimpleNamespace(leave=lambda at=None: self.watching.discard(number))
 
 
 class TestSessions(SynchronousTestCase):
