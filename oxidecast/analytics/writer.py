@@ -92,7 +92,7 @@ class Waiting:
         return count
 
     def _bound(self) -> None:
-        while len(self) > self._most and self._rows:
+        while len(self._rows) > self._most:
             self._rows.popitem(last=False)
             self.dropped += 1
 
