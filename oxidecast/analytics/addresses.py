@@ -4,7 +4,8 @@ An address is personal data. By default only its network is written, which tells
 who they are.
 """
 
-from ipaddress import IPv4Interface, IPv6Interface, ip_interface, ip_network
+from ipaddress import ip_interface, ip_network
+from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 
 from oxidecast.analytics.settings import Addresses
 
@@ -13,29 +14,37 @@ IPV4_PREFIX, IPV6_PREFIX = 24, 48
 internet. They hold hundreds of households."""
 
 
+_MAPPED = bytes(10) + b"\xff\xff"
+"""How an IPv4 address begins as an IPv6 one (RFC 4291, 2.5.5.2)."""
+
+
 def kept(address: str, how: Addresses) -> str | None:
-    """What is written of an address, in the spelling of PostgreSQL's inet; None of what is none."""
-    parsed = _parsed(address)
-    if parsed is None or how == "none":
+    """What is written of an address, in the spelling of PostgreSQL's inet; None of what is none. It is asked for every
+    viewer, and so goes without `ipaddress`, which takes ten times as long."""
+    packed = _packed(address.partition("%")[0]) if how != "none" else None
+    if packed is None:
         return None
-    return str(parsed.ip) if how == "full" else _network(parsed)
+    family, prefix = (AF_INET, IPV4_PREFIX) if len(packed) == 4 else (AF_INET6, IPV6_PREFIX)
+    if how == "full":
+        return inet_ntop(family, packed)
+    return f"{inet_ntop(family, packed[: prefix // 8].ljust(len(packed), bytes(1)))}/{prefix}"
+
+
+def _packed(text: str) -> bytes | None:
+    try:
+        if ":" not in text:
+            return inet_pton(AF_INET, text)
+        packed = inet_pton(AF_INET6, text)
+    except (OSError, ValueError):
+        return None
+    return packed[12:] if packed.startswith(_MAPPED) else packed
 
 
 def network(address: str | None) -> str | None:
     """The same of what was written in full before."""
-    parsed = _parsed(address or "")
-    return _network(parsed) if parsed is not None else None
-
-
-def _parsed(address: str) -> IPv4Interface | IPv6Interface | None:
     try:
-        parsed = ip_interface(address.partition("%")[0])
+        parsed = ip_interface(address or "")
     except ValueError:
         return None
-    mapped = parsed.ip.ipv4_mapped if isinstance(parsed, IPv6Interface) else None
-    return parsed if mapped is None else IPv4Interface(mapped)
-
-
-def _network(parsed: IPv4Interface | IPv6Interface) -> str:
-    prefix = IPV4_PREFIX if isinstance(parsed, IPv4Interface) else IPV6_PREFIX
+    prefix = IPV4_PREFIX if parsed.version == 4 else IPV6_PREFIX
     return str(ip_network((parsed.ip, min(prefix, parsed.network.prefixlen)), strict=False))

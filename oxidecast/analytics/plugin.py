@@ -9,6 +9,7 @@ it. A viewer's row is written when the viewer has left: half the writes, and a c
 
 from collections.abc import Collection, Iterable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 from uuid import NAMESPACE_OID, uuid5
 
@@ -29,6 +30,7 @@ from oxidecast.database.history import ViewerSession
 from oxidecast.database.records import is_id, new_id, utc
 from oxidecast.interfaces import IEventListener, IMeasured, IReloadable, IServices
 from oxidecast.settings.private import write_private_once
+from oxidecast.streams.viewer import Viewer
 
 SILENT_INTERVALS = 5
 LEAST_SILENCE = 300.0
@@ -113,20 +115,7 @@ class Analytics(MultiService):
         if not on_air.may_write_viewer():
             self.flooded += 1
             return
-        self.writer.viewer(
-            ViewerSession(
-                id=new_id(),
-                stream_id=stream.id,
-                session_id=on_air.id,
-                user_id=viewer.user_id,
-                connection_type=viewer.output,
-                rendition=viewer.rendition,
-                address=kept(viewer.address, self._settings.addresses),
-                started_at=datetime.fromtimestamp(viewer.joined, UTC),
-                ended_at=datetime.fromtimestamp(viewer.left, UTC),
-                bytes_sent=viewer.bytes_sent,
-            )
-        )
+        self.writer.viewer(viewer.id, partial(self._session, stream.id, on_air.id, viewer))
 
     def recording_closed(self, stream: Any, path: str) -> None: ...
 
@@ -149,6 +138,20 @@ class Analytics(MultiService):
             return
         if count:
             self.log.info("closed {count} broadcasts of servers that crashed", count=count)
+
+    def _session(self, stream_id: str, broadcast_id: str, viewer: Viewer) -> ViewerSession:
+        return ViewerSession(
+            id=new_id(),
+            stream_id=stream_id,
+            session_id=broadcast_id,
+            user_id=viewer.user_id,
+            connection_type=viewer.output,
+            rendition=viewer.rendition,
+            address=kept(viewer.address, self._settings.addresses),
+            started_at=datetime.fromtimestamp(viewer.joined, UTC),
+            ended_at=datetime.fromtimestamp(viewer.left, UTC),
+            bytes_sent=viewer.bytes_sent,
+        )
 
     def _measure(self, on_air: OnAir) -> None:
         for row in on_air.measurements():

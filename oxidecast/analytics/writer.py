@@ -49,7 +49,8 @@ Item: TypeAlias = tuple[Hashable, Any]
 
 
 class Waiting:
-    """The rows of one table. A row replaces the one that waits under the same key."""
+    """The rows of one table, or functions that make them when their turn comes. A row replaces the one that waits under
+    the same key."""
 
     def __init__(self, table: str, most: int, write: Callable[[Sequence[Any]], Any]) -> None:
         self.table = table
@@ -72,7 +73,7 @@ class Waiting:
         """The oldest, which are being written until `done`."""
         taken = [self._rows.popitem(last=False) for _ in range(min(count, len(self._rows)))]
         self._taken = len(taken)
-        return taken
+        return [(key, row() if callable(row) else row) for key, row in taken]
 
     def done(self, back: Sequence[Item] = ()) -> None:
         """What was taken is written, but for what comes `back`."""
@@ -118,8 +119,9 @@ class Writer(Service):
         """A broadcast as it is now; only the newest state is written."""
         self._broadcasts.put(row.id, row)
 
-    def viewer(self, row: ViewerSession) -> None:
-        self._viewers.put(row.id, row)
+    def viewer(self, key: str, make: Callable[[], ViewerSession]) -> None:
+        """A viewer has left. Ten thousand do so at once when a stream ends, so their rows are made a few at a time."""
+        self._viewers.put(key, make)
 
     def measurement(self, row: Measurement) -> None:
         self._measurements.put((row.stream_id, row.rendition, row.at), row)

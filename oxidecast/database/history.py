@@ -8,6 +8,7 @@ totals, in the same transaction.
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from datetime import datetime
+from functools import lru_cache
 from typing import TypeVar
 
 import msgspec
@@ -141,8 +142,11 @@ def _parts(rows: Sequence[R]) -> Iterator[Sequence[R]]:
 
 def _insertion(table: str, rows: Sequence[msgspec.Struct], more: str = "") -> Statement:
     fields = rows[0].__struct_fields__
-    values = ", ".join(
-        f"({', '.join(f':{field}{number}' for field in fields)})" for number in range(len(rows))
-    )
     params = {f"{field}{number}": getattr(row, field) for number, row in enumerate(rows) for field in fields}
-    return f"INSERT INTO {table} ({', '.join(fields)}) VALUES {values} ON CONFLICT DO NOTHING{more}", params
+    return _insert(table, fields, len(rows), more), params
+
+
+@lru_cache(4 * ROWS)
+def _insert(table: str, fields: tuple[str, ...], count: int, more: str) -> str:
+    values = ", ".join(f"({', '.join(f':{field}{number}' for field in fields)})" for number in range(count))
+    return f"INSERT INTO {table} ({', '.join(fields)}) VALUES {values} ON CONFLICT DO NOTHING{more}"

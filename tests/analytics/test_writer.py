@@ -78,6 +78,9 @@ class WriterCase(DatabaseCase):
         self.writer.startService()
         self.addCleanup(self.writer.stopService)
 
+    def leave(self, row: ViewerSession) -> None:
+        self.writer.viewer(row.id, lambda: row)
+
     async def turn(self) -> None:
         """One turn of the writer."""
         self.clock.advance(EVERY)
@@ -98,7 +101,7 @@ class WriterCase(DatabaseCase):
 class Writing(WriterCase):
     async def test_many_rows_of_all_kinds(self) -> None:
         for number in range(1234):
-            self.writer.viewer(viewer())
+            self.leave(viewer())
             self.writer.measurement(
                 Measurement(
                     stream_id=new_id(),
@@ -119,7 +122,7 @@ class Writing(WriterCase):
     async def test_a_flood_is_written_turn_by_turn(self) -> None:
         self.patch(module, "BATCH", 5)
         for _ in range(80):
-            self.writer.viewer(viewer())
+            self.leave(viewer())
         await self.turn()
         self.assertEqual(self.writer.waiting, 30)
         await self.turn()
@@ -130,7 +133,7 @@ class Writing(WriterCase):
         rows = [viewer(stream_id=new_id()) for _ in range(3)]
         for again in (rows, rows, [*rows, viewer(stream_id=rows[0].stream_id)]):
             for row in again:
-                self.writer.viewer(row)
+                self.leave(row)
             await self.turn()
         totals = await self.database.query(
             "SELECT sum(sessions) AS sessions, sum(watch_time) AS watch_time, sum(bytes_sent) AS bytes_sent"
@@ -141,25 +144,25 @@ class Writing(WriterCase):
 
     async def test_a_row_that_is_refused_is_given_up_alone(self) -> None:
         for number in range(9):
-            self.writer.viewer(viewer(connection_type=None if number == 4 else "hls"))
+            self.leave(viewer(connection_type=None if number == 4 else "hls"))
         await self.turn()
         self.assertEqual((await self.count(), self.dropped), (8, {"viewer_sessions": 1}))
         self.assertEqual(self.writer.waiting, 0)
 
     async def test_a_row_that_cannot_even_be_sent_is_given_up_alone(self) -> None:
         for number in range(3):
-            self.writer.viewer(viewer(rendition="\ud800" if number == 1 else "source"))
+            self.leave(viewer(rendition="\ud800" if number == 1 else "source"))
         await self.turn()
         self.assertEqual((await self.count(), self.dropped), (2, {"viewer_sessions": 1}))
 
     async def test_texts_with_nul(self) -> None:
-        self.writer.viewer(viewer(rendition="a\0b"))
+        self.leave(viewer(rendition="a\0b"))
         await self.turn()
         self.assertEqual(await self.count(), 1)
 
     async def test_what_waits_is_written_at_the_end(self) -> None:
         for _ in range(700):
-            self.writer.viewer(viewer())
+            self.leave(viewer())
         await self.writer.stopService()
         self.assertEqual((await self.count(), self.writer.waiting, self.dropped), (700, 0, {}))
 
@@ -179,7 +182,7 @@ class Away(WriterCase):
     async def test_rows_wait_up_to_the_bound_and_arrive_when_it_is_back(self) -> None:
         rows = [viewer() for _ in range(8)]
         for row in rows:
-            self.writer.viewer(row)
+            self.leave(row)
             await self.turn()
         self.assertEqual((self.writer.waiting, self.dropped), (5, {"viewer_sessions": 3}))
         self.writer._database = self.database
@@ -196,7 +199,7 @@ class Away(WriterCase):
 
     async def test_what_cannot_be_written_at_the_end_is_counted(self) -> None:
         for _ in range(4):
-            self.writer.viewer(viewer())
+            self.leave(viewer())
         await self.writer.stopService()
         self.assertEqual((self.writer.waiting, self.dropped), (0, {"viewer_sessions": 4}))
 
@@ -211,7 +214,7 @@ class Hanging(SynchronousTestCase):
 
         writer = Writer(Hanging(), clock)  # type: ignore[arg-type]
         writer.startService()
-        writer.viewer(viewer())
+        writer.viewer("one", viewer)
         clock.advance(EVERY)
         stopped = writer.stopService()
         self.assertNoResult(stopped)
