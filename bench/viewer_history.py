@@ -27,10 +27,14 @@ from twisted.internet.threads import deferToThread
 from oxidecast.app import Server
 from oxidecast.database import partitions
 from tests.database.cluster import cluster
-from tests.database.crowd import BEGAN, DAYS, START, fill
+from tests.database.crowd import BEGAN, DAYS, START, fill, flood, measure
 from tests.house import LOOPBACK, Unstoppable
 
 TIMES = 15
+
+HOUR = "from=2026-11-22T13:00:00Z&to=2026-11-22T14:00:00Z"
+"""After all others: the most that `analytics.on_air` lets into one hour of one stream."""
+FLOOD = 92_000
 
 
 def ask(port: int, path: str, token: str) -> tuple[float, Any]:
@@ -52,12 +56,15 @@ def pages(sessions: int) -> dict[str, str]:
         "last page, oldest first, 100 a page": f"viewers?page={-(-sessions // 100)}&limit=100&sort=started",
         "of one type, page in the middle": f"viewers?connection_type=webrtc&page={last // 20}",
         "between two times, page in the middle": f"viewers?{span}&page={last // 6}",
+        "of an hour in which 92,000 came, the middle": f"viewers?{HOUR}&page=2300",
         "broadcasts": "sessions",
+        "a chart of 31 days": f"metrics?from={quote((START - timedelta(days=31)).isoformat())}"
+        f"&to={quote(START.isoformat())}",
         "statistics": "stats",
     }
 
 
-async def measure(name: str, url: str, sessions: int) -> None:
+async def times(name: str, url: str, sessions: int) -> None:
     folder = Path(tempfile.mkdtemp(prefix="oxidecast-bench-"))
     server = Server.build(None, folder / "data", {**LOOPBACK, "DATABASE_URL": url}, Unstoppable())
     server.startService()
@@ -70,6 +77,8 @@ async def measure(name: str, url: str, sessions: int) -> None:
             await partitions.ensure(foundation.database, BEGAN + timedelta(days=days))
         began = time.monotonic()
         await fill(foundation.database, stream.id, sessions)
+        await measure(foundation.database, stream.id, 31 * 24 * 60)
+        await flood(foundation.database, stream.id, FLOOD)
         print(f"{name}: {sessions} sessions made in {time.monotonic() - began:.0f} s")
         token = foundation.tokens.access(owner)
         for what, path in pages(sessions).items():
@@ -77,16 +86,16 @@ async def measure(name: str, url: str, sessions: int) -> None:
             answers = [await deferToThread(ask, server.web.number, address, token) for _ in range(TIMES)]
             times = [milliseconds for milliseconds, _ in answers]
             total = answers[0][1].get("total", "")
-            print(f"  {what:40} {statistics.median(times):6.1f} ms  (worst {max(times):.1f})  {total}")
+            print(f"  {what:46} {statistics.median(times):6.1f} ms  (worst {max(times):.1f})  {total}")
     finally:
         await server.stopService()
         shutil.rmtree(folder)
 
 
 async def main(arguments: argparse.Namespace) -> None:
-    await measure("SQLite", "sqlite:///oxidecast.db", arguments.sessions)
+    await times("SQLite", "sqlite:///oxidecast.db", arguments.sessions)
     cluster().run("CREATE DATABASE bench")
-    await measure("PostgreSQL", cluster().url("bench"), arguments.sessions)
+    await times("PostgreSQL", cluster().url("bench"), arguments.sessions)
 
 
 if __name__ == "__main__":

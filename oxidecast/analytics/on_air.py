@@ -15,8 +15,8 @@ SHORTEST = 1.0
 """Seconds below which a measurement says nothing."""
 
 VIEWERS_AT_ONCE = 20_000
-VIEWERS_A_SECOND = 50.0
-"""Viewer sessions of one stream that are written: all of a full house that leaves, then four million a day. What comes
+VIEWERS_A_SECOND = 20.0
+"""Viewer sessions of one stream that are written: all of a full house that leaves, then two million a day. What comes
 and goes faster is a script that would fill the disk."""
 
 

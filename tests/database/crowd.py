@@ -3,7 +3,7 @@
 One stream has nearly all of them, which is the worst that can be: everything that is asked is asked of one stream.
 """
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -66,13 +66,45 @@ async def fill(database: IDatabase, stream_id: str, count: int) -> None:
         await database.execute(f"ANALYZE {table}")  # PostgreSQL does so by itself, a minute later
 
 
-async def _add(database: IDatabase, stream_id: str, count: int, salt: int) -> None:
+async def flood(database: IDatabase, stream_id: str, count: int) -> None:
+    """So many sessions of the stream in the hour after `START`'s."""
+    hour = START + timedelta(hours=1)
+    await _add(database, stream_id, count, OTHERS + 1, hour, 3600)
+    await database.execute(
+        "INSERT INTO viewer_hours (stream_id, hour, connection_type, sessions, watch_time, bytes_sent)"
+        " VALUES (:stream_id, :hour, 'hls', :count, 0, 0)",
+        {"stream_id": stream_id, "hour": hour, "count": count},
+    )
+    await database.execute("ANALYZE viewer_sessions")
+
+
+async def measure(database: IDatabase, stream_id: str, count: int) -> None:
+    """So many measurements of the stream's source before `START`, one a minute."""
     flavour = database.flavour
-    began = f"CAST(:began + i * :lasted / :count AS {'integer' if flavour == 'sqlite' else 'bigint'})"
+    numbers, at = _NUMBERS[flavour], _TIME[flavour].format("CAST(:began + i * 60 AS bigint)")
+    stream = ":stream_id" if flavour == "sqlite" else "CAST(:stream_id AS uuid)"
+    await database.execute(
+        "INSERT INTO stream_metrics (stream_id, rendition, at, bitrate, frame_rate, frames_dropped, viewers)"
+        f" SELECT {stream}, 'source', {at}, 2500000, 30, 0, i % 100 FROM {numbers}",
+        {"stream_id": stream_id, "began": int(START.timestamp()) - count * 60, "first": 0, "last": count},
+    )
+    await database.execute("ANALYZE stream_metrics")
+
+
+async def _add(
+    database: IDatabase,
+    stream_id: str,
+    count: int,
+    salt: int,
+    began: datetime = BEGAN,
+    lasted: int = DAYS * 86400,
+) -> None:
+    flavour = database.flavour
+    second = f"CAST(:began + i * :lasted / :count AS {'integer' if flavour == 'sqlite' else 'bigint'})"
     sql = (
         f"{_ROW} SELECT {_ID[flavour]}, {':stream_id' if flavour == 'sqlite' else 'CAST(:stream_id AS uuid)'},"
-        f" {_KIND}, 'source', '192.0.2.0/24', {_TIME[flavour].format(began)},"
-        f" {_TIME[flavour].format(f'{began} + 60 + i % 600')}, i % 1000 FROM {_NUMBERS[flavour]}"
+        f" {_KIND}, 'source', '192.0.2.0/24', {_TIME[flavour].format(second)},"
+        f" {_TIME[flavour].format(f'{second} + 60 + i % 600')}, i % 1000 FROM {_NUMBERS[flavour]}"
     )
     for first in range(0, count, CHUNK):
         await database.execute(
@@ -80,8 +112,8 @@ async def _add(database: IDatabase, stream_id: str, count: int, salt: int) -> No
             {
                 "salt": salt * 7919,
                 "stream_id": stream_id,
-                "began": int(BEGAN.timestamp()),
-                "lasted": DAYS * 86400,
+                "began": int(began.timestamp()),
+                "lasted": lasted,
                 "count": count,
                 "first": first,
                 "last": min(first + CHUNK, count),

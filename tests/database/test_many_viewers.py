@@ -7,8 +7,9 @@ from datetime import timedelta
 
 from oxidecast.database import partitions
 from oxidecast.database.audience import Audience, Wanted
+from oxidecast.database.measurements import Measurements
 from oxidecast.database.records import new_id
-from tests.database.crowd import BEGAN, DAYS, Explaining, Plan, fill
+from tests.database.crowd import BEGAN, DAYS, Explaining, Plan, fill, measure
 from tests.database.support import START, DatabaseCase, both_engines
 
 HOURS = DAYS * 24
@@ -80,6 +81,23 @@ class ManyViewers(DatabaseCase):
         (plan,) = await self.explaining.plans()
         self.assertNotIn("viewer_sessions", plan.sql)
         self.assertLessEqual(plan.rows, self.many // 10)
+
+    async def test_a_chart_of_a_month(self) -> None:
+        """Of a stream that was always live, among others that were."""
+        minutes = 31 * 24 * 60
+        for stream_id in (self.stream_id, new_id(), new_id(), new_id()):
+            await measure(self.database, stream_id, minutes)
+        series = Measurements(self.explaining).series
+        points = await series(self.stream_id, "source", START - timedelta(days=31), START, 3600)
+        self.assertEqual((len(points), points[-1].bitrate, points[-1].viewers), (31 * 24, 2_500_000, 99))
+        points = await series(self.stream_id, "source", START - timedelta(days=1), START, 360)
+        *_, month, day = await self.explaining.plans()
+        self.assertLessEqual(month.rows, minutes)
+        self.assertLessEqual(day.rows, 24 * 60)
+        for plan in (month, day):
+            self.assertRegex(
+                "; ".join(plan.steps), r"SEARCH stream_metrics USING|(Index|Bitmap Heap) Scan stream_metrics"
+            )
 
     async def test_pages_join_without_a_gap(self) -> None:
         """Over the border of an hour, and of a month."""
