@@ -11,6 +11,7 @@ import shlex
 import signal
 import sys
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,18 +24,26 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from oxidecast.accounts.admission import Admission
 from oxidecast.accounts.authenticator import KeyAuthenticator, OpenAuthenticator
 from oxidecast.accounts.bootstrap import FirstSteps
 from oxidecast.accounts.errors import KeyUnreadable
+from oxidecast.accounts.failed_keys import FailedKeys
 from oxidecast.accounts.gate import AccountsGate
 from oxidecast.accounts.limits import LoginThrottle
+from oxidecast.accounts.settings import AuthSettings
 from oxidecast.analytics.settings import AnalyticsSettings
 from oxidecast.analytics.upkeep import Upkeep
 from oxidecast.database import DatabaseError
-from oxidecast.foundation import Configuration, Foundation, configure
+from oxidecast.database.audit import SERVER
+from oxidecast.delivery.certificates import Source
+from oxidecast.delivery.proxied import Proxies
+from oxidecast.delivery.tls import Certificates
+from oxidecast.foundation import Configuration, DatabaseAway, Foundation, configure
 from oxidecast.interfaces import IAuthenticator, IReloadable, IServices
 from oxidecast.logs import set_level
 from oxidecast.metrics.prometheus import Metrics
+from oxidecast.metrics.reactor import ReactorWatch
 from oxidecast.registry import Detached, Plugin, Registry, Running, start
 from oxidecast.rtmp.server import RTMPPort
 from oxidecast.rtmp.settings import RtmpSettings
@@ -46,6 +55,7 @@ from oxidecast.settings.sections import (
     MetricsSettings,
     RateLimitSettings,
     ServerSettings,
+    TlsSettings,
 )
 from oxidecast.site import HTTPSide, in_address
 from oxidecast.streams.hub import Hub
@@ -85,25 +95,46 @@ class Server(MultiService):
         self.settings = foundation.settings
         self.registry = Registry()
         self.hub = Hub(self.settings.of(StreamsSettings), self.registry, foundation.reactor)
-        self.rtmp = RTMPPort(self.settings.of(RtmpSettings), foundation.reactor)
-        self.metrics = Metrics(self.hub, self.registry, self.settings.of(MetricsSettings).max_streams)
-        self._keys = KeyAuthenticator(foundation.database, foundation.reactor, foundation.safe)
+        self.admission = Admission(foundation.reactor, self.settings.of(RateLimitSettings))
+        self.hub.guard = FailedKeys(self.admission)
+        server = self.settings.of(ServerSettings)
+        self.proxies = Proxies(server.trusted_proxies, server.proxy_headers)
+        self.rtmp = RTMPPort(self.settings.of(RtmpSettings), foundation.reactor, self.proxies)
+        self.rtmp.admit = lambda address: self.admission.take("publish", address)
+        self.watch = ReactorWatch(foundation.reactor)
+        self.watch.setServiceParent(self)
+        self.metrics = Metrics(
+            self.hub, self.registry, self.settings.of(MetricsSettings).max_streams, self.watch.lateness
+        )
+        self.metrics.limited = self.admission.limited
+        self._keys = KeyAuthenticator(
+            foundation.database,
+            foundation.reactor,
+            foundation.safe,
+            self.settings.of(AuthSettings).key_lifetime,
+        )
         self.web = HTTPSide(
             foundation,
             self.hub,
             self.registry,
             self.metrics,
             self._keys,
+            self.admission,
+            self.proxies,
             lambda: self.settings,
             self.not_ready,
         )
         self.web.setServiceParent(self)
+        self.tls: Certificates | None = None
+        """The certificates, where the settings name some."""
         self.started: Deferred[None] = Deferred()
         """Fires when the server is ready, fails with StartError."""
         self._demo = demo
         self._reread = reread
         self._ready = self._stopped = False
         self._database_away = ""
+        self._prepared = False
+        """Whether the database has this version's schema, and a first account."""
         self._check = LoopingCall(self._check_database)
         self._check.clock = foundation.reactor
         self._starting: Deferred[None] | None = None
@@ -140,10 +171,11 @@ class Server(MultiService):
 
     async def _start(self) -> None:
         _allow_many_files()
-        first_steps = await self.foundation.prepare()
+        first_steps = await self._prepare()
         demo_key = await self._demo_key() if self._demo else None
+        self._start_tls()
         self._start_plugins(demo_key)
-        self.web.listen()
+        self.web.listen(self.tls)
         self.rtmp.setServiceParent(self)
         for running in self.registry.running:
             if running.state == "running" and IService.providedBy(running.instance):
@@ -156,6 +188,27 @@ class Server(MultiService):
         self._ready = True
         self._say(first_steps)
         self.started.callback(None)
+
+    def _start_tls(self) -> None:
+        source = Source(self.settings.of(TlsSettings), self.foundation.data_directory)
+        if source:
+            self.tls = Certificates(source, self.foundation.reactor)
+            self.tls.setServiceParent(self)
+            self.rtmp.secure = partial(self.tls.wrap, "rtmps")
+            self.metrics.more.append(self.tls.metrics)
+
+    async def _prepare(self) -> FirstSteps | None:
+        """None when the database is away, which is then waited for: viewers and outputs need none."""
+        try:
+            first_steps = await self.foundation.prepare()
+        except DatabaseAway as away:
+            if self._demo:
+                raise StartError(f"the demo needs the database: {away}")
+            self._database_away = str(away)
+            self.log.critical("starting without the database, which is waited for: {away}", away=away)
+            return None
+        self._prepared = True
+        return first_steps
 
     def _start_service(self, running: Running) -> None:
         """Start a plugin's service. A StartError stops the start, anything else only the plugin."""
@@ -228,23 +281,42 @@ class Server(MultiService):
         return reasons
 
     async def _check_database(self) -> None:
+        was_away = self._database_away
         try:
+            if not self._prepared:
+                await self.foundation.prepare()
+                self._prepared = True
             await self.foundation.database.query("SELECT 1")
             self._database_away = ""
-        except DatabaseError as error:
+        except (DatabaseError, DatabaseAway) as error:
             self._database_away = str(error)
+        except StartError as error:
+            # It is back, and not as this version can use it.
+            self._database_away = str(error)
+            if str(error) != was_away:
+                self.log.critical("{error}", error=error)
         self.metrics.database_away = bool(self._database_away)
+        if was_away and not self._database_away:
+            self.log.info("the database answers again")
+        elif self._database_away and not was_away:
+            self.log.error("the database is away: {reason}", reason=self._database_away)
 
-    def _say(self, first: FirstSteps) -> None:
+    def _say(self, first: FirstSteps | None) -> None:
         """Tell where everything is. A key is shown on a terminal, and nowhere else."""
         host = self.settings.of(ServerSettings).host
         shown = "localhost" if host in ("0.0.0.0", "::", "") else in_address(host)
         web = f"http://{shown}:{self.web.number}/"
+        if self.tls is not None:
+            # A browser is content only with a name that the certificate has.
+            names = (in_address(name) for name in self.tls.certificates[0].names if "*" not in name)
+            web = f"https://{next(names, shown)}:{self.web.tls_number}/"
         ingests = self.registry.ingest_addresses(shown)
         for name in WITHOUT_EFFECT:
             if name in self.settings and self.settings[name] != type(self.settings[name])():
                 self.log.warn("[{name}] is set, and has no effect in this version", name=name)
         self.log.info("OxideCast is ready: {web} {ingests}", web=web, ingests=" ".join(ingests))
+        if first is None:
+            return  # What else there is to tell lies in the database.
         if sys.__stdout__ is None or not sys.__stdout__.isatty():
             # Without the directory the commands would open another database, or find none.
             self.log.info(
@@ -283,8 +355,10 @@ class Server(MultiService):
             pass  # It stops already: somebody pressed Ctrl-C twice.
 
     def reload(self) -> list[str]:
-        """Take over the settings that can change while the server runs; the answer names the changed keys that
-        cannot."""
+        """Read the certificates again, and take over the settings that can change while the server runs; the answer
+        names the changed keys that cannot."""
+        if self.tls is not None:
+            self.tls.reload()
         try:
             fresh = self._reread().settings
         except StartError as error:
@@ -303,19 +377,35 @@ class Server(MultiService):
             )
             self._apply(name)
         self.log.info("settings reloaded: {taken}", taken=", ".join(taken) or "nothing changed that can")
+        if taken:
+            Deferred.fromCoroutine(self._note_reload(taken))
         if waiting:
             self.log.warn("these settings wait for a restart: {waiting}", waiting=", ".join(waiting))
         return waiting
 
+    async def _note_reload(self, taken: list[str]) -> None:
+        """It was done by whoever may send signals: no database is waited for."""
+        try:
+            await self.foundation.audit.add(SERVER, "settings.reload", "", {"changed": taken})
+        except DatabaseError as error:
+            self.log.warn("the reload is not in the audit log: {error}", error=error)
+
     def _apply(self, name: str) -> None:
         settings = self.settings
+        if name == "rate_limit":
+            self.admission.reload(settings.of(RateLimitSettings))
         self.web.reload(name)
         if name == "logging":
             set_level(settings.of(LoggingSettings).level)
+        elif name == "server":
+            server = settings.of(ServerSettings)
+            self.proxies.change(server.trusted_proxies, server.proxy_headers)
         elif name == "streams":
             self.hub.settings = settings.of(StreamsSettings)
         elif name == "rtmp":
             self.rtmp.settings = settings.of(RtmpSettings)
+        elif name == "auth":
+            self._keys.lifetime = settings.of(AuthSettings).key_lifetime
         elif name == "metrics":
             self.metrics.max_streams = settings.of(MetricsSettings).max_streams
         elif name == "rate_limit":

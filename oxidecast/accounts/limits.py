@@ -2,9 +2,11 @@
 
 from collections import OrderedDict
 from collections.abc import Hashable
-from ipaddress import IPv6Address, ip_address
+from ipaddress import IPv6Address
 
 from twisted.internet.interfaces import IReactorTime
+
+from oxidecast.formats import addresses
 
 MAXIMUM_BUCKETS = 50_000
 """About 10 MB. Beyond, the bucket that was used longest ago is forgotten."""
@@ -37,6 +39,14 @@ class TokenBuckets:
         self._buckets.move_to_end(key)
         if len(self._buckets) > self._maximum:
             self._buckets.popitem(last=False)
+
+    def give(self, key: Hashable) -> None:
+        """Put a token back."""
+        level = self._level(key) + 1.0
+        if level >= self._burst:
+            self._buckets.pop(key, None)
+        else:
+            self._buckets[key] = (level, self._clock.seconds())
 
     def refill(self, key: Hashable) -> None:
         """Make the bucket full."""
@@ -77,12 +87,9 @@ class LoginThrottle:
 def network_of(address: str) -> str:
     """What one subscriber holds: an IPv4 address, or an IPv6 /64. Text that is no address stands for
     itself."""
-    try:
-        parsed = ip_address(address.partition("%")[0])
-    except ValueError:
+    parsed = addresses.address(address)
+    if parsed is None:
         return address[:64]
     if isinstance(parsed, IPv6Address):
-        if parsed.ipv4_mapped is not None:
-            return str(parsed.ipv4_mapped)
         return f"{IPv6Address(int(parsed) >> 64 << 64)}/64"
     return str(parsed)

@@ -1,14 +1,15 @@
 """`/health`, `/ready` and `/metrics`: for those who run the server."""
 
 from collections.abc import Callable, Sequence
-from ipaddress import ip_address, ip_network
 from typing import Any
 
 import msgspec
 from twisted.web.http import Request
 from twisted.web.resource import Resource
 
+from oxidecast.formats.addresses import Networks
 from oxidecast.metrics.prometheus import CONTENT_TYPE, Metrics
+from oxidecast.web.protection import DATA
 
 
 class Health(Resource):
@@ -54,19 +55,18 @@ class MetricsResource(Resource):
         if not self._is_allowed(getattr(request.getClientAddress(), "host", "")):
             return _json(request, 403, {"error": "This address may not read the metrics."})
         request.setHeader("Content-Type", CONTENT_TYPE)
+        for name, value in DATA.items():
+            request.setHeader(name, value)
         return self._metrics.render()
 
     def _is_allowed(self, host: str) -> bool:
-        try:
-            address = ip_address(host.partition("%")[0])
-        except ValueError:
-            return False
-        mapped = getattr(address, "ipv4_mapped", None)
-        return any((mapped or address) in ip_network(network) for network in self._allow())
+        return host in Networks(self._allow())
 
 
 def _json(request: Request, status: int, data: Any) -> bytes:
     request.setResponseCode(status)
     request.setHeader("Content-Type", "application/json")
     request.setHeader("Cache-Control", "no-store")
+    for name, value in DATA.items():
+        request.setHeader(name, value)
     return msgspec.json.encode(data)
