@@ -31,6 +31,8 @@ from oxidecast.accounts.errors import KeyUnreadable
 from oxidecast.accounts.failed_keys import FailedKeys
 from oxidecast.accounts.gate import AccountsGate
 from oxidecast.accounts.settings import AuthSettings
+from oxidecast.analytics.settings import AnalyticsSettings
+from oxidecast.analytics.upkeep import Upkeep
 from oxidecast.database import DatabaseError
 from oxidecast.database.audit import SERVER
 from oxidecast.delivery.certificates import Source
@@ -177,6 +179,10 @@ class Server(MultiService):
         for running in self.registry.running:
             if running.state == "running" and IService.providedBy(running.instance):
                 self._start_service(running)
+        foundation = self.foundation
+        Upkeep(
+            foundation.database, foundation.reactor, lambda: self.settings.of(AnalyticsSettings)
+        ).setServiceParent(self)
         self._check.start(DATABASE_CHECK)
         self._ready = True
         self._say(first_steps)

@@ -25,6 +25,7 @@ from oxidecast.accounts.settings import AuthSettings
 from oxidecast.accounts.signing import Keyring, open_keyring
 from oxidecast.accounts.throttle import LoginThrottle
 from oxidecast.accounts.tokens import Tokens
+from oxidecast.analytics.settings import AnalyticsSettings
 from oxidecast.database import (
     DatabaseError,
     IDatabase,
@@ -70,6 +71,7 @@ SECTIONS: Mapping[str, type[msgspec.Struct]] = {
     "metrics": MetricsSettings,
     "tls": TlsSettings,
     "storage": StorageSettings,
+    "analytics": AnalyticsSettings,
     "streams": StreamsSettings,
     "rtmp": RtmpSettings,
     "transcoding": TranscodingSettings,

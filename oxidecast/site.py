@@ -44,6 +44,7 @@ from oxidecast.web.consequences import Consequences
 from oxidecast.web.docs import documents
 from oxidecast.web.elsewhere import Elsewhere
 from oxidecast.web.failed_logins import FailedLogins
+from oxidecast.web.history import History
 from oxidecast.web.joined import JoinedViewers
 from oxidecast.web.keys import KeyRoutes
 from oxidecast.web.limits import PortLimits
@@ -246,6 +247,7 @@ class HTTPSide(MultiService):
             views, foundation.tokens, lambda: self._settings().of(AuthSettings).bind_playback_tokens
         )
         consequences = self.consequences
+        history = History(foundation.database, foundation.reactor, access)
         return [
             *self._auth.routes(),
             *UserRoutes(foundation.accounts, consequences).routes(),
@@ -262,7 +264,8 @@ class HTTPSide(MultiService):
             ).routes(),
             *KeyRoutes(access, foundation.keys, consequences).routes(),
             *ViewerRoutes(access, views, addresses, self.joined, transcoding).routes(),
-            *StatsRoutes(hub, registry, access, self._http_stats).routes(),
+            *StatsRoutes(hub, registry, access, history, self._http_stats).routes(),
+            *history.routes(),
             *AuditRoutes(foundation.audit).routes(),
             *OutputRoutes(hub, registry, foundation.streams, access, consequences.stream_changed).routes(),
         ]

@@ -103,7 +103,13 @@ class ViewerRoutes:
         if rendition is not None:
             url = self._addresses.of(call, info, body.connection_type, rendition, bind=body.bind_address)
         try:
-            viewer_id = self._joined.join(stream, body.connection_type, call.address)
+            viewer_id = self._joined.join(
+                stream,
+                body.connection_type,
+                call.address,
+                call.user.id if call.user is not None else None,
+                rendition or "",
+            )
         except TooManyViewers:
             sentence = "There are as many viewers as can be counted."
             raise ApiError(429, "too_many_viewers", sentence, [("Retry-After", f"{HEARTBEAT:.0f}")])
