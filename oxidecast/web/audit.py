@@ -4,18 +4,15 @@ The one idea: here it is only read. Entries are written where things are done, i
 """
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 
 from oxidecast.accounts.roles import Permission
 from oxidecast.database.audit import AuditLog, Entry
-from oxidecast.web.api import PAGING, Call, Page, Query, Route, invalid
+from oxidecast.web.api import PAGING, Call, Page, Query, Route
 from oxidecast.web.fields import Time
-
-FIRST, LAST = datetime(1900, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC)
-"""Times beyond these are taken for them: near the ends of the calendar a time does not fit every time zone."""
+from oxidecast.web.moments import moment
 
 
 class AuditEntry(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,21 +66,10 @@ class AuditRoutes:
             actor=call.query("actor") or None,
             action=call.query("action") or None,
             target=call.query("target") or None,
-            begin=_time(call, "from"),
-            end=_time(call, "to"),
+            begin=moment(call, "from"),
+            end=moment(call, "to"),
         )
         return Page([_view(entry) for entry in found.items], found.total, page, limit, found.total_pages)
-
-
-def _time(call: Call, name: str) -> datetime | None:
-    text = call.query(name)
-    if not text:
-        return None
-    try:
-        moment: datetime = msgspec.convert(text, Time)
-    except msgspec.ValidationError:
-        raise invalid(name, "expected a time such as 2026-01-31T12:00:00Z")
-    return min(max(moment, FIRST), LAST).astimezone(UTC)
 
 
 def _view(entry: Entry) -> AuditEntry:

@@ -6,7 +6,7 @@ and of accounts, only administrators see more than the network.
 
 import re
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Annotated, Any, get_args
 
 import msgspec
@@ -26,6 +26,7 @@ from oxidecast.streams.stream import SOURCE
 from oxidecast.web.access import StreamAccess
 from oxidecast.web.api import PAGING, Call, Page, Query, Route, invalid
 from oxidecast.web.fields import Time
+from oxidecast.web.moments import EARLIEST, moment
 
 MOST_POINTS = 1000
 """Points of a chart in one answer: more than a screen has room for."""
@@ -41,8 +42,6 @@ LONGEST = timedelta(days=31)
 
 USUAL = timedelta(days=1)
 
-EARLIEST, LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC)
-"""What every engine, and arithmetic with hours, can hold."""
 
 _SORT = Query("sort", Sort, "By the beginning; with a dash the newest first, which is the default.")
 _SPAN = (
@@ -203,7 +202,7 @@ class History:
         """Who watched the stream and has left, by when they began. Who watches now is in the statistics."""
         page, limit = call.paging()
         sort = call.choice("sort", get_args(Sort)) or "-started"
-        since, until = _moment(call, "from"), _moment(call, "to")
+        since, until = moment(call, "from"), moment(call, "to")
         info = await self._access.managed(call)
         wanted = Wanted(
             stream_id=info.id, since=since, until=until, connection_type=call.query("connection_type")
@@ -215,8 +214,8 @@ class History:
 
     async def metrics(self, call: Call) -> SeriesView:
         """How the stream was received, as a chart shows it: the last day, unless said otherwise."""
-        until = _moment(call, "to") or utc(self._clock)
-        since = _moment(call, "from") or max(until - USUAL, EARLIEST)
+        until = moment(call, "to") or utc(self._clock)
+        since = moment(call, "from") or max(until - USUAL, EARLIEST)
         if not timedelta() < until - since <= LONGEST:
             raise invalid("from", f"expected a time before `to`, by at most {LONGEST.days} days")
         resolution = _resolution(call, (until - since).total_seconds())
@@ -250,20 +249,6 @@ def _viewer(one: ViewerSession, everything: bool) -> ViewerView:
         watch_time=(one.ended_at - one.started_at).total_seconds(),
         bytes_sent=one.bytes_sent,
     )
-
-
-def _moment(call: Call, name: str) -> datetime | None:
-    """A query parameter that is a time. A plus that was not escaped has become a blank."""
-    text = call.query(name)
-    if text is None:
-        return None
-    try:
-        moment = msgspec.convert(text.replace(" ", "+"), Time)
-        if EARLIEST <= moment <= LATEST:
-            return moment.astimezone(UTC)
-    except msgspec.ValidationError:
-        pass
-    raise invalid(name, "expected a time such as 2026-11-22T12:00:00Z")
 
 
 def _resolution(call: Call, seconds: float) -> int:

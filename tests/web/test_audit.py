@@ -107,12 +107,19 @@ class TestReading(AuditCase):
         self.assertEqual(await self.actions(f"from={stop['at']}&action=stream.stop"), ["stream.stop"])
         self.assertEqual(await self.actions(f"to={stop['at']}&action=stream.stop"), [])
         self.assertEqual(await self.actions("actor=nobody"), [])
-        self.assertEqual(await self.actions("from=9999-12-31T23:59:59-12:00"), [])
-        self.assertGreater(len(await self.actions("from=0001-01-01T00:00:00%2B12:00&limit=100")), 7)
+        self.assertEqual(await self.actions("from=8999-12-30T23:59:59-12:00"), [])
+        self.assertGreater(len(await self.actions("from=1970-01-02T00:00:00%2B12:00&limit=100")), 7)
 
     async def test_a_time_that_is_none_is_told(self) -> None:
         await self.begin()
-        for query in ("from=yesterday", "to=2026-01-01", "from=2026-01-01T00:00:00", "actor=%00"):
+        for query in (
+            "from=yesterday",
+            "from=",
+            "to=9999-12-31T23:59:59-12:00",
+            "to=2026-01-01",
+            "from=2026-01-01T00:00:00",
+            "actor=%00",
+        ):
             answer = await self.ask("GET", f"{AUDIT}?{query}", token=self.admin)
             self.assertEnvelope(answer, 422, "invalid")
 

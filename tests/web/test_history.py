@@ -13,7 +13,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from oxidecast.analytics.plugin import Analytics
 from oxidecast.interfaces import PublishRequest
 from oxidecast.web.api import ApiError, Call
-from oxidecast.web.history import EARLIEST, LATEST, MOST_POINTS, _moment, _resolution
+from oxidecast.web.history import MOST_POINTS, _resolution
+from oxidecast.web.moments import EARLIEST, LATEST, moment
 from tests.streams.stage import VIDEO
 from tests.web.test_api import ApiCase
 
@@ -211,12 +212,12 @@ class TestParameters(SynchronousTestCase):
     )
     def test_whatever_is_given_for_a_time(self, text: str) -> None:
         try:
-            moment = _moment(self.call(at=text), "at")
+            at = moment(self.call(at=text), "at")
         except ApiError as error:
             self.assertEqual(error.status, 422)
         else:
-            assert moment is not None
-            self.assertTrue(EARLIEST <= moment <= LATEST)
+            assert at is not None
+            self.assertTrue(EARLIEST <= at <= LATEST)
 
     @settings(deadline=None)
     @given(st.floats(0.001, 31 * 86400), st.one_of(st.none(), st.text(), st.integers().map(str)))
