@@ -44,6 +44,7 @@ from oxidecast.settings.sections import (
     MetricsSettings,
     RateLimitSettings,
     ServerSettings,
+    StorageSettings,
 )
 from oxidecast.site import HTTPSide, in_address
 from oxidecast.streams.hub import Hub
@@ -68,6 +69,7 @@ class Services:
         self.hub = hub
         self.database = foundation.database
         self.data_directory = foundation.data_directory
+        self.storage = foundation.settings.of(StorageSettings)
         self.ports = ports
         self.secret = foundation.secret
 

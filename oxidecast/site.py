@@ -14,9 +14,11 @@ from twisted.internet.error import CannotListenError
 
 from oxidecast.accounts.authenticator import KeyAuthenticator
 from oxidecast.accounts.settings import AuthSettings
+from oxidecast.database.recordings import Recordings
 from oxidecast.delivery.hot import IHotResource
 from oxidecast.delivery.http_limits import HTTPLimits
 from oxidecast.delivery.http_server import HTTPServerFactory
+from oxidecast.delivery.stored import Store
 from oxidecast.foundation import Foundation
 from oxidecast.interfaces import IOutput
 from oxidecast.metrics.prometheus import Metrics
@@ -27,6 +29,7 @@ from oxidecast.settings.sections import (
     CorsSettings,
     MetricsSettings,
     ServerSettings,
+    StorageSettings,
     TranscodingSettings,
 )
 from oxidecast.streams.hub import Hub
@@ -42,6 +45,7 @@ from oxidecast.web.openapi import document
 from oxidecast.web.operations import Health, MetricsResource, Ready
 from oxidecast.web.outputs import OutputRoutes
 from oxidecast.web.pages import pages
+from oxidecast.web.recordings import RecordingRoutes
 from oxidecast.web.site import site
 from oxidecast.web.stats import HTTPStats, StatsRoutes
 from oxidecast.web.stream_views import StreamViews
@@ -203,6 +207,13 @@ class HTTPSide(MultiService):
             *KeyRoutes(access, foundation.keys, consequences).routes(),
             *ViewerRoutes(access, views, addresses, self.joined, transcoding).routes(),
             *StatsRoutes(hub, registry, access, self._http_stats).routes(),
+            *RecordingRoutes(
+                Recordings(foundation.database),
+                Store(self._settings().of(StorageSettings).recordings(foundation.data_directory)),
+                registry,
+                foundation.tokens,
+                foundation.reactor,
+            ).routes(),
             *OutputRoutes(hub, registry, foundation.streams, access, consequences.stream_changed).routes(),
         ]
 

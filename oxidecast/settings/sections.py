@@ -6,6 +6,7 @@ lets the start say so aloud when one of them is set.
 """
 
 from ipaddress import ip_network
+from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 from urllib.parse import urlsplit
 
@@ -123,6 +124,10 @@ class StorageSettings(Section, frozen=True, kw_only=True):
     recordings_path: str = "recordings"
     thumbnails_path: str = "thumbnails"
     max_storage_size: Annotated[int, Meta(ge=0)] = 0
+
+    def recordings(self, data_directory: Path) -> Path:
+        """Where recordings go."""
+        return data_directory / (self.base_path or "") / self.recordings_path
 
 
 class HardwareAcceleration(Section, frozen=True, kw_only=True):

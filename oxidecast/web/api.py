@@ -77,6 +77,13 @@ class Reply:
     headers: Sequence[tuple[str, str]] = ()
 
 
+class Answered:
+    """What a handler returns that has answered the request itself, or will: with a file, not with an envelope."""
+
+
+ANSWERED = Answered()
+
+
 class Page(msgspec.Struct, Generic[T], frozen=True):
     """A part of a list, as lists are answered."""
 
@@ -255,6 +262,8 @@ class Route:
     query: Sequence[Query] = ()
     if_match: bool = False
     """Whether the handler heeds If-Match."""
+    media: str = ""
+    """The type of the answer's bytes, of which ranges can be asked, where the answer is a file and no envelope."""
 
     @property
     def is_guarded(self) -> bool:
@@ -317,6 +326,8 @@ class Api(Resource):
         try:
             self._allow_origin(request)
             reply = await self._call(request)
+            if isinstance(reply, Answered):
+                return
             status, headers, body = reply.status, reply.headers, envelope(self._seconds(), reply.data)
         except CancelledError:
             return
@@ -348,7 +359,7 @@ class Api(Resource):
         self.log.failure("an API call failed: {method} {path}", method=request.method, path=request.path)
         return ApiError(500, "internal", "Something went wrong on the server.")
 
-    async def _call(self, request: Request) -> Reply:
+    async def _call(self, request: Request) -> Reply | Answered:
         # What follows /api/v1, decoded here and only here, so that %2F stays inside a name.
         segments = [
             unquote_to_bytes(part).decode("utf-8", "replace") for part in request.path.split(b"/")[3:]
@@ -377,7 +388,7 @@ class Api(Resource):
             if route.needs is not None:
                 call.require(route.needs)
             result = await route.handler(call)
-            return result if isinstance(result, Reply) else Reply(result)
+            return result if isinstance(result, Reply | Answered) else Reply(result)
         raise not_found()
 
     async def _caller(self, request: Request) -> User | None:
