@@ -222,10 +222,11 @@ class RecordingRoutes:
 
     async def _managed(self, call: Call) -> Recording:
         """The recording of the path, which the caller must own, or be an administrator."""
+        user = call.authenticated()
         one = await self._found(call)
         if one is None:
             raise not_found("There is no such recording.")
-        _require(call.authenticated(), one)
+        _require(user, one)
         return one
 
     async def _playable(self, call: Call) -> Recording:

@@ -158,7 +158,7 @@ class TestFuzzed(ApiCase):
     async def test_by_an_owner(self) -> None:
         await self.start()
         token = await self.token("streamer")
-        await self.fuzz(token, stream=await self.streams(token), output=["hls", "multicast"])
+        await self.fuzz(token, stream=await self.streams(token), output=["hls", "multicast", "recording"])
 
     async def test_by_an_admin(self) -> None:
         await self.start()

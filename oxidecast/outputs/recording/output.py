@@ -86,9 +86,10 @@ class RecordingOutput(Service):
             recorder.closed("the server is shutting down")
         await DeferredList([part.closed for recorder in self._streams for part in recorder.parts.values()])
         await self.rows.stop()
-        # Its threads are joined, which the reactor must not wait for.
-        reactor = self.services.reactor
-        await deferToThreadPool(reactor, reactor.getThreadPool(), self._pool.stop)
+        if self._pool.started and not self._pool.joined:
+            # Its threads are joined, which the reactor must not wait for.
+            reactor = self.services.reactor
+            await deferToThreadPool(reactor, reactor.getThreadPool(), self._pool.stop)
 
     async def _put_in_order(self) -> None:
         """What an earlier run left behind, as soon as the database answers."""
