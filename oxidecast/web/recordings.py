@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args
 import msgspec
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThreadPool
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from oxidecast.accounts.errors import InvalidToken
@@ -82,6 +83,8 @@ class RecordingAddress(msgspec.Struct, frozen=True):
 
 class RecordingRoutes:
     """The handlers."""
+
+    log = Logger()
 
     def __init__(
         self, recordings: Recordings, store: Store, registry: Registry, tokens: Tokens, reactor: Any
@@ -171,6 +174,9 @@ class RecordingRoutes:
             await self._in_thread(self._store.remove, one.path)
         except InUse:
             raise ApiError(409, "in_use", "Another server is writing this recording: stop its stream first.")
+        except (OSError, ValueError) as error:
+            self._say("removed", one, error)
+            raise ApiError(500, "internal", "The file of this recording could not be removed.")
         await self._recordings.delete(one.id)
 
     async def url(self, call: Call) -> RecordingAddress:
@@ -187,7 +193,8 @@ class RecordingRoutes:
         one = await self._playable(call)
         try:
             file, length = await self._opened(one)
-        except (FileNotFoundError, ValueError):
+        except (OSError, ValueError) as error:
+            self._say("opened", one, error)
             raise not_found("The file of this recording is not here any more.")
         request = call.request
         name = _file_name(one)
@@ -259,6 +266,11 @@ class RecordingRoutes:
 
         self._in_thread(self._store.open, one.path).addCallbacks(opened, failed)
         return wanted
+
+    def _say(self, what: str, one: Recording, error: OSError | ValueError) -> None:
+        """What an error says of itself names the path."""
+        why = getattr(error, "strerror", None) or "its name is none of ours"
+        self.log.error("recording {id} could not be {what}: {why}", id=one.id, what=what, why=why)
 
     def _in_thread(self, function: Callable[..., Any], *args: Any) -> Deferred[Any]:
         return deferToThreadPool(self._reactor, self._reactor.getThreadPool(), function, *args)
