@@ -35,7 +35,8 @@ class Store:
     def create(self, name: str) -> int:
         """A new empty file, open for writing and locked. Raises OSError."""
         path = self.path(name)
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.parent.mkdir(mode=0o700, exist_ok=True)
         file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         fcntl.flock(file, fcntl.LOCK_EX)  # Who looks after lost files may hold it for a moment.
         return file

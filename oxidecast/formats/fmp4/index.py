@@ -7,10 +7,11 @@ where there are more fragments than fit, one reference stands for several in a r
 
 import struct
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import NamedTuple
 
 from oxidecast.formats.fmp4.boxes import box, full_box
-from oxidecast.media import TICKS
+from oxidecast.formats.fmp4.timescale import to_units
 
 _HEADER, _REFERENCE, _FREE = 40, 12, 8
 _LARGEST_SIZE, _LONGEST = 0x7FFFFFFF, 0xFFFFFFFF
@@ -26,11 +27,12 @@ class Reference(NamedTuple):
     keyframe: bool
 
 
-def segment_index(track_id: int, references: Sequence[Reference], room: int) -> bytes:
+def segment_index(track_id: int, scale: int, references: Sequence[Reference], room: int) -> bytes:
     """Exactly `room` bytes to stand right before the first fragment: the index and filling, or only filling where
     nothing can be said (no fragment, or one beyond the fields' 2 GiB and 13 hours).
 
-    Times are those of the track `track_id`, and begin at 0. Raises ValueError for room below 60 bytes.
+    Times are those of the track `track_id`, in its own units of 1/`scale` second (FFmpeg takes them for nothing else),
+    and begin at 0. Raises ValueError for room below 60 bytes.
     """
     most = (room - _HEADER - _FREE) // _REFERENCE
     if most < 1:
@@ -40,11 +42,13 @@ def segment_index(track_id: int, references: Sequence[Reference], room: int) -> 
     if not merged or any(one.size > _LARGEST_SIZE or one.duration > _LONGEST for one in merged):
         return _filling(room)
     rest = room - _HEADER - _REFERENCE * len(merged)
+    ends = [to_units(ticks, scale) for ticks in accumulate(one.duration for one in merged)]
     table = b"".join(
-        struct.pack(">III", one.size, one.duration, _STARTS_WITH_SAP if one.keyframe else 0) for one in merged
+        struct.pack(">III", one.size, end - start, _STARTS_WITH_SAP if one.keyframe else 0)
+        for one, start, end in zip(merged, [0, *ends], ends, strict=False)
     )
     # Version 1: 64-bit times; the offset counts from the end of this box.
-    fields = struct.pack(">IIQQHH", track_id, TICKS, 0, rest, 0, len(merged))
+    fields = struct.pack(">IIQQHH", track_id, scale, 0, rest, 0, len(merged))
     return full_box(b"sidx", 1, 0, fields, table) + _filling(rest)
 
 

@@ -102,7 +102,7 @@ class RecordingFile:
         """Size, start and keyframe of the last fragment written: its length shows with the next one."""
         self.duration = 0
         """Ticks written."""
-        self._add(fmp4.init_segment(tracks, 0) + fmp4.segment_index(lead.id, (), INDEX_ROOM))
+        self._add(fmp4.init_segment(tracks, 0) + self._index())
 
     @property
     def size(self) -> int:
@@ -182,9 +182,11 @@ class RecordingFile:
         if self._last is None:
             return None
         self._refer(self.duration)
-        return fmp4.init_segment(self._tracks, self.duration) + fmp4.segment_index(
-            self._lead.id, self._references, INDEX_ROOM
-        )
+        return fmp4.init_segment(self._tracks, self.duration) + self._index()
+
+    def _index(self) -> bytes:
+        scale = fmp4.timescale(self._lead)
+        return fmp4.segment_index(self._lead.id, scale, self._references, INDEX_ROOM)
 
     def _finished(self, result: None) -> None:
         self._busy, self._over = False, True

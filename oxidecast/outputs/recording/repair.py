@@ -124,7 +124,7 @@ def _finish(file: int, size: int, room: int) -> Found | None:
         os.pwrite(file, end.to_bytes(8, "big"), movie_at + movie.duration_at)
     there = os.pread(file, 4, index_at + 4)
     if index_at + room <= whole and there in (b"free", b"sidx"):
-        os.pwrite(file, fmp4.segment_index(movie.lead, references, room), index_at)
+        os.pwrite(file, fmp4.segment_index(movie.lead, movie.scales[movie.lead], references, room), index_at)
     os.fsync(file)
     return Found(whole, end / TICKS, there == b"sidx")
 
