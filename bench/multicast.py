@@ -26,10 +26,10 @@ import msgspec
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from oxidecast.delivery.lateness import Lateness  # noqa: E402
 from oxidecast.delivery.pacing import DATAGRAM, Pacer  # noqa: E402
 from oxidecast.delivery.udp import MulticastSocket, SendOptions  # noqa: E402
 from oxidecast.media import TICKS, Codec, Packet, Track  # noqa: E402
+from oxidecast.metrics.lateness import Lateness  # noqa: E402
 from oxidecast.outputs.multicast.group import Group  # noqa: E402
 from oxidecast.outputs.multicast.settings import Addresses, MulticastSettings  # noqa: E402
 from oxidecast.streams.rendition import Rendition  # noqa: E402

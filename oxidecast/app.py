@@ -28,11 +28,13 @@ from oxidecast.accounts.bootstrap import FirstSteps
 from oxidecast.accounts.errors import KeyUnreadable
 from oxidecast.accounts.gate import AccountsGate
 from oxidecast.accounts.limits import LoginThrottle
+from oxidecast.accounts.settings import AuthSettings
 from oxidecast.database import DatabaseError
-from oxidecast.foundation import Configuration, Foundation, configure
+from oxidecast.foundation import Configuration, DatabaseAway, Foundation, configure
 from oxidecast.interfaces import IAuthenticator, IReloadable, IServices
 from oxidecast.logs import set_level
 from oxidecast.metrics.prometheus import Metrics
+from oxidecast.metrics.reactor import ReactorWatch
 from oxidecast.registry import Detached, Plugin, Registry, Running, start
 from oxidecast.rtmp.server import RTMPPort
 from oxidecast.rtmp.settings import RtmpSettings
@@ -86,8 +88,17 @@ class Server(MultiService):
         self.registry = Registry()
         self.hub = Hub(self.settings.of(StreamsSettings), self.registry, foundation.reactor)
         self.rtmp = RTMPPort(self.settings.of(RtmpSettings), foundation.reactor)
-        self.metrics = Metrics(self.hub, self.registry, self.settings.of(MetricsSettings).max_streams)
-        self._keys = KeyAuthenticator(foundation.database, foundation.reactor, foundation.safe)
+        self.watch = ReactorWatch(foundation.reactor)
+        self.watch.setServiceParent(self)
+        self.metrics = Metrics(
+            self.hub, self.registry, self.settings.of(MetricsSettings).max_streams, self.watch.lateness
+        )
+        self._keys = KeyAuthenticator(
+            foundation.database,
+            foundation.reactor,
+            foundation.safe,
+            self.settings.of(AuthSettings).key_lifetime,
+        )
         self.web = HTTPSide(
             foundation,
             self.hub,
@@ -104,6 +115,8 @@ class Server(MultiService):
         self._reread = reread
         self._ready = self._stopped = False
         self._database_away = ""
+        self._prepared = False
+        """Whether the database has this version's schema, and a first account."""
         self._check = LoopingCall(self._check_database)
         self._check.clock = foundation.reactor
         self._starting: Deferred[None] | None = None
@@ -140,7 +153,7 @@ class Server(MultiService):
 
     async def _start(self) -> None:
         _allow_many_files()
-        first_steps = await self.foundation.prepare()
+        first_steps = await self._prepare()
         demo_key = await self._demo_key() if self._demo else None
         self._start_plugins(demo_key)
         self.web.listen()
@@ -152,6 +165,19 @@ class Server(MultiService):
         self._ready = True
         self._say(first_steps)
         self.started.callback(None)
+
+    async def _prepare(self) -> FirstSteps | None:
+        """None when the database is away, which is then waited for: viewers and outputs need none."""
+        try:
+            first_steps = await self.foundation.prepare()
+        except DatabaseAway as away:
+            if self._demo:
+                raise StartError(f"the demo needs the database: {away}")
+            self._database_away = str(away)
+            self.log.critical("starting without the database, which is waited for: {away}", away=away)
+            return None
+        self._prepared = True
+        return first_steps
 
     def _start_service(self, running: Running) -> None:
         """Start a plugin's service. A StartError stops the start, anything else only the plugin."""
@@ -224,14 +250,27 @@ class Server(MultiService):
         return reasons
 
     async def _check_database(self) -> None:
+        was_away = self._database_away
         try:
+            if not self._prepared:
+                await self.foundation.prepare()
+                self._prepared = True
             await self.foundation.database.query("SELECT 1")
             self._database_away = ""
-        except DatabaseError as error:
+        except (DatabaseError, DatabaseAway) as error:
             self._database_away = str(error)
+        except StartError as error:
+            # It is back, and not as this version can use it.
+            self._database_away = str(error)
+            if str(error) != was_away:
+                self.log.critical("{error}", error=error)
         self.metrics.database_away = bool(self._database_away)
+        if was_away and not self._database_away:
+            self.log.info("the database answers again")
+        elif self._database_away and not was_away:
+            self.log.error("the database is away: {reason}", reason=self._database_away)
 
-    def _say(self, first: FirstSteps) -> None:
+    def _say(self, first: FirstSteps | None) -> None:
         """Tell where everything is. A key is shown on a terminal, and nowhere else."""
         host = self.settings.of(ServerSettings).host
         shown = "localhost" if host in ("0.0.0.0", "::", "") else in_address(host)
@@ -241,6 +280,8 @@ class Server(MultiService):
             if name in self.settings and self.settings[name] != type(self.settings[name])():
                 self.log.warn("[{name}] is set, and has no effect in this version", name=name)
         self.log.info("OxideCast is ready: {web} {ingests}", web=web, ingests=" ".join(ingests))
+        if first is None:
+            return  # What else there is to tell lies in the database.
         if sys.__stdout__ is None or not sys.__stdout__.isatty():
             # Without the directory the commands would open another database, or find none.
             self.log.info(
@@ -312,6 +353,8 @@ class Server(MultiService):
             self.hub.settings = settings.of(StreamsSettings)
         elif name == "rtmp":
             self.rtmp.settings = settings.of(RtmpSettings)
+        elif name == "auth":
+            self._keys.lifetime = settings.of(AuthSettings).key_lifetime
         elif name == "metrics":
             self.metrics.max_streams = settings.of(MetricsSettings).max_streams
         elif name == "rate_limit":

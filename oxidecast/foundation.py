@@ -31,6 +31,8 @@ from oxidecast.database import (
     partitions,
     require_database,
 )
+from oxidecast.database.errors import DatabaseRefuses, DatabaseUnavailable
+from oxidecast.database.gate import Gate
 from oxidecast.database.settings import DatabaseSettings
 from oxidecast.database.streams import Streams
 from oxidecast.interfaces import IPlugin
@@ -107,7 +109,11 @@ def _in_one_sentence() -> Iterator[None]:
     try:
         yield
     except DatabaseError as error:
-        raise StartError(f"the database cannot be used: {error}")
+        raise StartError(f"the database cannot be used: {error}") from error
+
+
+class DatabaseAway(Exception):
+    """The database is a server that does not answer now."""
 
 
 class Foundation:
@@ -130,9 +136,9 @@ class Foundation:
             self.data_directory, server_secret=server.secret_key, jwt_secret=auth.jwt_secret, make=make
         )
         database = self.settings.of(DatabaseSettings)
-        self.database: IDatabase = open_database(
-            database.url, self.data_directory, reactor, database.pool_size
-        )
+        self._gate = Gate(open_database(database.url, self.data_directory, reactor, database.pool_size))
+        self.database: IDatabase = self._gate
+        """Opens once its schema is this version's."""
         self._threads = ThreadPool(0, PASSWORD_THREADS, "passwords")
         self._threads.start()
         limit = self.settings.of(RateLimitSettings)
@@ -153,17 +159,30 @@ class Foundation:
     async def migrate(self) -> None:
         """Bring the database to this version's schema. Raises StartError."""
         with _in_one_sentence():
-            now = datetime.now(UTC)
-            await migrate(self.database, now)
-            await partitions.ensure(self.database, now)
+            await self._migrate()
 
     async def prepare(self) -> FirstSteps:
-        """Bring the database to this version's schema, and make the first account and stream. Raises StartError."""
-        await self.migrate()
-        with _in_one_sentence():
-            return await bootstrap(
-                self.database, self.reactor, self.passwords, self.safe, self.data_directory
-            )
+        """Bring the database to this version's schema, and make the first account and stream. Raises StartError, and
+        DatabaseAway when that is to be tried again."""
+        try:
+            with _in_one_sentence():
+                await self._migrate()
+                return await bootstrap(
+                    self.database, self.reactor, self.passwords, self.safe, self.data_directory
+                )
+        except StartError as error:
+            cause = error.__cause__
+            passing = isinstance(cause, DatabaseUnavailable) and not isinstance(cause, DatabaseRefuses)
+            # A file that cannot be opened is for who starts the server to mend; a server comes back by itself.
+            if passing and self.database.flavour != "sqlite":
+                raise DatabaseAway(str(cause)) from cause
+            raise
+
+    async def _migrate(self) -> None:
+        now = datetime.now(UTC)
+        await migrate(self._gate.database, now)
+        await partitions.ensure(self._gate.database, now)
+        self._gate.is_open = True
 
     def secret(self, purpose: str) -> bytes:
         """See `IServices.secret`."""

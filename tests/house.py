@@ -19,6 +19,7 @@ from twisted.trial.unittest import TestCase
 from oxidecast import app, foundation
 from oxidecast.accounts.passwords import Passwords
 from oxidecast.app import Server
+from tests import leaks
 
 CHEAP = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
 LOOPBACK = {
@@ -130,7 +131,9 @@ class HouseCase(TestCase):
             fields["Authorization"] = f"Bearer {token}"
         fields |= {name.replace("_", "-"): value for name, value in headers.items()}
         lines = [f"{method} {path} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items()), "", ""]
-        return await self.send("\r\n".join(lines).encode() + (body or b""))
+        answer = await self.send("\r\n".join(lines).encode() + (body or b""))
+        leaks.look_at_answer(f"{method} {path}", answer.status, answer.body)
+        return answer
 
     async def token(self, role: Any, name: str = "") -> str:
         """An access token of a new account."""

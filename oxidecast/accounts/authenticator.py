@@ -16,6 +16,7 @@ from twisted.logger import Logger
 
 from oxidecast.accounts.errors import PublishRefused
 from oxidecast.accounts.keys import KeySafe
+from oxidecast.accounts.settings import KEY_LIFETIME
 from oxidecast.database.errors import DatabaseError, DatabaseUnavailable
 from oxidecast.database.interface import IDatabase
 from oxidecast.database.keys import FoundKey, StreamKeys
@@ -25,8 +26,6 @@ from oxidecast.streams.info import Grant, StreamInfo, name_from_title
 
 CACHED_KEYS = 10_000
 """About 10 MB; more than that many encoders do not come back during one outage."""
-CACHE_LIFETIME = 86_400.0
-"""Seconds that a confirmed key counts while the database is away."""
 LOOKS = 5
 """How often a key is looked up again because an owner changed something meanwhile: who was let in by what was read
 before a revocation, and came after it had looked for whom to cut, would publish for good."""
@@ -46,11 +45,18 @@ class KeyAuthenticator:
     log = Logger()
 
     def __init__(
-        self, database: IDatabase, clock: IReactorTime, safe: KeySafe, cached_keys: int = CACHED_KEYS
+        self,
+        database: IDatabase,
+        clock: IReactorTime,
+        safe: KeySafe,
+        lifetime: float = KEY_LIFETIME,
+        cached_keys: int = CACHED_KEYS,
     ) -> None:
+        """A confirmed key counts for `lifetime` seconds while the database is away."""
         self._keys = StreamKeys(database, clock)
         self._clock = clock
         self._safe = safe
+        self.lifetime = lifetime
         self._capacity = cached_keys
         self._remembered: OrderedDict[str, _Remembered] = OrderedDict()
         self._changes = 0
@@ -111,7 +117,7 @@ class KeyAuthenticator:
 
     def _recalled(self, digest: str) -> FoundKey | None:
         remembered = self._remembered.get(digest)
-        if remembered is None or self._clock.seconds() - remembered.confirmed > CACHE_LIFETIME:
+        if remembered is None or self._clock.seconds() - remembered.confirmed >= self.lifetime:
             return None
         expires = remembered.found.key.expires_at
         return remembered.found if expires is None or expires > utc(self._clock) else None

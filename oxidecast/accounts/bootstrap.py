@@ -19,7 +19,7 @@ from oxidecast.database.interface import Body, IDatabase
 from oxidecast.database.keys import insert_key
 from oxidecast.database.records import new_id, utc
 from oxidecast.database.streams import Streams, insert_stream
-from oxidecast.database.users import insert_user
+from oxidecast.database.users import Users, insert_user
 from oxidecast.settings.private import write_private_once
 from oxidecast.streams.info import StreamInfo
 
@@ -60,6 +60,11 @@ async def bootstrap(
         made = await database.transaction(
             _first, hashed, stream_id, digest, safe.seal(text, stream_id), utc(clock)
         )
+        if not made:
+            # Another server, which started at the same moment, made the account, and has its password.
+            admin = await Users(database, clock).by_username(USERNAME)
+            if admin is None or not await passwords.verify(password, admin.password_hash):
+                forget_first_password(data_directory)
     oldest = await Streams(database, clock).page(limit=1, include_private=True, oldest_first=True)
     stream = oldest.items[0] if oldest.items else None
     key = None

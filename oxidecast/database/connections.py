@@ -19,7 +19,7 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.python.failure import Failure
 from txpostgres import txpostgres
 
-from oxidecast.database.errors import DatabaseUnavailable
+from oxidecast.database.errors import DatabaseRefuses, DatabaseUnavailable
 
 CONNECT_TIMEOUT = 5.0
 """Seconds for finding a host's addresses, and for each of them to let us in."""
@@ -118,7 +118,7 @@ class Connector:
             except Exception as error:
                 connection.close()
                 failure = error
-        raise DatabaseUnavailable(_why_refused(failure)) from None
+        raise _why_refused(failure) from None
 
     async def _open(self, connection: Connection, parameters: Mapping[str, str]) -> None:
         timer = self._reactor.callLater(CONNECT_TIMEOUT, connection.close)
@@ -168,7 +168,7 @@ class Pool:
         self._waiting: deque[Deferred[None]] = deque()
         self._pause = 0.0
         self._again_at = 0.0
-        self._reason = ""
+        self._refusal = DatabaseUnavailable("The database was not asked yet.")
 
     async def take(self) -> Connection:
         """A living connection, which must be given back. Raises DatabaseUnavailable."""
@@ -185,7 +185,7 @@ class Pool:
                     return connection_or_none
             if self._opened == 0:
                 self._wake_all()  # to find the same
-                raise DatabaseUnavailable(self._reason)
+                raise type(self._refusal)(str(self._refusal))
             await self._turn(until)
 
     def give_back(self, connection: Connection) -> None:
@@ -211,7 +211,7 @@ class Pool:
             connection = await self._connect(self._forget)
         except DatabaseUnavailable as error:
             self._opened -= 1
-            self._reason = str(error)
+            self._refusal = error
             self._pause = min(max(self._pause * 2, FIRST_PAUSE), LONGEST_PAUSE)
             self._again_at = self._reactor.seconds() + self._pause * random.uniform(0.75, 1)
             return None
@@ -249,33 +249,41 @@ class Pool:
                 turn.callback(None)
 
 
-_REFUSALS = (
+_LOCKED_OUT = (
     ("pg_hba.conf", "PostgreSQL lets nobody in from this machine by this user and database (pg_hba.conf)."),
     ("authentication failed", "PostgreSQL refuses the user or the password of database.url."),
     ("role ", "PostgreSQL refuses the user or the password of database.url."),
     ("database ", "PostgreSQL has no database of the name in database.url."),
+)
+_NOT_NOW = (
     ("starting up", "PostgreSQL is starting."),
     ("shutting down", "PostgreSQL is stopping."),
     ("recovery", "PostgreSQL is recovering."),
     ("too many", "PostgreSQL has no connection left (max_connections)."),
     ("connection slots", "PostgreSQL has no connection left (max_connections)."),
 )
-_UNREACHED = (
+_DISAGREED = (
     ("no password supplied", "PostgreSQL wants a password, and database.url has none."),
-    ("refused", "Nothing answers at PostgreSQL's address."),
-    ("No such file", "Nothing answers at PostgreSQL's address."),
     ("SSL", "PostgreSQL and database.url do not agree on encryption (sslmode)."),
     ("certificate", "PostgreSQL's certificate is not accepted (sslmode)."),
 )
+_UNREACHED = (
+    ("refused", "Nothing answers at PostgreSQL's address."),
+    ("No such file", "Nothing answers at PostgreSQL's address."),
+)
 
 
-def _why_refused(error: Exception | None) -> str:
+def _why_refused(error: Exception | None) -> DatabaseUnavailable:
     """A sentence of ours for libpq's, which names host, user and database."""
     _, fatal, refusal = str(error).rpartition("FATAL: ")
-    for word, sentence in _REFUSALS if fatal else _UNREACHED:
+    lasting, passing = (_LOCKED_OUT, _NOT_NOW) if fatal else (_DISAGREED, _UNREACHED)
+    for word, sentence in lasting:
         if word in refusal:
-            return sentence
-    return "PostgreSQL could not be reached."
+            return DatabaseRefuses(sentence)
+    for word, sentence in passing:
+        if word in refusal:
+            return DatabaseUnavailable(sentence)
+    return DatabaseUnavailable("PostgreSQL could not be reached.")
 
 
 # -- values

@@ -2,11 +2,15 @@
 
 
 class DatabaseError(Exception):
-    """The database refused a statement: a mistake of ours. Base of the two below."""
+    """The database refused a statement: a mistake of ours. Base of those below."""
 
 
 class DatabaseUnavailable(DatabaseError):
     """The database is away: disk full, locked too long, unreadable, overloaded or closed."""
+
+
+class DatabaseRefuses(DatabaseUnavailable):
+    """The database is there and lets us not in, and will not by itself: who set it up must change something."""
 
 
 class Conflict(DatabaseError):

@@ -13,10 +13,10 @@ from typing import Any, Literal, Protocol
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
-from oxidecast.delivery.lateness import Lateness
 from oxidecast.delivery.send_clock import SendClock
 from oxidecast.formats.mpegts import NULL_PACKET, PACKET_SIZE
 from oxidecast.media import LocalProtocolError
+from oxidecast.metrics.lateness import Lateness
 
 TICK = 0.005
 """Seconds: the reactor's timers are good for one or two milliseconds."""

@@ -9,10 +9,16 @@ from collections.abc import Collection, Iterable, Iterator
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 from prometheus_client.exposition import generate_latest
-from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.metrics_core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
 from prometheus_client.registry import Collector
 
 from oxidecast.interfaces import IMeasured
+from oxidecast.metrics.lateness import Lateness
 from oxidecast.registry import Detached, Registry, kind_word
 from oxidecast.streams.hub import Hub
 
@@ -28,12 +34,13 @@ class Metrics(Collector):
     """The server's own figures. Labels are bounded: routes and outputs are names from the code, streams at most
     `max_streams`."""
 
-    def __init__(self, hub: Hub, plugins: Registry, max_streams: int) -> None:
+    def __init__(self, hub: Hub, plugins: Registry, max_streams: int, reactor: Lateness) -> None:
         self.max_streams = max_streams
         self.database_away = False
         """As the last look found it."""
         self._hub = hub
         self._plugins = plugins
+        self._reactor = reactor
         self._requests: Counter[tuple[str, str, int]] = Counter()
         self._registry = CollectorRegistry()
         self._registry.register(self)
@@ -75,6 +82,11 @@ class Metrics(Collector):
         yield GaugeMetricFamily(
             "oxidecast_database_up", "Whether the database answers", value=not self.database_away
         )
+        lateness = HistogramMetricFamily(
+            "oxidecast_reactor_lateness_seconds", "How late the server's one loop calls what is due"
+        )
+        lateness.add_metric([], self._reactor.buckets(), self._reactor.total)
+        yield lateness
         yield from self._streams()
         faults = CounterMetricFamily(
             "oxidecast_plugin_faults", "Exceptions that plugins raised", labels=["kind", "plugin"]

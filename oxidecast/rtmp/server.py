@@ -17,6 +17,7 @@ from twisted.internet.interfaces import (
     IListeningPort,
     IReactorTCP,
     IReactorTime,
+    ISSLTransport,
 )
 from twisted.internet.protocol import Protocol, ServerFactory, connectionDone
 from twisted.logger import Logger
@@ -275,7 +276,7 @@ class RTMPConnection(Protocol):
             sink.stopped(reason)
 
     def _farewell(self, sentence: str) -> None:
-        """Send what says why, then close; abort when the peer does not read it."""
+        """Send what says why, and close when the peer has; abort when it does not."""
         self._over = True
         self.log.info(
             "RTMP connection from {address} closed: {sentence}", address=self.address, sentence=sentence
@@ -285,7 +286,12 @@ class RTMPConnection(Protocol):
         self._flush()
         self.transport.unregisterProducer()
         self.transport.resumeProducing()
-        self.transport.loseConnection()
+        if ISSLTransport.providedBy(self.transport):
+            self.transport.loseConnection()  # which waits for the peer's own goodbye
+        else:
+            # An encoder sends on until it has read why. To close before would reset the connection (RFC 1122,
+            # 4.2.2.13), and the reason would be lost with it: what comes is read, and thrown away.
+            self.transport.loseWriteConnection()
 
     # -- time
 

@@ -1,6 +1,7 @@
 """Which stream a path means, and whether the caller may see or manage it."""
 
 from oxidecast.accounts.roles import may_manage
+from oxidecast.database.errors import DatabaseUnavailable
 from oxidecast.database.streams import Streams
 from oxidecast.interfaces import PlayRequest, Refused
 from oxidecast.streams.hub import Hub
@@ -24,10 +25,15 @@ class StreamAccess:
 
     async def visible(self, call: Call) -> StreamInfo:
         """The stream of the path, if the caller may see it."""
-        info = await self.find(call)
+        live = self._hub.find(call.arguments["stream"])
+        try:
+            info = await self.find(call)
+        except DatabaseUnavailable:
+            if live is None:
+                raise
+            info = None  # Who watches what is live does not wait for the database.
         if info is None:
             # A stream without an account exists only while it is live (`rtmp.enable_auth = false`).
-            live = self._hub.find(call.arguments["stream"])
             info = live.info if live is not None else None
         if info is None:
             raise not_found("There is no such stream.")
@@ -38,6 +44,8 @@ class StreamAccess:
                     info, PlayRequest(protocol="api", address=call.address, token=token)
                 )
             except Refused as refused:
+                if call.unchecked is not None:
+                    raise call.unchecked
                 if call.user is not None:
                     raise ApiError(403, "forbidden", "This stream is private, and not yours.")
                 raise unauthorised(refused.sentence, refused.code)

@@ -104,9 +104,13 @@ class Call:
     address: str
     user: User | None
     """Who calls, if a valid access token said so."""
+    unchecked: DatabaseUnavailable | None = None
+    """Why nobody knows whose access token was given."""
 
     def authenticated(self) -> User:
         """The caller, who must be known."""
+        if self.unchecked is not None:
+            raise self.unchecked
         if self.user is None:
             raise unauthorised("Log in first: this needs an access token.")
         return self.user
@@ -377,12 +381,12 @@ class Api(Resource):
             route = compiled.methods.get("GET" if method == "HEAD" else method)
             if route is None:
                 raise ApiError(405, "method_not_allowed", f"{method} is not possible here.", allow)
-            call = Call(
-                request,
-                arguments,
-                getattr(request.getClientAddress(), "host", ""),
-                None if route.anonymous else await self._caller(request),
-            )
+            call = Call(request, arguments, getattr(request.getClientAddress(), "host", ""), None)
+            if not route.anonymous:
+                try:
+                    call.user = await self._caller(request)
+                except DatabaseUnavailable as error:
+                    call.unchecked = error  # What anybody may do, this caller may do too.
             if route.login:
                 call.authenticated()
             if route.needs is not None:

@@ -5,7 +5,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 
 from oxidecast.accounts import KeyAuthenticator, OpenAuthenticator, PublishKeys, PublishRefused
-from oxidecast.accounts.authenticator import CACHE_LIFETIME
+from oxidecast.accounts.settings import KEY_LIFETIME
 from oxidecast.database.streams import StreamChange, Streams
 from oxidecast.database.users import Users
 from tests.accounts.support import AccountsCase
@@ -126,7 +126,20 @@ class DatabaseAway(AuthenticatorCase):
 
     async def test_no_key_is_remembered_for_ever(self) -> None:
         await self.lose(self.key.text)
-        self.clock.advance(CACHE_LIFETIME + 1)
+        self.clock.advance(KEY_LIFETIME + 1)
+        await self.assertRefused("unavailable")
+
+    async def test_the_settings_say_how_long(self) -> None:
+        await self.lose(self.key.text)
+        self.authenticator.lifetime = 60
+        self.clock.advance(59)
+        await self.authenticator.authenticate_publish(self.key.text)
+        self.clock.advance(1)
+        await self.assertRefused("unavailable")
+
+    async def test_it_may_be_not_at_all(self) -> None:
+        self.authenticator.lifetime = 0
+        await self.lose(self.key.text)
         await self.assertRefused("unavailable")
 
     async def test_a_forgotten_stream_cannot_be_checked(self) -> None:

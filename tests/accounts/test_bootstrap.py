@@ -84,6 +84,18 @@ class FirstStart(AccountsCase):
         self.assertEqual(steps[0].key, steps[1].key)
         self.assertEqual(len(await self.database.query("SELECT * FROM users")), 1)
 
+    async def test_of_two_machines_that_start_at_once_one_has_the_password(self) -> None:
+        other = temporary_folder(self)
+        starts = [
+            bootstrap(self.database, self.clock, self.passwords, self.safe, folder)
+            for folder in (self.folder, other)
+        ]
+        steps = await gatherResults([Deferred.fromCoroutine(start) for start in starts])
+        files = [step.password_file for step in steps if step.password_file.exists()]
+        self.assertEqual(files, [step.password_file for step in steps if step.is_first_start])
+        admin = await self.admin()
+        self.assertTrue(await self.passwords.verify(files[0].read_text().strip(), admin.password_hash))
+
     async def test_with_another_server_secret_the_key_is_not_shown(self) -> None:
         await self.start()
         steps = await self.start(KeySafe(SECRET + b"!"))

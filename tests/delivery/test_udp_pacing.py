@@ -10,12 +10,12 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from oxidecast.delivery.constant_rate import MIN_RATE, ConstantRate
-from oxidecast.delivery.lateness import Lateness
 from oxidecast.delivery.pacing import DATAGRAM, SLOW, TICK, Flow, Pacer, PacketQueue
 from oxidecast.delivery.send_clock import JUMP, MAX_RATE, PCR, WINDOW, SendClock
 from oxidecast.delivery.variable_rate import FILL, MAX_BACKLOG, SPREAD, VariableRate
 from oxidecast.formats.mpegts import NULL_PACKET, PACKET_SIZE, TSWriter
 from oxidecast.media import TICKS, Codec, LocalProtocolError, Track
+from oxidecast.metrics.lateness import Lateness
 from tests.formats.material import stream
 
 RATE = 5_000_000

@@ -23,6 +23,8 @@ from urllib.request import Request, urlopen
 import imageio_ffmpeg
 from twisted.trial.unittest import TestCase
 
+from tests import leaks
+
 T = TypeVar("T")
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -129,30 +131,34 @@ class Server(Program):
         """Keys, passwords and tokens that this run knows of: none may be found in the log."""
         self._start()
 
-    def _start(self) -> None:
+    def _start(self, answers: str = "/ready") -> None:
         command = [sys.executable, "-m", "oxidecast.cli", "run", *self._arguments]
         super().__init__(command, self.folder / "server.log", self.environ)
-        until(self._is_ready, STARTUP, "the server answers /ready")
+        until(lambda: self._does_answer(answers), STARTUP, f"the server answers {answers}")
 
     def _is_ready(self) -> bool:
+        return self._does_answer("/ready")
+
+    def _does_answer(self, path: str) -> bool:
         if self.process.poll() is not None:
             raise AssertionError(f"the server ended:\n{self.output}")
         try:
-            with urlopen(f"{self.url}/ready", timeout=2) as answer:
+            with urlopen(f"{self.url}{path}", timeout=2) as answer:
                 return bool(answer.status == 200)
         except OSError:
             return False
 
-    def restart(self, number: int = signal.SIGTERM) -> None:
+    def restart(self, number: int = signal.SIGTERM, answers: str = "/ready") -> None:
         """End the server and start it again on the same ports and data."""
         self.stop(number)
         self._token = ""
-        self._start()
+        self._start(answers)
 
     def assert_clean(self) -> None:
         """The log holds no traceback, and no secret."""
         output = self.output
         assert "Traceback" not in output, output
+        assert not leaks.SQL.search(output), output
         for secret in self.secrets:
             assert secret not in output, f"a secret is in the log: {output}"
 
@@ -204,7 +210,7 @@ class Server(Program):
                 return answer.status, json.load(answer)
         except HTTPError as error:
             with error:
-                return error.code, json.load(error)
+                return error.code, json.loads(self._looked_at(request, error))
 
     @property
     def admin(self) -> str:
@@ -246,7 +252,15 @@ class Server(Program):
                 return answer.status, answer.read()
         except HTTPError as error:
             with error:
-                return error.code, error.read()
+                return error.code, self._looked_at(path, error)
+
+    def _looked_at(self, call: Any, error: HTTPError) -> bytes:
+        """The body of an error, which tells nothing that it should not."""
+        body = error.read()
+        text = body.decode("utf-8", "replace")
+        assert not any(secret in text for secret in self.secrets), f"a secret in an answer: {text}"
+        leaks.look_at_answer(str(call), error.code, body)
+        return body
 
     def media_playlist(self, name: str, rendition: str = "source") -> tuple[str, str]:
         """A media playlist of a new session: (its address, its text)."""

@@ -3,6 +3,7 @@
 from prometheus_client.parser import text_string_to_metric_families
 
 from oxidecast.interfaces import IOutput
+from oxidecast.metrics.lateness import Lateness
 from oxidecast.metrics.prometheus import OTHERS, Metrics
 from tests.streams.stage import Encoder, HubCase, info
 
@@ -10,7 +11,7 @@ from tests.streams.stage import Encoder, HubCase, info
 class TestMetrics(HubCase):
     def setUp(self) -> None:
         super().setUp()
-        self.metrics = Metrics(self.hub, self.registry, 2)
+        self.metrics = Metrics(self.hub, self.registry, 2, Lateness())
 
     def samples(self) -> dict[tuple[str, str], float]:
         text = self.metrics.render().decode()

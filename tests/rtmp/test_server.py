@@ -63,6 +63,9 @@ class Transport(StringTransport):
     def abortConnection(self) -> None:
         self.aborted = True
 
+    def loseWriteConnection(self) -> None:
+        self.disconnecting = True
+
 
 class Peer:
     """A client and the server's connection to it."""

@@ -4,7 +4,6 @@ Sums over all groups only rise, so what a group had sent when it was closed is k
 """
 
 from collections.abc import Collection, Iterable, Iterator
-from typing import Any
 
 from prometheus_client.metrics_core import (
     CounterMetricFamily,
@@ -13,7 +12,6 @@ from prometheus_client.metrics_core import (
     Metric,
 )
 
-from oxidecast.delivery.lateness import BOUNDS
 from oxidecast.interfaces import IStream
 from oxidecast.outputs.multicast.group import Group
 from oxidecast.outputs.multicast.sinks import totals
@@ -73,14 +71,6 @@ class Figures:
                 errors.add_metric([*labels, error], count)
             if group.flow is not None:
                 overruns.add_metric(labels, group.flow.overruns)
-                lateness.add_metric(labels, *_histogram(group.flow.lateness))
+                measured = group.flow.lateness
+                lateness.add_metric(labels, measured.buckets(), measured.total)
         yield from (packets, octets, dropped, errors, bitrate, overruns, lateness)
-
-
-def _histogram(lateness: Any) -> tuple[list[tuple[str, float]], float]:
-    """Cumulative buckets, and the sum."""
-    buckets, below = [], 0
-    for bound, count in zip((*map(str, BOUNDS), "+Inf"), lateness.counts, strict=True):
-        below += count
-        buckets.append((bound, float(below)))
-    return buckets, lateness.total

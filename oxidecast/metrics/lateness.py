@@ -37,6 +37,14 @@ class Lateness:
                 return min(bound, self.maximum)
         return self.maximum
 
+    def buckets(self) -> list[tuple[str, float]]:
+        """Cumulative, by their bounds in words: as `HistogramMetricFamily` takes them."""
+        buckets, below = [], 0
+        for bound, count in zip((*map(str, BOUNDS), "+Inf"), self.counts, strict=True):
+            below += count
+            buckets.append((bound, float(below)))
+        return buckets
+
     def stats(self) -> Mapping[str, float]:
         """For people, in milliseconds."""
         return {
