@@ -12,6 +12,7 @@ from typing import Any
 from twisted.internet import reactor
 from twisted.internet.utils import getProcessOutputAndValue
 
+from tests.web.recorded import recorded
 from tests.web.test_api import ApiCase
 
 DOCUMENT, PAGE = "/api/v1/openapi.json", "/api/v1/docs"
@@ -158,7 +159,10 @@ class TestFuzzed(ApiCase):
     async def test_by_an_owner(self) -> None:
         await self.start()
         token = await self.token("streamer")
-        await self.fuzz(token, stream=await self.streams(token), output=["hls", "multicast", "recording"])
+        owner = await self.server.foundation.accounts.bearer(token)
+        recordings = [(await recorded(self.server, owner.id)).id for _ in range(4)]
+        outputs = ["hls", "multicast", "recording"]
+        await self.fuzz(token, stream=await self.streams(token), output=outputs, recording=recordings)
 
     async def test_by_an_admin(self) -> None:
         await self.start()
@@ -167,4 +171,5 @@ class TestFuzzed(ApiCase):
             (await self.server.foundation.accounts.create(f"user{number}", "correct horse", "streamer")).id
             for number in range(3)
         ]
-        await self.fuzz(token, stream=await self.streams(token), user=users)
+        recordings = [(await recorded(self.server, None)).id for _ in range(4)]
+        await self.fuzz(token, stream=await self.streams(token), user=users, recording=recordings)

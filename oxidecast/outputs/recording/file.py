@@ -167,7 +167,7 @@ class RecordingFile:
         """The last fragment's length is known: until where the next one begins."""
         if self._last is not None:
             size, start, keyframe = self._last
-            self._references.append(fmp4.Reference(size, end - start, keyframe))
+            self._references.append(fmp4.Reference(size, max(end - start, 0), keyframe))
 
     def _not_written(self, failure: Failure) -> None:
         self._busy = False

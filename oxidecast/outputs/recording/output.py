@@ -93,11 +93,14 @@ class RecordingOutput(Service):
 
     async def _put_in_order(self) -> None:
         """What an earlier run left behind, as soon as the database answers."""
+        said = False
         while True:
             try:
                 await self._repair.run()
             except DatabaseError as error:
-                self.log.warn("recordings that were left behind wait for the database: {error}", error=error)
+                if not said:
+                    self.log.warn("recordings left behind wait for the database: {error}", error=error)
+                said = True
                 waiting: Deferred[None] = Deferred()
                 waiting.addTimeout(RETRY, self.services.reactor, onTimeoutCancel=lambda result, after: None)
                 await waiting

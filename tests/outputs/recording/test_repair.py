@@ -5,6 +5,7 @@ import os
 import re
 import time
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ from tests.streams.stage import info
 START = datetime(2026, 11, 24, 12, tzinfo=UTC)
 
 
+@cache
 def unfinished(fragments: int = 3, end: bytes = b"") -> bytes:
     """A file as it lies there when its server dies: no length, no index, and perhaps half a fragment."""
     fragmenter = Fragmenter((VIDEO, AUDIO))
