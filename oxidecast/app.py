@@ -11,6 +11,7 @@ import shlex
 import signal
 import sys
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,8 @@ from oxidecast.accounts.gate import AccountsGate
 from oxidecast.accounts.limits import LoginThrottle
 from oxidecast.accounts.settings import AuthSettings
 from oxidecast.database import DatabaseError
+from oxidecast.delivery.certificates import Source
+from oxidecast.delivery.tls import Certificates
 from oxidecast.foundation import Configuration, DatabaseAway, Foundation, configure
 from oxidecast.interfaces import IAuthenticator, IReloadable, IServices
 from oxidecast.logs import set_level
@@ -47,6 +50,7 @@ from oxidecast.settings.sections import (
     RateLimitSettings,
     ServerSettings,
     StorageSettings,
+    TlsSettings,
 )
 from oxidecast.site import HTTPSide, in_address
 from oxidecast.streams.hub import Hub
@@ -109,6 +113,8 @@ class Server(MultiService):
             self.not_ready,
         )
         self.web.setServiceParent(self)
+        self.tls: Certificates | None = None
+        """The certificates, where the settings name some."""
         self.started: Deferred[None] = Deferred()
         """Fires when the server is ready, fails with StartError."""
         self._demo = demo
@@ -155,8 +161,9 @@ class Server(MultiService):
         _allow_many_files()
         first_steps = await self._prepare()
         demo_key = await self._demo_key() if self._demo else None
+        self._start_tls()
         self._start_plugins(demo_key)
-        self.web.listen()
+        self.web.listen(self.tls)
         self.rtmp.setServiceParent(self)
         for running in self.registry.running:
             if running.state == "running" and IService.providedBy(running.instance):
@@ -165,6 +172,14 @@ class Server(MultiService):
         self._ready = True
         self._say(first_steps)
         self.started.callback(None)
+
+    def _start_tls(self) -> None:
+        source = Source(self.settings.of(TlsSettings), self.foundation.data_directory)
+        if source:
+            self.tls = Certificates(source, self.foundation.reactor)
+            self.tls.setServiceParent(self)
+            self.rtmp.secure = partial(self.tls.wrap, "rtmps")
+            self.metrics.more.append(self.tls.metrics)
 
     async def _prepare(self) -> FirstSteps | None:
         """None when the database is away, which is then waited for: viewers and outputs need none."""
@@ -275,6 +290,10 @@ class Server(MultiService):
         host = self.settings.of(ServerSettings).host
         shown = "localhost" if host in ("0.0.0.0", "::", "") else in_address(host)
         web = f"http://{shown}:{self.web.number}/"
+        if self.tls is not None:
+            # A browser is content only with a name that the certificate has.
+            names = (in_address(name) for name in self.tls.certificates[0].names if "*" not in name)
+            web = f"https://{next(names, shown)}:{self.web.tls_number}/"
         ingests = self.registry.ingest_addresses(shown)
         for name in WITHOUT_EFFECT:
             if name in self.settings and self.settings[name] != type(self.settings[name])():
@@ -320,8 +339,10 @@ class Server(MultiService):
             pass  # It stops already: somebody pressed Ctrl-C twice.
 
     def reload(self) -> list[str]:
-        """Take over the settings that can change while the server runs; the answer names the changed keys that
-        cannot."""
+        """Read the certificates again, and take over the settings that can change while the server runs; the answer
+        names the changed keys that cannot."""
+        if self.tls is not None:
+            self.tls.reload()
         try:
             fresh = self._reread().settings
         except StartError as error:

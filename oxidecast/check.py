@@ -16,12 +16,14 @@ from tempfile import TemporaryFile
 
 from oxidecast.accounts.settings import AuthSettings
 from oxidecast.database.settings import DatabaseSettings
+from oxidecast.delivery.certificates import CertificateError, Source, utc
+from oxidecast.delivery.tls import Shown
 from oxidecast.foundation import Configuration, configure
 from oxidecast.rtmp.settings import RtmpSettings
 from oxidecast.settings.errors import StartError
 from oxidecast.settings.private import look_at_data_directory
 from oxidecast.settings.secrets import NoSecrets, open_secrets
-from oxidecast.settings.sections import ServerSettings, StorageSettings
+from oxidecast.settings.sections import ServerSettings, StorageSettings, TlsSettings
 
 OK, WARN, FAIL = "ok", "warn", "fail"
 Line = tuple[str, str]
@@ -64,7 +66,15 @@ def _lines(config: Path | None, data: Path, environ: Mapping[str, str]) -> Itera
         return
     yield OK, f"settings: {config or 'defaults and environment'}"
     yield OK, f"plugins: {', '.join(plugin.name for plugin in configuration.plugins)}"
-    yield from _ports(configuration)
+    source = Source(configuration.settings.of(TlsSettings), data.absolute())
+    yield from _ports(configuration, tls=bool(source))
+    if source:
+        yield from _certificates(source)
+    elif configuration.settings.of(TlsSettings) != TlsSettings():
+        yield (
+            WARN,
+            "TLS: [tls] is set without a certificate, and has no effect; set tls.certificate_directory",
+        )
     yield from _plugins(configuration)
     yield _files(configuration)
     yield from _disk(data)
@@ -75,12 +85,18 @@ def _lines(config: Path | None, data: Path, environ: Mapping[str, str]) -> Itera
     yield _clock()
 
 
-def _ports(configuration: Configuration) -> Iterator[Line]:
+def _ports(configuration: Configuration, *, tls: bool) -> Iterator[Line]:
     server, rtmp = configuration.settings.of(ServerSettings), configuration.settings.of(RtmpSettings)
-    for name, key, (host, port) in (
+    ports = [
         ("HTTP", "server.port", (server.host, server.port)),
         ("RTMP", "rtmp.bind_address", rtmp.address()),
-    ):
+    ]
+    if tls:
+        ports += [
+            ("HTTPS", "server.tls_port", (server.host, server.tls_port)),
+            ("RTMPS", "rtmp.tls_bind_address", rtmp.tls_address()),
+        ]
+    for name, key, (host, port) in ports:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         with socket.socket(family, socket.SOCK_STREAM) as attempt:
             attempt.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -91,6 +107,27 @@ def _ports(configuration: Configuration) -> Iterator[Line]:
                 yield FAIL, f"{name} port {port} on {host}: {reason}; free it, or set {key}"
             else:
                 yield OK, f"{name} port {port} on {host} is free"
+
+
+def _certificates(source: Source) -> Iterator[Line]:
+    """Those that clients would be shown, and who can read their keys."""
+    now = utc(time.time())
+    try:
+        shown = Shown(source.read(), now).certificates
+        for notice in source.notices():
+            yield WARN, f"TLS: {notice}"
+    except CertificateError as error:
+        yield FAIL, f"TLS: {error}"
+        return
+    for certificate in shown:
+        trouble, doubt = certificate.trouble(now), certificate.doubt(now)
+        if trouble:
+            yield FAIL, f"TLS: {trouble}"
+        elif doubt:
+            yield WARN, f"TLS: {doubt}"
+        else:
+            names = ", ".join(certificate.names)
+            yield OK, f"TLS: the certificate for {names} is valid until {certificate.not_after:%Y-%m-%d}"
 
 
 def _plugins(configuration: Configuration) -> Iterator[Line]:

@@ -19,6 +19,7 @@ from oxidecast.delivery.hot import IHotResource
 from oxidecast.delivery.http_limits import HTTPLimits
 from oxidecast.delivery.http_server import HTTPServerFactory
 from oxidecast.delivery.stored import Store
+from oxidecast.delivery.tls import Certificates
 from oxidecast.foundation import Foundation
 from oxidecast.interfaces import IOutput
 from oxidecast.metrics.prometheus import Metrics
@@ -30,6 +31,7 @@ from oxidecast.settings.sections import (
     MetricsSettings,
     ServerSettings,
     StorageSettings,
+    TlsSettings,
     TranscodingSettings,
 )
 from oxidecast.streams.hub import Hub
@@ -46,6 +48,8 @@ from oxidecast.web.operations import Health, MetricsResource, Ready
 from oxidecast.web.outputs import OutputRoutes
 from oxidecast.web.pages import pages
 from oxidecast.web.recordings import RecordingRoutes
+from oxidecast.web.redirect import ToHTTPS
+from oxidecast.web.request import API
 from oxidecast.web.site import site
 from oxidecast.web.stats import HTTPStats, StatsRoutes
 from oxidecast.web.stream_views import StreamViews
@@ -102,9 +106,11 @@ class HTTPSide(MultiService):
         self.factory: HTTPServerFactory | None = None
         self.number = 0
         """The TCP port that is listened on, once one is."""
-        self._listening: Any = None
+        self.tls_number = 0
+        """That of HTTPS, where there are certificates."""
+        self._listening: list[Any] = []
 
-    def listen(self) -> None:
+    def listen(self, tls: Certificates | None) -> None:
         """To be called when the plugins have started. Raises StartError."""
         server, reactor = self._settings().of(ServerSettings), self._foundation.reactor
         outputs = self._outputs()
@@ -119,22 +125,17 @@ class HTTPSide(MultiService):
             reactor,
             on_request=self._metrics.request,
         )
-        try:
-            self._listening = reactor.listenTCP(
-                server.port, self.factory, interface=server.host, backlog=BACKLOG
-            )
-        except CannotListenError as error:
-            raise StartError(
-                f"HTTP cannot listen on {in_address(server.host)}:{server.port}: {reason(error)}. "
-                "Free the port, or set server.port."
-            )
-        self.number = self._listening.getHost().port
+        self.reload("tls")
+        self.number = self._listen("HTTP", "server.port", server.port, self.factory)
+        if tls is not None:
+            secured = tls.wrap("https", self.factory)
+            self.tls_number = self._listen("HTTPS", "server.tls_port", server.tls_port, secured)
 
     async def stop_listening(self) -> None:
         """Take no more connections."""
-        listening, self._listening = self._listening, None
-        if listening is not None:
-            await listening.stopListening()
+        ports, self._listening = self._listening, []
+        for port in ports:
+            await port.stopListening()
 
     def finish(self, grace: float) -> Deferred[None]:
         """End the connections: idle ones now, all of them after `grace` seconds."""
@@ -145,10 +146,29 @@ class HTTPSide(MultiService):
         if name == "server" and self.factory is not None:
             connections = self._settings().of(ServerSettings).max_connections
             self.factory.limits = msgspec.structs.replace(self.factory.limits, max_connections=connections)
+        elif name == "tls" and self.factory is not None:
+            seconds = self._settings().of(TlsSettings).hsts
+            self.factory.hsts = b"Strict-Transport-Security: max-age=%d\r\n" % seconds if seconds else b""
         elif name == "auth":
             self._auth.settings = self._settings().of(AuthSettings)
 
     # -- inside
+
+    def _listen(self, name: str, key: str, number: int, factory: Any) -> int:
+        host = self._settings().of(ServerSettings).host
+        try:
+            port = self._foundation.reactor.listenTCP(number, factory, interface=host, backlog=BACKLOG)
+        except CannotListenError as error:
+            raise StartError(
+                f"{name} cannot listen on {in_address(host)}:{number}: {reason(error)}. Free the port, or set {key}."
+            )
+        self._listening.append(port)
+        return int(port.getHost().port)
+
+    def _redirect(self) -> int:
+        """The port that plain requests are sent to; 0 while they are answered."""
+        tls = self._settings().of(TlsSettings)
+        return tls.redirect_port or self.tls_number if tls.redirect and self.tls_number else 0
 
     def _outputs(self) -> dict[str, Any]:
         """The outputs' resources by their name below /api/v1. The first that asks for a name has it."""
@@ -180,7 +200,15 @@ class HTTPSide(MultiService):
             b"metrics": MetricsResource(self._metrics, lambda: self._settings().of(MetricsSettings).allow),
         }
         described = documents(document(self.api.routes))
-        return site(pages(), operations, self.api, {**outputs, **described}, foundation.reactor.seconds)
+        stay = [[name] for name in operations] + [[*API, name.encode()] for name in outputs]
+        return site(
+            pages(),
+            operations,
+            self.api,
+            {**outputs, **described},
+            foundation.reactor.seconds,
+            ToHTTPS(self._redirect, stay),
+        )
 
     def _routes(self) -> list[Route]:
         """All that the API answers, apart from the outputs."""

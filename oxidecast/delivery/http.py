@@ -74,6 +74,7 @@ class HTTPChannel(Protocol):
     def connectionMade(self) -> None:
         self._transport: Any = self.transport
         self._sink = sink_for(self._transport, self)
+        self._tail = self._server.secure_tail if self.isSecure() else self._server.tail
         if self._server.opened(self):
             self.deadline = self._server.now + self._server.limits.header_timeout
         else:
@@ -220,7 +221,7 @@ class HTTPChannel(Protocol):
         self._closing = True
         self.deadline = server.now + server.limits.linger_timeout
         answer = self._error(status, sentence, headers)
-        self._sink.write(answer.head + server.tail(False, b"HTTP/1.1"))
+        self._sink.write(answer.head + self._tail(False, b"HTTP/1.1"))
         self._sink.write(answer.body)
         server.count(REFUSED, b"", status)
         self._sink.half_close()
@@ -306,7 +307,7 @@ class HTTPChannel(Protocol):
             self._keep_alive = False
         if incoming.method == b"HEAD":
             body = b""
-        head += server.tail(self._keep_alive, incoming.version)
+        head += self._tail(self._keep_alive, incoming.version)
         server.count(label, incoming.method, status)
         if self._sink.send(head, body):
             self._finished()
@@ -415,7 +416,7 @@ class HTTPChannel(Protocol):
         lines += [
             b"%b: %b\r\n" % (name, value) for name, values in headers.getAllRawHeaders() for value in values
         ]
-        lines.append(b"\r\n")
+        lines.append(self._server.hsts + b"\r\n" if self.isSecure() else b"\r\n")
         self.write(b"".join(lines))
 
     def write(self, data: bytes) -> None:

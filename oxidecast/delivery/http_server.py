@@ -58,6 +58,8 @@ class HTTPServerFactory(ServerFactory[HTTPChannel]):
         self.channels: set[HTTPChannel] = set()
         self.now = 0
         """Seconds as the connections count them."""
+        self.hsts = b""
+        """The header line that secure answers have besides (RFC 6797), or nothing."""
         self.stopping = False
         self._on_request = on_request
         self._clock = clock
@@ -144,6 +146,10 @@ class HTTPServerFactory(ServerFactory[HTTPChannel]):
         if not keep_alive:
             return self._tails[1]
         return self._tails[0] if version == b"HTTP/1.1" else self._tails[2]
+
+    def secure_tail(self, keep_alive: bool, version: bytes) -> bytes:
+        """The same of answers over TLS."""
+        return self.hsts + self.tail(keep_alive, version)
 
     def count(self, route: str, method: bytes, status: int) -> None:
         if self._on_request is not None:

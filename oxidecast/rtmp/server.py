@@ -9,12 +9,13 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, cast
 
 from twisted.application.service import Service
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, gatherResults, maybeDeferred
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import (
     IAddress,
     IDelayedCall,
     IListeningPort,
+    IProtocolFactory,
     IReactorTCP,
     IReactorTime,
     ISSLTransport,
@@ -72,6 +73,9 @@ PublishGate = Callable[["RTMPConnection", PublishRequested], Awaitable[IMediaSin
 """Decides about a publisher. Raises `Refused`; its sentence is shown to the person at the encoder."""
 
 PlayGate = Callable[["RTMPConnection", PlayRequested], Awaitable[Any]]
+
+Wrap = Callable[[IProtocolFactory], IProtocolFactory]
+"""Puts TLS in front of a factory."""
 
 
 class RTMPConnection(Protocol):
@@ -323,7 +327,8 @@ class RTMPConnection(Protocol):
 
 
 class RTMPPort(Service, ServerFactory[RTMPConnection]):
-    """The port, which listens once somebody has set a gate."""
+    """The port, which listens once somebody has set a gate; and with TLS too, where `secure` is set. Limits and
+    timeouts count both together, a connection's time from its first byte on: the handshake of TLS is in it."""
 
     log = Logger()
     noisy = False
@@ -333,10 +338,12 @@ class RTMPPort(Service, ServerFactory[RTMPConnection]):
         self.clock: IReactorTime = reactor
         self.publish_gate: PublishGate | None = None
         self.play_gate: PlayGate | None = None
+        self.secure: Wrap | None = None
         self.refused = 0
         """Connections over a limit."""
         self._reactor: IReactorTCP = reactor
         self._listening: IListeningPort | None = None
+        self._listening_secure: IListeningPort | None = None
         self._connections: set[RTMPConnection] = set()
         self._by_address: Counter[str] = Counter()
 
@@ -347,29 +354,41 @@ class RTMPPort(Service, ServerFactory[RTMPConnection]):
     @property
     def number(self) -> int:
         """The TCP port that is listened on; 0 while none is."""
-        return int(cast(Any, self._listening.getHost()).port) if self._listening is not None else 0
+        return _number(self._listening)
+
+    @property
+    def tls_number(self) -> int:
+        """The same of RTMPS."""
+        return _number(self._listening_secure)
 
     def startService(self) -> None:
         if self.publish_gate is not None or self.play_gate is not None:
-            host, number = self.settings.address()
-            try:
-                self._listening = self._reactor.listenTCP(
-                    number, cast(Any, self), backlog=BACKLOG, interface=host
-                )
-            except CannotListenError as error:
-                reason = getattr(error.socketError, "strerror", None) or error.socketError
-                raise StartError(
-                    f"RTMP cannot listen on {self.settings.bind_address}: {reason}. "
-                    "Free the port, or set rtmp.bind_address.",
-                )
+            self._listening = self._listen("bind_address", self.settings.address(), cast(Any, self))
+            if self.secure is not None:
+                factory = self.secure(cast(Any, self))
+                address = self.settings.tls_address()
+                self._listening_secure = self._listen("tls_bind_address", address, factory)
         Service.startService(self)
 
-    def stopService(self) -> Deferred[None] | None:
+    def _listen(self, key: str, address: tuple[str, int], factory: IProtocolFactory) -> IListeningPort:
+        host, number = address
+        try:
+            return self._reactor.listenTCP(number, cast(Any, factory), backlog=BACKLOG, interface=host)
+        except CannotListenError as error:
+            reason = getattr(error.socketError, "strerror", None) or error.socketError
+            raise StartError(
+                f"RTMP cannot listen on {getattr(self.settings, key)}: {reason}. Free the port, or set rtmp.{key}.",
+            )
+
+    def stopService(self) -> Deferred[None]:
         Service.stopService(self)
         for connection in list(self._connections):
             connection.transport.loseConnection()
-        listening, self._listening = self._listening, None
-        return listening.stopListening() if listening is not None else None
+        ports = [port for port in (self._listening, self._listening_secure) if port is not None]
+        self._listening = self._listening_secure = None
+        return gatherResults([maybeDeferred(port.stopListening) for port in ports]).addCallback(
+            lambda _: None
+        )
 
     def buildProtocol(self, addr: IAddress | None) -> RTMPConnection | None:
         address = str(getattr(addr, "host", ""))
@@ -390,3 +409,7 @@ class RTMPPort(Service, ServerFactory[RTMPConnection]):
         self._by_address[connection.address] -= 1
         if self._by_address[connection.address] <= 0:
             del self._by_address[connection.address]
+
+
+def _number(listening: IListeningPort | None) -> int:
+    return int(cast(Any, listening.getHost()).port) if listening is not None else 0

@@ -1,6 +1,6 @@
 """The sections that belong to the server as a whole, and those whose rooms are still to be built.
 
-[tls], [transcoding] and [webrtc] describe features of later versions. They are accepted and
+[transcoding] and [webrtc] describe features of later versions. They are accepted and
 validated already, because a file that an operator wrote for one version must start the next; `WITHOUT_EFFECT`
 lets the start say so aloud when one of them is set.
 """
@@ -22,17 +22,18 @@ from oxidecast.settings.section import (
     require_long_secret,
 )
 
-WITHOUT_EFFECT = ("tls", "transcoding", "webrtc")
+WITHOUT_EFFECT = ("transcoding", "webrtc")
 
 
 class ServerSettings(Section, frozen=True, kw_only=True):
-    """[server]: the HTTP port, which pages, API and HLS share."""
+    """[server]: the HTTP port, which pages, API and HLS share, and the same with TLS."""
 
     secrets: ClassVar[frozenset[str]] = frozenset({"secret_key"})
     reloadable: ClassVar[frozenset[str]] = frozenset({"max_connections"})
 
     host: str = "0.0.0.0"
     port: Port = 8080
+    tls_port: Port = 8443
     secret_key: str | None = None
     workers: Count = 1
     max_connections: Count = 10_000
@@ -112,9 +113,22 @@ class RateLimitSettings(Section, frozen=True, kw_only=True):
 
 
 class TlsSettings(Section, frozen=True, kw_only=True):
-    """[tls]"""
+    """[tls]: the certificates. Without any there is no TLS."""
+
+    reloadable: ClassVar[frozenset[str]] = frozenset({"redirect", "redirect_port", "hsts"})
 
     certificate_directory: str | None = None
+    certificate_file: str | None = None
+    key_file: str | None = None
+    redirect: bool = False
+    redirect_port: Port = 0
+    hsts: Annotated[int, Meta(ge=0)] = 0
+
+    def __post_init__(self) -> None:
+        if self.certificate_directory and self.certificate_file:
+            raise Invalid("certificate_file", "must not be set beside certificate_directory: choose one")
+        if self.key_file and not self.certificate_file:
+            raise Invalid("key_file", "must stand beside certificate_file, whose key it holds")
 
 
 class StorageSettings(Section, frozen=True, kw_only=True):

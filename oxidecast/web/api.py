@@ -25,6 +25,7 @@ from oxidecast.accounts.roles import Permission, may
 from oxidecast.database.errors import Conflict, DatabaseUnavailable
 from oxidecast.database.users import User
 from oxidecast.delivery.envelope import envelope
+from oxidecast.web.request import host_of
 
 T = TypeVar("T")
 
@@ -125,10 +126,8 @@ class Call:
     @property
     def base(self) -> str:
         """`http://HOST:PORT`, as the client knows this server."""
-        host = (self.request.getHeader("host") or "localhost").strip()
-        if not re.fullmatch(
-            r"[A-Za-z0-9.\-]{1,253}(:[0-9]{1,5})?|\[[0-9A-Fa-f:.]{2,45}\](:[0-9]{1,5})?", host
-        ):
+        host = host_of(self.request)
+        if host is None:
             raise ApiError(400, "malformed", "The Host header is not valid.")
         return f"{_scheme(self.request)}://{host}"
 

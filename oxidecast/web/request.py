@@ -6,11 +6,13 @@ plugin's too, need not think of it, and cannot forget it.
 # twisted.web carries few annotations.
 # mypy: allow-untyped-calls
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
 from twisted.logger import Logger
 from twisted.python.failure import Failure
+from twisted.web import http
 from twisted.web.error import UnsupportedMethod
 from twisted.web.resource import IResource, Resource
 from twisted.web.server import NOT_DONE_YET, Request
@@ -27,6 +29,9 @@ SENTENCES = {
     500: "Something went wrong on the server.",
 }
 """What the server itself has to say. It repeats nothing of the request, which may be anybody's text."""
+
+
+_HOST = re.compile(r"[A-Za-z0-9.\-]{1,253}(:[0-9]{1,5})?|\[[0-9A-Fa-f:.]{2,45}\](:[0-9]{1,5})?")
 
 
 class SiteRequest(Request):
@@ -134,6 +139,13 @@ class Missing(Resource):
 
     def render(self, request: SiteRequest) -> bytes:
         return request.refuse(404)
+
+
+def host_of(request: http.Request) -> str | None:
+    """The Host header, `example.com:8080`; None when it is not one (RFC 9110, 7.2), so that it can be written into an
+    address. Without one (HTTP/1.0) it is `localhost`."""
+    host: str = (request.getHeader("host") or "localhost").strip()
+    return host if _HOST.fullmatch(host) else None
 
 
 def _allowed(methods: Iterable[bytes]) -> list[bytes]:

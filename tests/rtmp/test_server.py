@@ -1,7 +1,10 @@
 """The RTMP port on a clock: a real client session talks to it through a transport in memory."""
 
+import shutil
 import socket
+import tempfile
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -17,6 +20,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
+from oxidecast.delivery.certificates import Source
+from oxidecast.delivery.tls import Certificates
 from oxidecast.interfaces import Refused
 from oxidecast.media import RemoteProtocolError
 from oxidecast.rtmp import events
@@ -24,6 +29,8 @@ from oxidecast.rtmp.client import ClientSession
 from oxidecast.rtmp.server import EARLY_BYTES, FAREWELL, IMediaSink, RTMPConnection, RTMPPort
 from oxidecast.rtmp.settings import RtmpSettings
 from oxidecast.settings.errors import StartError
+from oxidecast.settings.sections import TlsSettings
+from tests.delivery.secure import CLIENT, Authority, Client, HouseClock, trusting
 
 KEY = "very-secret-key"
 PICTURE = b"\x17\x01\x00\x00\x00picture"
@@ -517,3 +524,85 @@ class TestPort(SynchronousTestCase):
             error = self.assertRaises(StartError, port.startService)
         self.assertIn(f"127.0.0.1:{number}", str(error))
         self.assertIn("rtmp.bind_address", str(error))
+
+    def test_with_tls_it_listens_twice(self) -> None:
+        memory = MemoryReactorClock()
+        port = RTMPPort(RtmpSettings(tls_bind_address="127.0.0.1:1944"), memory)
+        port.publish_gate = lambda connection, request: None  # type: ignore
+        wrapped: Any = object()
+        port.secure = lambda factory: wrapped if factory is port else None  # type: ignore
+        port.startService()
+        plain, secure = memory.tcpServers
+        self.assertEqual((plain[0], plain[1]), (1935, port))
+        self.assertEqual((secure[0], secure[1], secure[3]), (1944, wrapped, "127.0.0.1"))
+
+
+class TestSecure(ServerCase):
+    """The same port behind TLS."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.clock = self.house = HouseClock()
+        folder = Path(tempfile.mkdtemp())
+        self.addCleanup(shutil.rmtree, folder)
+        self.root = Authority()
+        self.root.issue("h").write(folder / "h.pem")
+        self.certificates = Certificates(Source(TlsSettings(certificate_file="h.pem"), folder), self.house)
+        self.port = self.make(max_connections_per_address=2)
+        self.secured = self.certificates.wrap("rtmps", self.port)
+
+    def client(self) -> Client:
+        return Client(self.secured, trusting(self.root), "h")
+
+    def test_a_publisher_is_taken(self) -> None:
+        peer = self.client().handshake()
+        session = ClientSession("publish", app="live", tc_url="rtmps://h/live", name=KEY)
+        told: list[Any] = []
+        while output := session.take_output():
+            told += session.receive(peer.send(output))
+        self.assertEqual([type(event) for event in told], [events.Started])
+        session.send_video(0, PICTURE)
+        peer.send(session.take_output())
+        self.assertIn(("video", 0, PICTURE), self.sink.got)
+
+    def test_the_limits_of_an_address_hold_for_both(self) -> None:
+        first = self.client()
+        plain = self.port.buildProtocol(IPv4Address("TCP", CLIENT.host, 1))
+        self.assertIsNotNone(plain)
+        self.assertIsNone(self.secured.buildProtocol(CLIENT))
+        self.assertIsNone(self.port.buildProtocol(CLIENT))
+        self.assertEqual((self.port.connections, self.port.refused), (2, 2))
+        first.lose(DONE)
+        self.assertIsNotNone(self.secured.buildProtocol(CLIENT))
+
+    def test_one_that_never_speaks_tls_is_cut_off_in_time(self) -> None:
+        client = self.client()
+        self.house.pump([1] * 9)
+        self.assertFalse(client.ended)
+        self.house.pump([1] * 2)
+        self.assertTrue(client.aborted)
+        client.lose(DONE)
+        self.assertEqual(self.port.connections, 0)
+        self.house.advance(FAREWELL)
+        self.assertEqual(self.house.getDelayedCalls(), [])
+
+    def test_one_that_shakes_hands_and_says_nothing_has_no_more_time(self) -> None:
+        client = self.client()
+        self.house.advance(6)
+        client.handshake()
+        self.house.advance(5)
+        client.answer()
+        self.assertTrue(client.closed)
+        self.house.advance(FAREWELL + 1)
+        self.assertTrue(client.aborted)
+
+    def test_plain_rtmp_is_closed(self) -> None:
+        client = self.client()
+        client.server.dataReceived(b"\x03" + bytes(1536))  # type: ignore[union-attr]
+        self.assertTrue(client.ended)
+
+    def test_a_web_client_is_closed_without_an_answer(self) -> None:
+        client = self.client().handshake()
+        client.send(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+        self.assertTrue(client.closed)
+        self.assertEqual(client.received, b"")

@@ -9,6 +9,7 @@ from oxidecast.settings.sections import (
     MetricsSettings,
     Profile,
     ServerSettings,
+    TlsSettings,
 )
 from tests.settings.support import loaded
 
@@ -33,6 +34,16 @@ class Rules(SynchronousTestCase):
     def test_a_profile_cannot_be_called_source(self) -> None:
         self.assertRaises(Invalid, Profile, name="source", width=16, height=16, bitrate=1)
 
+    def test_certificates_come_from_one_place(self) -> None:
+        TlsSettings(certificate_directory="pems", redirect=True, hsts=60)
+        TlsSettings(certificate_file="a.pem", key_file="a.key")
+        for wrong in (
+            {"certificate_directory": "pems", "certificate_file": "a.pem"},
+            {"key_file": "a.key"},
+            {"certificate_directory": "pems", "key_file": "a.key"},
+        ):
+            self.assertRaises(Invalid, TlsSettings, **wrong)
+
     def test_a_database_is_sqlite_or_postgresql(self) -> None:
         for url in ("mysql://db", "sqlite:///", "sqlite:///:memory:", "oxidecast.db"):
             self.assertRaises(SettingsError, loaded, DATABASE_URL=url)
@@ -46,6 +57,8 @@ class BindAddress(SynchronousTestCase):
     def test_anything_else_is_refused(self) -> None:
         for wrong in ("1935", ":1935", "host:", "host:x", "host:65536", "::1:1935", "host:²"):
             self.assertRaises(Invalid, RtmpSettings, bind_address=wrong)
+            error = self.assertRaises(Invalid, RtmpSettings, tls_bind_address=wrong)
+            self.assertEqual(error.key, "tls_bind_address")
 
 
 class Representation(SynchronousTestCase):
