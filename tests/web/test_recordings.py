@@ -200,6 +200,26 @@ class TestFile(RecordingsCase):
         answer = await self.get(f"/{one.id}/file", Origin="https://evil.example")
         self.assertNotIn("access-control-allow-origin", answer.headers)
 
+    async def test_who_reads_slowly_makes_us_hold_little(self) -> None:
+        size = 200 * files.PIECE
+        one = await self.owned(body=bytes(size))
+        asked: list[int] = []
+        pread = os.pread
+
+        def counted(file: int, length: int, at: int) -> bytes:
+            asked.append(at + length)
+            return pread(file, length, at)
+
+        self.patch(os, "pread", counted)
+        with socket.create_connection(("127.0.0.1", self.server.web.number)) as client:
+            client.sendall(self.head(one))
+            before = -1
+            while before != len(asked) or not asked:
+                before = len(asked)
+                await deferLater(reactor, 0.1)
+            # What the kernel's own buffers hold, and a piece.
+            self.assertLess(asked[-1], size // 2)
+
     async def test_no_file_stays_open(self) -> None:
         one = await self.owned(body=bytes(files.PIECE * 200))
         await self.get(f"/{one.id}/file", Range="bytes=0-1")
@@ -220,11 +240,14 @@ class TestFile(RecordingsCase):
                 found.append(target)
         return found
 
+    def head(self, one: Recording) -> bytes:
+        lines = f"GET {RECORDINGS}/{one.id}/file HTTP/1.1", "Host: x", f"Authorization: Bearer {self.owner}"
+        return "\r\n".join((*lines, "", "")).encode()
+
     async def leave_early(self, one: Recording) -> None:
         """Ask for a long file, and go away in the middle of it."""
         with socket.create_connection(("127.0.0.1", self.server.web.number)) as client:
-            head = f"GET {RECORDINGS}/{one.id}/file HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {self.owner}\r\n\r\n"
-            client.sendall(head.encode())
+            client.sendall(self.head(one))
             while not self.open_files():
                 await deferLater(reactor, 0.01)
 
