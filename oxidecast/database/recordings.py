@@ -16,10 +16,14 @@ MOST_NAMED = 1000
 """Ids in one look-up."""
 
 _COLUMNS = (
-    "r.id, r.stream_id, r.owner_id, r.title, r.path, r.state, r.started_at, r.ended_at, r.duration, r.size, r.error,"
-    " s.name AS stream_name"
+    "r.id, r.stream_id, r.session_id, r.owner_id, r.title, r.path, r.state, r.started_at, r.ended_at,"
+    " r.duration, r.size, r.error, s.name AS stream_name"
 )
 _TABLES = "recordings r LEFT JOIN streams s ON s.id = r.stream_id"
+_SESSION = (
+    "SELECT b.id FROM stream_sessions b WHERE b.stream_id = recordings.stream_id AND b.started_at <= :ended_at"
+    " AND (b.ended_at IS NULL OR b.ended_at >= recordings.started_at) ORDER BY b.started_at DESC LIMIT 1"
+)
 _ORDERS: Mapping[Sort, str] = {
     "started": "r.started_at, r.id",
     "-started": "r.started_at DESC, r.id DESC",
@@ -46,6 +50,8 @@ class Recording(msgspec.Struct, frozen=True, kw_only=True):
     """Bytes."""
     error: str = ""
     """A sentence, where something went wrong."""
+    session_id: str | None = None
+    """The time on the air that it is of, which all its files share: known when it is over, where that has a row."""
     stream_name: str | None = None
 
     def __repr__(self) -> str:
@@ -81,7 +87,7 @@ class Recordings:
         """How far it is, or how it ended; its title and whose it is stay as they are. False when there is no row."""
         changed = await self._database.execute(
             "UPDATE recordings SET state = :state, ended_at = :ended_at, duration = :duration, size = :size,"
-            " error = :error WHERE id = :id",
+            f" error = :error, session_id = COALESCE(session_id, ({_SESSION})) WHERE id = :id",
             {name: getattr(one, name) for name in ("id", "state", "ended_at", "duration", "size", "error")},
         )
         return changed == 1

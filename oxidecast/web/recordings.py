@@ -51,13 +51,15 @@ YES = ("1", "true")
 
 
 class RecordingView(msgspec.Struct, frozen=True, kw_only=True):
-    """A recording. `stream` and `stream_id` are null when the stream was deleted, `ended_at` while it is written;
-    `duration` is in seconds, `size` in bytes; `error` says why it failed, or what else was odd."""
+    """A recording. `stream` and `stream_id` are null when the stream was deleted, `ended_at` while it is written.
+    Recordings of one time on the air have the same `broadcast_id`, once they are over, where it is known. `duration` is
+    in seconds, `size` in bytes; `error` says why it failed, or what else was odd."""
 
     id: str
     title: str
     stream: str | None
     stream_id: str | None
+    broadcast_id: str | None
     owner_id: str | None
     state: State
     error: str | None
@@ -183,7 +185,7 @@ class RecordingRoutes:
         """An address for players and links, which opens the file without a login for some time."""
         one = await self._managed(call)
         lifetime = LEAST_TOKEN + one.duration
-        url = with_parameter(_file_url(call, one), "token", self._tokens.playback(one.id, lifetime))
+        url = with_parameter(_file_url(call, one), "token", self._tokens.playback(one.id, lifetime=lifetime))
         return RecordingAddress(url, float(int(lifetime)))
 
     async def file(self, call: Call) -> Answered:
@@ -298,6 +300,7 @@ def _view(call: Call, one: Recording) -> RecordingView:
         title=one.title,
         stream=one.stream_name,
         stream_id=one.stream_id,
+        broadcast_id=one.session_id,
         owner_id=one.owner_id,
         state=one.state,
         error=one.error or None,

@@ -65,6 +65,34 @@ class RecordingsTable(DatabaseCase):
         expected = msgspec.structs.replace(over, title="Owls", stream_name="birds")
         self.assertEqual(await self.recordings.get(one.id), expected)
 
+    async def test_the_time_on_the_air_that_it_is_of(self) -> None:
+        async def aired(begins: int, ends: int | None) -> str:
+            session_id = new_id()
+            await self.database.execute(
+                "INSERT INTO stream_sessions (id, stream_id, protocol, started_at, ended_at)"
+                " VALUES (:id, :stream_id, 'rtmp', :started_at, :ended_at)",
+                {
+                    "id": session_id,
+                    "stream_id": self.stream.id,
+                    "started_at": START + timedelta(hours=begins),
+                    "ended_at": START + timedelta(hours=ends) if ends is not None else None,
+                },
+            )
+            return session_id
+
+        first, second = await aired(0, 2), await aired(4, None)
+        for begins, ends, expected in ((0, 1, first), (1, 2, first), (4, 5, second), (3, 3, None)):
+            one = await self.added(started_at=START + timedelta(hours=begins))
+            await self.recordings.update(one)
+            found = await self.recordings.get(one.id)
+            assert found is not None
+            self.assertIs(found.session_id, None, "it is not over")
+            ended_at = START + timedelta(hours=ends)
+            await self.recordings.update(msgspec.structs.replace(one, state="complete", ended_at=ended_at))
+            found = await self.recordings.get(one.id)
+            assert found is not None
+            self.assertEqual((begins, found.session_id), (begins, expected))
+
     async def test_what_is_not_there(self) -> None:
         gone = new_id()
         for unknown in (gone, "no id", ""):

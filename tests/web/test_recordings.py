@@ -49,6 +49,7 @@ class TestListing(RecordingsCase):
                 "title": "Birds",
                 "stream": None,
                 "stream_id": None,
+                "broadcast_id": None,
                 "owner_id": self.owner_id,
                 "state": "complete",
                 "error": None,

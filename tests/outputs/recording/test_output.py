@@ -131,6 +131,7 @@ class TestRecorded(RecordingCase):
         self.assertGreater(stats["duration"], 1)
         [one] = await self.rows("writing")
         self.assertEqual(stats["recording"], one.id)
+        stats = self.stats()  # More may be written by now.
         figures = {family.name: family.samples[0].value for family in output.metrics([])}
         self.assertEqual(
             (figures["oxidecast_recordings_active"], figures["oxidecast_recordings_failed"]), (1, 0)
