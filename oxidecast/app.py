@@ -31,6 +31,7 @@ from oxidecast.accounts.gate import AccountsGate
 from oxidecast.accounts.limits import LoginThrottle
 from oxidecast.accounts.settings import AuthSettings
 from oxidecast.database import DatabaseError
+from oxidecast.database.audit import SERVER
 from oxidecast.delivery.certificates import Source
 from oxidecast.delivery.tls import Certificates
 from oxidecast.foundation import Configuration, DatabaseAway, Foundation, configure
@@ -361,9 +362,18 @@ class Server(MultiService):
             )
             self._apply(name)
         self.log.info("settings reloaded: {taken}", taken=", ".join(taken) or "nothing changed that can")
+        if taken:
+            Deferred.fromCoroutine(self._note_reload(taken))
         if waiting:
             self.log.warn("these settings wait for a restart: {waiting}", waiting=", ".join(waiting))
         return waiting
+
+    async def _note_reload(self, taken: list[str]) -> None:
+        """It was done by whoever may send signals: no database is waited for."""
+        try:
+            await self.foundation.audit.add(SERVER, "settings.reload", "", {"changed": taken})
+        except DatabaseError as error:
+            self.log.warn("the reload is not in the audit log: {error}", error=error)
 
     def _apply(self, name: str) -> None:
         settings = self.settings

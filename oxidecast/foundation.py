@@ -31,6 +31,7 @@ from oxidecast.database import (
     partitions,
     require_database,
 )
+from oxidecast.database.audit import AuditLog
 from oxidecast.database.errors import DatabaseRefuses, DatabaseUnavailable
 from oxidecast.database.gate import Gate
 from oxidecast.database.settings import DatabaseSettings
@@ -153,6 +154,7 @@ class Foundation:
             auth.refresh_expiry,
         )
         self.safe = KeySafe(self.secrets.server)
+        self.audit = AuditLog(self.database, reactor)
         self.streams = Streams(self.database, reactor)
         self.keys = PublishKeys(self.database, reactor, self.safe)
 

@@ -14,6 +14,7 @@ from twisted.internet.error import CannotListenError
 
 from oxidecast.accounts.authenticator import KeyAuthenticator
 from oxidecast.accounts.settings import AuthSettings
+from oxidecast.database.changes import Changes
 from oxidecast.database.recordings import Recordings
 from oxidecast.delivery.hot import IHotResource
 from oxidecast.delivery.http_limits import HTTPLimits
@@ -38,9 +39,12 @@ from oxidecast.streams.hub import Hub
 from oxidecast.web.access import StreamAccess
 from oxidecast.web.addresses import Addresses
 from oxidecast.web.api import Api, Route
+from oxidecast.web.audit import AuditRoutes
 from oxidecast.web.auth import AuthRoutes
 from oxidecast.web.consequences import Consequences
 from oxidecast.web.docs import documents
+from oxidecast.web.elsewhere import Elsewhere
+from oxidecast.web.failed_logins import FailedLogins
 from oxidecast.web.joined import JoinedViewers
 from oxidecast.web.keys import KeyRoutes
 from oxidecast.web.openapi import document
@@ -68,6 +72,7 @@ API_NAMES = frozenset(
         "users",
         "viewers",
         "stats",
+        "audit",
         "recordings",
         "openapi.json",
         "docs",
@@ -101,7 +106,12 @@ class HTTPSide(MultiService):
         self.consequences = Consequences(hub, keys)
         self.joined = JoinedViewers(foundation.reactor)
         self.joined.setServiceParent(self)
-        self._auth = AuthRoutes(foundation.accounts, settings().of(AuthSettings))
+        changes = Changes(foundation.database, foundation.reactor)
+        self.elsewhere = Elsewhere(changes, foundation.streams, hub, self.consequences, foundation.reactor)
+        self.elsewhere.setServiceParent(self)
+        self.failed_logins = FailedLogins(foundation.accounts, foundation.audit, foundation.reactor)
+        self.failed_logins.setServiceParent(self)
+        self._auth = AuthRoutes(foundation.accounts, settings().of(AuthSettings), self.failed_logins)
         self.api: Api | None = None
         self.factory: HTTPServerFactory | None = None
         self.number = 0
@@ -242,6 +252,7 @@ class HTTPSide(MultiService):
                 foundation.tokens,
                 foundation.reactor,
             ).routes(),
+            *AuditRoutes(foundation.audit).routes(),
             *OutputRoutes(hub, registry, foundation.streams, access, consequences.stream_changed).routes(),
         ]
 

@@ -16,6 +16,7 @@ from twisted.logger import Logger
 
 from oxidecast.accounts.errors import PublishRefused
 from oxidecast.accounts.keys import KeySafe
+from oxidecast.accounts.networks import is_within
 from oxidecast.accounts.settings import KEY_LIFETIME
 from oxidecast.database.errors import DatabaseError, DatabaseUnavailable
 from oxidecast.database.interface import IDatabase
@@ -71,6 +72,10 @@ class KeyAuthenticator:
         found = await self._find(digest)
         if found is None or not hmac.compare_digest(found.key.digest, digest):
             raise PublishRefused("unknown_key")
+        allowed = found.key.allowed_addresses
+        if allowed and not is_within(address, allowed):
+            # Before anything else is said of the stream: who found the key somewhere learns nothing more.
+            raise PublishRefused("address_not_allowed")
         if found.owner_disabled:
             raise PublishRefused("account_disabled")
         if not found.stream.accepts_publishing:
@@ -85,6 +90,10 @@ class KeyAuthenticator:
     def forget_owner(self, user_id: str) -> None:
         """Drop what is remembered of all streams of an account, which was disabled or deleted."""
         self._forget(lambda stream: stream.owner_id == user_id)
+
+    def forget_all(self) -> None:
+        """Drop what is remembered of all streams."""
+        self._forget(lambda _: True)
 
     def _forget(self, is_meant: Callable[[StreamInfo], bool]) -> None:
         self._changes += 1

@@ -54,12 +54,14 @@ def rotate_token(digest: str, successor: str, now: datetime, expires_at: datetim
     return Rotation("rotated", user_id)
 
 
-def revoke_family(digest: str, now: datetime) -> Body[bool]:
-    """End the login that a token belongs to. Answers whether the token was known."""
-    rows = yield "SELECT family_id FROM refresh_tokens WHERE digest = :digest", {"digest": digest}
+def revoke_family(digest: str, now: datetime) -> Body[str | None]:
+    """End the login that a token belongs to. Answers whose it was, None when it is not known or has ended already."""
+    rows = yield "SELECT family_id, user_id FROM refresh_tokens WHERE digest = :digest", {"digest": digest}
     for row in rows:
-        yield _revocation(row["family_id"], now)
-    return bool(rows)
+        statement, params = _revocation(row["family_id"], now)
+        if (yield f"{statement} RETURNING id", params):
+            return str(row["user_id"])
+    return None
 
 
 def revoke_all(user_id: str, now: datetime) -> Body[None]:

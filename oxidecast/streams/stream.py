@@ -191,6 +191,10 @@ class Stream:
         )
         return self.renditions[name]
 
+    def is_described_by(self, info: StreamInfo) -> bool:
+        """Whether there is nothing in `info` that a live stream follows and does not know."""
+        return self.info == msgspec.structs.replace(info, name=self.name)
+
     def change_info(self, info: StreamInfo) -> None:
         """The owner changed something of a live stream; its id and name stay as they are until it ends."""
         self.info = msgspec.structs.replace(info, name=self.name)

@@ -22,8 +22,9 @@ from twisted.web.server import NOT_DONE_YET
 from oxidecast.accounts.accounts import Accounts
 from oxidecast.accounts.errors import InvalidToken, Overloaded
 from oxidecast.accounts.roles import Permission, may
+from oxidecast.database.audit import ANONYMOUS, Actor
 from oxidecast.database.errors import Conflict, DatabaseUnavailable
-from oxidecast.database.users import User
+from oxidecast.database.users import User, actor
 from oxidecast.delivery.envelope import envelope
 from oxidecast.web.request import host_of
 
@@ -107,6 +108,13 @@ class Call:
     """Who calls, if a valid access token said so."""
     unchecked: DatabaseUnavailable | None = None
     """Why nobody knows whose access token was given."""
+
+    @property
+    def actor(self) -> Actor:
+        """The caller, as the audit log names one."""
+        return (
+            actor(self.user, self.address) if self.user is not None else Actor(ANONYMOUS, None, self.address)
+        )
 
     def authenticated(self) -> User:
         """The caller, who must be known."""

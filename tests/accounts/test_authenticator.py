@@ -7,7 +7,6 @@ from twisted.internet.defer import Deferred
 from oxidecast.accounts import KeyAuthenticator, OpenAuthenticator, PublishKeys, PublishRefused
 from oxidecast.accounts.settings import KEY_LIFETIME
 from oxidecast.database.streams import StreamChange, Streams
-from oxidecast.database.users import Users
 from tests.accounts.support import AccountsCase
 from tests.database.support import both_engines
 
@@ -34,6 +33,37 @@ class Keys(AuthenticatorCase):
         grant = await self.authenticator.authenticate_publish(self.key.text)
         self.assertEqual((grant.stream, grant.key_id), (self.stream, self.key.id))
 
+    async def test_a_key_may_be_for_some_addresses_only(self) -> None:
+        await self.keys.change(self.stream.id, self.key.id, {"allowed_addresses": ["203.0.113.0/24"]})
+        for address in ("203.0.113.9", "::ffff:203.0.113.9"):
+            await self.authenticator.authenticate_publish(self.key.text, address)
+        for other in ("203.0.114.9", "2001:db8::1", None):
+            answer = Deferred.fromCoroutine(self.authenticator.authenticate_publish(self.key.text, other))
+            error = await self.assertFailure(answer, PublishRefused)
+            self.assertEqual(
+                (error.code, str(error)),
+                ("address_not_allowed", "This stream key may not be used from here."),
+            )
+
+    async def test_from_elsewhere_nothing_is_learnt_of_the_stream(self) -> None:
+        await self.keys.change(self.stream.id, self.key.id, {"allowed_addresses": ["203.0.113.0/24"]})
+        await self.streams.update(self.stream.id, StreamChange(accepts_publishing=False))
+        await self.database.execute("UPDATE users SET disabled = true")
+        await self.assertRefused("address_not_allowed")
+
+    async def test_also_while_the_database_is_away(self) -> None:
+        await self.keys.change(self.stream.id, self.key.id, {"allowed_addresses": ["203.0.113.0/24"]})
+        await self.authenticator.authenticate_publish(self.key.text, "203.0.113.9")
+        await self.database.close()
+        await self.authenticator.authenticate_publish(self.key.text, "203.0.113.8")
+        await self.assertRefused("address_not_allowed")
+
+    async def test_a_rotation_keeps_the_addresses(self) -> None:
+        await self.keys.change(self.stream.id, self.key.id, {"allowed_addresses": ["203.0.113.0/24"]})
+        self.key = await self.keys.rotate(self.stream.id)
+        self.assertEqual(self.key.allowed_addresses, ("203.0.113.0/24",))
+        await self.assertRefused("address_not_allowed")
+
     async def test_a_wrong_key_is_refused(self) -> None:
         for key in ("", "birds", self.stream.id, self.safe.new(), "x" * 10_000, "'; DROP TABLE users"):
             await self.assertRefused("unknown_key", key)
@@ -58,7 +88,7 @@ class Keys(AuthenticatorCase):
         await self.assertRefused("stream_stopped")
 
     async def test_a_disabled_owner_is_said_so(self) -> None:
-        await Users(self.database, self.clock).set_disabled(self.owner.id, True)
+        await self.database.execute("UPDATE users SET disabled = true")
         await self.assertRefused("account_disabled")
 
     async def test_what_was_read_before_a_change_counts_no_more_after_it(self) -> None:
