@@ -246,7 +246,7 @@ class HTTPSide(MultiService):
             *ViewerRoutes(access, views, addresses, self.joined, transcoding).routes(),
             *StatsRoutes(hub, registry, access, self._http_stats).routes(),
             *RecordingRoutes(
-                Recordings(foundation.database),
+                Recordings(foundation.database, foundation.reactor),
                 Store(self._settings().of(StorageSettings).recordings(foundation.data_directory)),
                 registry,
                 foundation.tokens,

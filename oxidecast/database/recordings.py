@@ -5,9 +5,11 @@ from datetime import datetime
 from typing import Literal
 
 import msgspec
+from twisted.internet.interfaces import IReactorTime
 
-from oxidecast.database.interface import IDatabase, Row, Value
-from oxidecast.database.records import Page, contains, is_id, record, window
+from oxidecast.database.audit import SERVER, Actor, note
+from oxidecast.database.interface import Body, IDatabase, Params, Row, Value
+from oxidecast.database.records import Page, contains, is_id, record, utc, window
 
 State = Literal["writing", "complete", "failed"]
 Sort = Literal["started", "-started", "size", "-size"]
@@ -59,10 +61,11 @@ class Recording(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Recordings:
-    """The recordings table."""
+    """The recordings table. What people change is written to the audit log, as done by `by`."""
 
-    def __init__(self, database: IDatabase) -> None:
+    def __init__(self, database: IDatabase, clock: IReactorTime) -> None:
         self._database = database
+        self._clock = clock
 
     async def add(self, one: Recording) -> None:
         """A new row; one that is there already stays. Stream and owner are left out where they are gone: a recording
@@ -134,20 +137,25 @@ class Recordings:
         )
         return Page([_recording(row) for row in found], rows[0]["total"], max(page, 1), count)
 
-    async def rename(self, recording_id: str, title: str) -> bool:
-        if not is_id(recording_id):
-            return False
-        changed = await self._database.execute(
-            "UPDATE recordings SET title = :title WHERE id = :id", {"id": recording_id, "title": title}
-        )
-        return changed == 1
+    async def rename(self, recording_id: str, title: str, by: Actor = SERVER) -> bool:
+        """Answers whether it is there."""
+        change = "UPDATE recordings SET title = :title WHERE id = :id RETURNING id"
+        return await self._tell(change, recording_id, {"title": title}, "recording.change", by)
 
-    async def delete(self, recording_id: str) -> bool:
+    async def delete(self, recording_id: str, by: Actor = SERVER) -> bool:
         """Answers whether it was there."""
+        change = "DELETE FROM recordings WHERE id = :id RETURNING id"
+        return await self._tell(change, recording_id, {}, "recording.delete", by)
+
+    async def _tell(
+        self, change: str, recording_id: str, params: dict[str, Value], action: str, by: Actor
+    ) -> bool:
+        """Make a change, and write down who made it."""
         if not is_id(recording_id):
             return False
-        gone = await self._database.execute("DELETE FROM recordings WHERE id = :id", {"id": recording_id})
-        return gone == 1
+        params = {**params, "id": recording_id}
+        now = utc(self._clock)
+        return await self._database.transaction(_change, change, params, recording_id, action, by, now)
 
     # -- for what a server left behind
 
@@ -180,6 +188,15 @@ class Recordings:
             "SELECT owner_id, title FROM streams WHERE id = :id", {"id": stream_id}
         )
         return (str(rows[0]["owner_id"]), rows[0]["title"]) if rows else None
+
+
+def _change(
+    change: str, params: Params, recording_id: str, action: str, by: Actor, now: datetime
+) -> Body[bool]:
+    rows = yield change, params
+    if rows:
+        yield from note(by, action, f"recording:{recording_id}", now)
+    return bool(rows)
 
 
 def _recording(row: Row) -> Recording:

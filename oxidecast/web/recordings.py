@@ -158,7 +158,7 @@ class RecordingRoutes:
         if not title:
             raise invalid("title", "expected more than spaces")
         one = await self._managed(call)
-        if not await self._recordings.rename(one.id, title):
+        if not await self._recordings.rename(one.id, title, call.actor):
             raise not_found("There is no such recording.")
         return _view(call, msgspec.structs.replace(one, title=title))
 
@@ -179,7 +179,7 @@ class RecordingRoutes:
         except (OSError, ValueError) as error:
             self._say("removed", one, error)
             raise ApiError(500, "internal", "The file of this recording could not be removed.")
-        await self._recordings.delete(one.id)
+        await self._recordings.delete(one.id, call.actor)
 
     async def url(self, call: Call) -> RecordingAddress:
         """An address for players and links, which opens the file without a login for some time."""

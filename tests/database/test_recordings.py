@@ -4,6 +4,7 @@ from typing import Any
 import msgspec
 from twisted.internet.defer import Deferred
 
+from oxidecast.database.audit import Actor, AuditLog
 from oxidecast.database.recordings import MOST_NAMED, Recording, Recordings
 from oxidecast.database.records import new_id
 from oxidecast.database.streams import Streams
@@ -15,7 +16,7 @@ from tests.database.support import START, DatabaseCase, both_engines
 class RecordingsTable(DatabaseCase):
     async def setUp(self) -> None:  # type: ignore[override]
         await super().setUp()
-        self.recordings = Recordings(self.database)
+        self.recordings = Recordings(self.database, self.clock)
         self.owner = await self.someone()
         self.streams = Streams(self.database, self.clock)
         self.stream = await self.streams.create(self.owner.id, "Birds", name="birds")
@@ -100,7 +101,9 @@ class RecordingsTable(DatabaseCase):
             self.assertFalse(await self.recordings.rename(unknown, "x"))
             self.assertFalse(await self.recordings.delete(unknown))
         one = await self.added()
-        self.assertTrue(await self.recordings.delete(one.id))
+        self.assertTrue(await self.recordings.delete(one.id, Actor("ada")))
+        [entry] = (await AuditLog(self.database, self.clock).page(action="recording.delete")).items
+        self.assertEqual((entry.actor, entry.target), ("ada", f"recording:{one.id}"))
         self.assertFalse(await self.recordings.update(one), "a deleted row does not come back")
         self.assertEqual(await self.ids(), [])
 

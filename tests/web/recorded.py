@@ -40,5 +40,5 @@ async def recorded(
     file = store(server).create(one.path)
     os.write(file, body)
     os.close(file)
-    await Recordings(server.foundation.database).add(one)
+    await Recordings(server.foundation.database, server.foundation.reactor).add(one)
     return one

@@ -52,7 +52,7 @@ class RecordingOutput(Service):
         self.store = Store(storage.recordings(services.data_directory))
         self.room = Room(self.store, storage.max_storage_size, services.reactor.seconds)
         self.figures = Figures()
-        recordings = Recordings(services.database)
+        recordings = Recordings(services.database, services.reactor)
         self.rows = Rows(recordings, services.reactor)
         self._repair = Repair(self.store, recordings, self.in_thread, INDEX_ROOM, self._now)
         self._repairing: Deferred[None] | None = None

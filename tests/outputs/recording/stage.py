@@ -90,7 +90,7 @@ class RecordingCase(HubCase, TestCase):
             owner.id, "Show", name="show", recording_enabled=True
         )
         self.keys.infos["key-of-show"] = self.info
-        self.recordings = Recordings(self.database)
+        self.recordings = Recordings(self.database, self.clock)
         self.events = Closed()
         self.add("closed", IEventListener, self.events)
         return self.plugin(storage, **settings)
