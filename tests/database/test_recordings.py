@@ -4,7 +4,7 @@ from typing import Any
 import msgspec
 from twisted.internet.defer import Deferred
 
-from oxidecast.database.audit import Actor, AuditLog
+from oxidecast.database.audit import SERVER, Actor, AuditLog
 from oxidecast.database.recordings import MOST_NAMED, Recording, Recordings
 from oxidecast.database.records import new_id
 from oxidecast.database.streams import Streams
@@ -115,7 +115,7 @@ class RecordingsTable(DatabaseCase):
         self.assertEqual((found.stream_id, found.stream_name, found.owner_id), (None, None, self.owner.id))
         admin = await self.someone("root")
         await self.database.execute("UPDATE users SET role = 'admin' WHERE id = :id", {"id": admin.id})
-        await self.database.transaction(delete_user, self.owner.id)
+        await self.database.transaction(delete_user, self.owner.id, START, SERVER)
         found = await self.recordings.get(one.id)
         assert found is not None
         self.assertIs(found.owner_id, None)

@@ -67,7 +67,9 @@ class OnPostgres(HouseCase):
         await self.start()
         token = await self.token("streamer")
         await self.live(token, "Birds", False, recording_enabled=True)
-        self.cluster.kill()
+        self.cluster.stop()  # Nothing is lost of what was written just now.
+        while (await self.ask("GET", "/api/v1/streams")).status != 503:
+            await deferLater(reactor, 0.05)
         [stream] = self.server.hub.streams.values()
         stream.end("over")
         directory = self.folder / "data" / "recordings"
