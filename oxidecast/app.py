@@ -24,15 +24,19 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from oxidecast.accounts.admission import Admission
 from oxidecast.accounts.authenticator import KeyAuthenticator, OpenAuthenticator
 from oxidecast.accounts.bootstrap import FirstSteps
 from oxidecast.accounts.errors import KeyUnreadable
+from oxidecast.accounts.failed_keys import FailedKeys
 from oxidecast.accounts.gate import AccountsGate
-from oxidecast.accounts.limits import LoginThrottle
 from oxidecast.accounts.settings import AuthSettings
+from oxidecast.analytics.settings import AnalyticsSettings
+from oxidecast.analytics.upkeep import Upkeep
 from oxidecast.database import DatabaseError
 from oxidecast.database.audit import SERVER
 from oxidecast.delivery.certificates import Source
+from oxidecast.delivery.proxied import Proxies
 from oxidecast.delivery.tls import Certificates
 from oxidecast.foundation import Configuration, DatabaseAway, Foundation, configure
 from oxidecast.interfaces import IAuthenticator, IReloadable, IServices
@@ -92,12 +96,18 @@ class Server(MultiService):
         self.settings = foundation.settings
         self.registry = Registry()
         self.hub = Hub(self.settings.of(StreamsSettings), self.registry, foundation.reactor)
-        self.rtmp = RTMPPort(self.settings.of(RtmpSettings), foundation.reactor)
+        self.admission = Admission(foundation.reactor, self.settings.of(RateLimitSettings))
+        self.hub.guard = FailedKeys(self.admission)
+        server = self.settings.of(ServerSettings)
+        self.proxies = Proxies(server.trusted_proxies, server.proxy_headers)
+        self.rtmp = RTMPPort(self.settings.of(RtmpSettings), foundation.reactor, self.proxies)
+        self.rtmp.admit = lambda address: self.admission.take("publish", address)
         self.watch = ReactorWatch(foundation.reactor)
         self.watch.setServiceParent(self)
         self.metrics = Metrics(
             self.hub, self.registry, self.settings.of(MetricsSettings).max_streams, self.watch.lateness
         )
+        self.metrics.limited = self.admission.limited
         self._keys = KeyAuthenticator(
             foundation.database,
             foundation.reactor,
@@ -110,6 +120,8 @@ class Server(MultiService):
             self.registry,
             self.metrics,
             self._keys,
+            self.admission,
+            self.proxies,
             lambda: self.settings,
             self.not_ready,
         )
@@ -169,6 +181,10 @@ class Server(MultiService):
         for running in self.registry.running:
             if running.state == "running" and IService.providedBy(running.instance):
                 self._start_service(running)
+        foundation = self.foundation
+        Upkeep(
+            foundation.database, foundation.reactor, lambda: self.settings.of(AnalyticsSettings)
+        ).setServiceParent(self)
         self._check.start(DATABASE_CHECK)
         self._ready = True
         self._say(first_steps)
@@ -241,7 +257,7 @@ class Server(MultiService):
         foundation, services = self.foundation, Services(self.foundation, self.hub, {"rtmp": self.rtmp})
         gate = AccountsGate(
             self._keys,
-            OpenAuthenticator(foundation.database, foundation.reactor),
+            OpenAuthenticator(foundation.database, foundation.reactor, lambda: self._keys.changes),
             foundation.accounts,
             foundation.tokens,
             open_for=frozenset() if self.settings.of(RtmpSettings).enable_auth else frozenset({"rtmp"}),
@@ -377,22 +393,30 @@ class Server(MultiService):
 
     def _apply(self, name: str) -> None:
         settings = self.settings
+        if name == "rate_limit":
+            self.admission.reload(settings.of(RateLimitSettings))
         self.web.reload(name)
         if name == "logging":
             set_level(settings.of(LoggingSettings).level)
+        elif name == "server":
+            server = settings.of(ServerSettings)
+            self.proxies.change(server.trusted_proxies, server.proxy_headers)
         elif name == "streams":
             self.hub.settings = settings.of(StreamsSettings)
         elif name == "rtmp":
             self.rtmp.settings = settings.of(RtmpSettings)
         elif name == "auth":
-            self._keys.lifetime = settings.of(AuthSettings).key_lifetime
+            auth = settings.of(AuthSettings)
+            self._keys.lifetime = auth.key_lifetime
+            try:
+                self.foundation.renew_keys(auth)
+            except StartError as error:
+                self.log.error("the keys of tokens stay as they were: {error}", error=error)
         elif name == "metrics":
             self.metrics.max_streams = settings.of(MetricsSettings).max_streams
         elif name == "rate_limit":
             limit = settings.of(RateLimitSettings)
-            self.foundation.accounts.throttle = LoginThrottle(
-                self.foundation.reactor, limit.login_attempts, limit.login_refill
-            )
+            self.foundation.accounts.throttle.limit(limit.login_attempts, limit.login_refill)
         for running in self.registry.running:
             if running.name == name and IReloadable.providedBy(running.instance):
                 try:

@@ -18,7 +18,7 @@ from oxidecast.accounts.settings import AuthSettings
 from oxidecast.database.settings import DatabaseSettings
 from oxidecast.delivery.certificates import CertificateError, Source, utc
 from oxidecast.delivery.tls import Shown
-from oxidecast.foundation import Configuration, configure
+from oxidecast.foundation import Configuration, configure, keyring
 from oxidecast.rtmp.settings import RtmpSettings
 from oxidecast.settings.errors import StartError
 from oxidecast.settings.private import look_at_data_directory
@@ -187,12 +187,13 @@ def _recordings(configuration: Configuration, data: Path) -> Line:
 def _secrets(configuration: Configuration, data: Path) -> Line:
     server, auth = configuration.settings.of(ServerSettings), configuration.settings.of(AuthSettings)
     try:
-        open_secrets(data, server_secret=server.secret_key, jwt_secret=auth.jwt_secret, make=False)
+        found = open_secrets(data, server_secret=server.secret_key, jwt_secret=auth.jwt_secret, make=False)
+        keyring(found, auth, data)
     except NoSecrets:
         return OK, "secrets: the first start makes them"
     except StartError as error:
         return FAIL, str(error)
-    return OK, "secrets: they can be read"
+    return OK, "secrets and keys: they can be read"
 
 
 def _database(

@@ -207,9 +207,12 @@ class IViewer(Interface):
     """One watching session."""
 
     id: str = Attribute("Random, unguessable.")
+    rendition: str = Attribute("Which it watches, as far as its output says so. May be set.")
+    bytes_sent: int = Attribute("Media that was sent to it, as far as its output counts. May be added to.")
 
-    def leave() -> None:
-        """The session is over. May be called more than once."""
+    def leave(at: float | None = None) -> None:
+        """The session is over; `at` (UTC seconds) is when the viewer was last heard of, where that is a while ago. May
+        be called more than once."""
 
 
 class IPublisher(Interface):

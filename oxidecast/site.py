@@ -12,6 +12,7 @@ from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.error import CannotListenError
 
+from oxidecast.accounts.admission import Admission
 from oxidecast.accounts.authenticator import KeyAuthenticator
 from oxidecast.accounts.settings import AuthSettings
 from oxidecast.database.changes import Changes
@@ -19,6 +20,7 @@ from oxidecast.database.recordings import Recordings
 from oxidecast.delivery.hot import IHotResource
 from oxidecast.delivery.http_limits import HTTPLimits
 from oxidecast.delivery.http_server import HTTPServerFactory
+from oxidecast.delivery.proxied import Proxies, ProxyProtocolFactory
 from oxidecast.delivery.stored import Store
 from oxidecast.delivery.tls import Certificates
 from oxidecast.foundation import Foundation
@@ -45,10 +47,12 @@ from oxidecast.web.consequences import Consequences
 from oxidecast.web.docs import documents
 from oxidecast.web.elsewhere import Elsewhere
 from oxidecast.web.failed_logins import FailedLogins
+from oxidecast.web.history import History
 from oxidecast.web.joined import JoinedViewers
 from oxidecast.web.keys import KeyRoutes
+from oxidecast.web.limits import PortLimits
 from oxidecast.web.openapi import document
-from oxidecast.web.operations import Health, MetricsResource, Ready
+from oxidecast.web.operations import Health, KeySet, MetricsResource, Ready
 from oxidecast.web.outputs import OutputRoutes
 from oxidecast.web.pages import pages
 from oxidecast.web.recordings import RecordingRoutes
@@ -93,6 +97,8 @@ class HTTPSide(MultiService):
         registry: Registry,
         metrics: Metrics,
         keys: KeyAuthenticator,
+        admission: Admission,
+        proxies: Proxies,
         settings: Callable[[], Settings],
         not_ready: Callable[[], list[str]],
     ) -> None:
@@ -101,6 +107,9 @@ class HTTPSide(MultiService):
         self._hub = hub
         self._registry = registry
         self._metrics = metrics
+        self._admission = admission
+        self._limits = PortLimits(admission, foundation.reactor.seconds)
+        self._proxies = proxies
         self._settings = settings
         self._not_ready = not_ready
         self.consequences = Consequences(hub, keys)
@@ -134,7 +143,10 @@ class HTTPSide(MultiService):
             HTTPLimits(max_connections=server.max_connections),
             reactor,
             on_request=self._metrics.request,
+            admit=self._limits.cold,
+            proxies=self._proxies,
         )
+        self.reload("rate_limit")
         self.reload("tls")
         self.number = self._listen("HTTP", "server.port", server.port, self.factory)
         if tls is not None:
@@ -156,6 +168,8 @@ class HTTPSide(MultiService):
         if name == "server" and self.factory is not None:
             connections = self._settings().of(ServerSettings).max_connections
             self.factory.limits = msgspec.structs.replace(self.factory.limits, max_connections=connections)
+        elif name == "rate_limit" and self.factory is not None:
+            self.factory.admit_hot = self._limits.hot if self._admission.limits("media") else None
         elif name == "tls" and self.factory is not None:
             seconds = self._settings().of(TlsSettings).hsts
             self.factory.hsts = b"Strict-Transport-Security: max-age=%d\r\n" % seconds if seconds else b""
@@ -165,7 +179,11 @@ class HTTPSide(MultiService):
     # -- inside
 
     def _listen(self, name: str, key: str, number: int, factory: Any) -> int:
-        host = self._settings().of(ServerSettings).host
+        server = self._settings().of(ServerSettings)
+        host = server.host
+        if server.proxy_protocol:
+            # Before TLS: a proxy says it in plain text.
+            factory = ProxyProtocolFactory(factory, self._proxies, self._foundation.reactor)
         try:
             port = self._foundation.reactor.listenTCP(number, factory, interface=host, backlog=BACKLOG)
         except CannotListenError as error:
@@ -202,17 +220,20 @@ class HTTPSide(MultiService):
             self._routes(),
             foundation.accounts,
             lambda: self._settings().of(CorsSettings).origins,
-            foundation.reactor.seconds,
+            foundation.reactor,
+            self._admission,
         )
         operations = {
             b"health": Health(lambda: self._metrics.database_away),
             b"ready": Ready(self._not_ready),
             b"metrics": MetricsResource(self._metrics, lambda: self._settings().of(MetricsSettings).allow),
         }
+        # No operation: who trusts these keys comes by HTTPS where there is one.
+        keys = {b".well-known/jwks.json": KeySet(lambda: foundation.tokens.keys.published)}
         described = documents(document(self.api.routes))
         stay = [[name] for name in operations] + [[*API, name.encode()] for name in outputs]
         return site(
-            pages(),
+            {**pages(), **keys},
             operations,
             self.api,
             {**outputs, **described},
@@ -226,8 +247,11 @@ class HTTPSide(MultiService):
         transcoding = self._settings().of(TranscodingSettings)
         access = StreamAccess(hub, foundation.streams)
         views = StreamViews(hub, registry)
-        addresses = Addresses(views, foundation.tokens)
+        addresses = Addresses(
+            views, foundation.tokens, lambda: self._settings().of(AuthSettings).bind_playback_tokens
+        )
         consequences = self.consequences
+        history = History(foundation.database, foundation.reactor, access)
         return [
             *self._auth.routes(),
             *UserRoutes(foundation.accounts, consequences).routes(),
@@ -244,7 +268,8 @@ class HTTPSide(MultiService):
             ).routes(),
             *KeyRoutes(access, foundation.keys, consequences).routes(),
             *ViewerRoutes(access, views, addresses, self.joined, transcoding).routes(),
-            *StatsRoutes(hub, registry, access, self._http_stats).routes(),
+            *StatsRoutes(hub, registry, access, history, self._http_stats).routes(),
+            *history.routes(),
             *RecordingRoutes(
                 Recordings(foundation.database, foundation.reactor),
                 Store(self._settings().of(StorageSettings).recordings(foundation.data_directory)),

@@ -9,6 +9,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from oxidecast import check as module
 from oxidecast.check import FAIL, OK, WARN, check
+from oxidecast.settings.private import open_data_directory
+from oxidecast.settings.secrets import open_secrets
 from tests.database.cluster import cluster
 from tests.database.support import create_database
 from tests.delivery.secure import Authority
@@ -101,6 +103,15 @@ class TestCheck(CheckTestCase):
         status, lines = self.check()
         self.assertEqual(status, 1)
         self.assertTrue(any(line.startswith(FAIL) and "secrets.toml is damaged" in line for line in lines))
+
+    def test_a_key_for_tokens_that_is_none(self) -> None:
+        open_data_directory(self.folder / "data")
+        open_secrets(self.folder / "data")
+        (self.folder / "data" / "token-key.pem").write_text("nonsense")
+        self.environ["OXIDECAST_AUTH_SIGNING_KEY"] = "token-key.pem"
+        status, lines = self.check()
+        self.assertEqual(status, 1)
+        self.assertTrue(any(line.startswith(FAIL) and "no private key" in line for line in lines), lines)
 
     def test_a_disk_that_is_nearly_full(self) -> None:
         self.patch(module, "LEAST_FREE", 1 << 62)

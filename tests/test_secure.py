@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import Any, ClassVar
 
 from twisted.internet import reactor
-from twisted.internet.endpoints import SSL4ClientEndpoint, connectProtocol
+from twisted.internet.endpoints import SSL4ClientEndpoint, TCP4ClientEndpoint, connectProtocol
 from twisted.internet.ssl import CertificateOptions
 
 from oxidecast import app
@@ -100,6 +100,23 @@ class TestPorts(SecureCase):
         self.assertIn('oxidecast_tls_certificate_expiry_timestamp_seconds{name="a.example"}', text)
         self.assertIn('oxidecast_tls_handshake_failures_total{port="https"} 0.0', text)
         self.assertIn('oxidecast_tls_handshake_failures_total{port="rtmps"} 0.0', text)
+
+    async def test_a_proxy_that_passes_tls_on_says_who_the_client_is_before_it(self) -> None:
+        self.certify()
+        self.environ |= {
+            "OXIDECAST_SERVER_TRUSTED_PROXIES": '["127.0.0.0/8"]',
+            "OXIDECAST_SERVER_PROXY_PROTOCOL": "true",
+        }
+        await self.start()
+        for source, expected in (("203.0.113.7", 403), ("10.0.0.9", 200)):
+            endpoint = TCP4ClientEndpoint(reactor, "127.0.0.1", self.server.web.tls_number)
+            connection: Any = await connectProtocol(endpoint, _Once())
+            connection.transport.write(f"PROXY TCP4 {source} 127.0.0.1 4711 443\r\n".encode())
+            connection.transport.startTLS(CertificateOptions(), connection)
+            connection.transport.write(
+                b"GET /metrics HTTP/1.1\r\nHost: a.example\r\nConnection: close\r\n\r\n"
+            )
+            self.assertEqual(Answer(await connection.done).status, expected)
 
     async def test_a_stopped_server_listens_nowhere(self) -> None:
         self.certify()

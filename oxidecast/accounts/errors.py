@@ -82,3 +82,6 @@ _REFUSALS = {
     "account_disabled": "The account that this stream belongs to is disabled.",
     "unavailable": "The server cannot check stream keys at the moment: try again later.",
 }
+
+KNOWN_KEY = frozenset(_REFUSALS) - {"unknown_key", "unavailable"}
+"""The refusals of keys that are keys."""

@@ -17,7 +17,7 @@ from oxidecast.streams.info import StreamInfo, is_stream_id, is_stream_name, nam
 
 COLUMNS = (
     "id, name, title, owner_id, created_at, description, category, is_private, recording_enabled,"
-    " transcoding_profiles, accepts_publishing, outputs"
+    " transcoding_profiles, accepts_publishing, outputs, max_viewers"
 )
 NAMES_TRIED = 1000
 """Streams of one title: beyond so many the owner has to choose a name."""
@@ -200,7 +200,7 @@ def insert_stream(info: StreamInfo, may_number: bool) -> Body[StreamInfo]:
     rows = yield (
         f"INSERT INTO streams ({COLUMNS}, updated_at) VALUES (:id, :name, :title, :owner_id, :created_at,"
         " :description, :category, :is_private, :recording_enabled, :transcoding_profiles,"
-        f" :accepts_publishing, :outputs, :created_at) RETURNING {COLUMNS}",
+        f" :accepts_publishing, :outputs, :max_viewers, :created_at) RETURNING {COLUMNS}",
         {**msgspec.structs.asdict(info), "name": name},
     )
     return stream_record(rows[0])

@@ -17,7 +17,7 @@ Role = Literal["admin", "streamer", "viewer"]
 
 _COLUMNS = (
     "id, username, email, role, password_hash, disabled, created_at, updated_at, last_login_at,"
-    " tokens_valid_from"
+    " token_generation"
 )
 
 
@@ -33,8 +33,8 @@ class User(msgspec.Struct, frozen=True, kw_only=True):
     created_at: datetime
     updated_at: datetime
     last_login_at: datetime | None
-    tokens_valid_from: datetime | None
-    """Access tokens from before this time do not count."""
+    token_generation: int
+    """Access tokens of another one do not count."""
 
     def __repr__(self) -> str:
         return f"User({self.username!r}, {self.role!r})"
@@ -95,13 +95,28 @@ class Users:
         )
         return Page([record(row, User) for row in found], rows[0]["total"], max(page, 1), count)
 
-    async def renew_hash(self, user_id: str, password_hash: str) -> bool:
-        """Another hash of the same password, which ends no login. Answers whether there is such a user."""
-        if not is_id(user_id):
-            return False
+    async def by_email(self, email: str) -> User | None:
+        return await self._one("lower(email) = lower(:value)", email)
+
+    async def by_outside(self, issuer: str, subject: str) -> User | None:
+        """The account that was made for somebody of an outside issuer."""
+        rows = await self._database.query(
+            f"SELECT {_COLUMNS} FROM users WHERE outside_issuer = :issuer AND outside_subject = :subject",
+            {"issuer": issuer, "subject": subject},
+        )
+        return record(rows[0], User) if rows else None
+
+    async def renew_hash(self, user: User, password_hash: str) -> bool:
+        """Another hash of the same password, which ends no login. False when the password was changed meanwhile."""
         changed = await self._database.execute(
-            "UPDATE users SET password_hash = :hash, updated_at = :now WHERE id = :id",
-            {"id": user_id, "hash": password_hash, "now": utc(self._clock)},
+            "UPDATE users SET password_hash = :renewed, updated_at = :now"
+            " WHERE id = :id AND password_hash = :verified",
+            {
+                "id": user.id,
+                "verified": user.password_hash,
+                "renewed": password_hash,
+                "now": utc(self._clock),
+            },
         )
         return changed == 1
 
@@ -131,15 +146,19 @@ def actor(user: User, address: str | None = None) -> Actor:
     return Actor(user.username, user.id, address)
 
 
-def change_user(user_id: str, changed: Mapping[str, Value], now: datetime, by: Actor) -> Body[User | None]:
-    """A step of a transaction: other values, by column. The user after it, None when there is none. Raises LastAdmin,
-    and Conflict when the e-mail address is taken."""
+def change_user(
+    user_id: str, changed: Mapping[str, Value], now: datetime, by: Actor, *, ends_tokens: bool = False
+) -> Body[User | None]:
+    """A step of a transaction: other values, by column, and whether the access tokens of before end. The user after it,
+    None when there is none. Raises LastAdmin, and Conflict when the e-mail address is taken."""
     if not is_id(user_id):
         return None
     if changed.get("disabled") or changed.get("role", "admin") != "admin":
         yield from _keep_an_admin(user_id)
     before = yield from find_user(user_id)
     columns = "".join(f"{column} = :{column}, " for column in changed)  # names from the code
+    if ends_tokens:
+        columns += "token_generation = token_generation + 1, "
     rows = yield (
         f"UPDATE users SET {columns}updated_at = :now WHERE id = :id RETURNING {_COLUMNS}",
         {**changed, "id": user_id, "now": now},
@@ -208,12 +227,20 @@ def _keep_an_admin(user_id: str) -> Body[None]:
 
 
 def insert_user(
-    username: str, password_hash: str, role: Role, email: str | None, now: datetime
+    username: str,
+    password_hash: str,
+    role: Role,
+    email: str | None,
+    now: datetime,
+    outside: tuple[str, str] | None = None,
 ) -> Body[User]:
-    """A step of a transaction: `user = yield from insert_user(...)`."""
+    """A step of a transaction: `user = yield from insert_user(...)`. `outside` is the issuer, and who it is there, for
+    whom the account is made."""
+    issuer, subject = outside or (None, None)
     rows = yield (
-        "INSERT INTO users (id, username, email, role, password_hash, disabled, created_at, updated_at)"
-        " VALUES (:id, :username, :email, :role, :password_hash, false, :now, :now)"
+        "INSERT INTO users (id, username, email, role, password_hash, disabled, created_at, updated_at,"
+        " outside_issuer, outside_subject)"
+        " VALUES (:id, :username, :email, :role, :password_hash, false, :now, :now, :issuer, :subject)"
         f" RETURNING {_COLUMNS}",
         {
             "id": new_id(),
@@ -222,6 +249,8 @@ def insert_user(
             "role": role,
             "password_hash": password_hash,
             "now": now,
+            "issuer": issuer,
+            "subject": subject,
         },
     )
     return record(rows[0], User)

@@ -25,6 +25,8 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import Interface
 
+from oxidecast.accounts.limits import network_of
+from oxidecast.delivery.proxied import Proxies, ProxyProtocolFactory
 from oxidecast.interfaces import Refused
 from oxidecast.media import RemoteProtocolError
 from oxidecast.rtmp.events import (
@@ -45,8 +47,15 @@ BACKLOG = 1024
 """Connections that the kernel keeps until they are accepted. When it is full a connect waits a second or more, so
 neither encoders that all come back after a restart nor a flood from one address must fill it."""
 
+REFUSED_AT_ONCE = 32
+"""Connections that came too soon after others of their address, and are told so at the same time, which takes a
+handshake and a few commands; beyond these, they are closed without a word."""
+
 FAREWELL = 5.0
 """Seconds that a refused peer has to read why, before its connection is aborted."""
+
+LEFTOVER = 16 * 1024 * 1024
+"""Bytes that are read of it meanwhile, and thrown away: what the fastest encoders send in that time."""
 
 EARLY_BYTES = 512 * 1024
 """What a peer may send before it publishes: a handshake is 3 KiB and a few commands are less. Parsing the worst bytes
@@ -84,8 +93,10 @@ class RTMPConnection(Protocol):
     log = Logger()
     transport: Any  # an ITCPTransport that is also an IPushProducer
 
-    def __init__(self, port: "RTMPPort", address: str) -> None:
+    def __init__(self, port: "RTMPPort", address: str, refusal: str = "") -> None:
         self.address = address
+        self.refusal = refusal
+        """Why it may neither publish nor play, once it asks to."""
         self.encoder = ""
         """What the peer calls itself."""
         self.bytes_received = 0
@@ -115,6 +126,8 @@ class RTMPConnection(Protocol):
         self.bytes_received += len(data)
         self._last_bytes = self._clock.seconds()
         if self._over:
+            if self.bytes_received > self._allowance:
+                self.transport.abortConnection()
             return
         if self._sink is None and self.bytes_received > self._allowance:
             self._farewell(f"more than {EARLY_BYTES} bytes without publishing")
@@ -219,6 +232,8 @@ class RTMPConnection(Protocol):
     async def _publish(self, event: PublishRequested) -> None:
         gate = self._port.publish_gate
         try:
+            if self.refusal:
+                raise Refused("too_many_connections", self.refusal)
             if gate is None:
                 raise Refused("no_publishing", "This server does not take RTMP publishers.")
             if self._sink is not None:
@@ -244,6 +259,8 @@ class RTMPConnection(Protocol):
     async def _play(self, event: PlayRequested) -> None:
         gate = self._port.play_gate
         try:
+            if self.refusal:
+                raise Refused("too_many_connections", self.refusal)
             if gate is None:
                 raise Refused("no_playing", "This server does not play by RTMP; use HLS.")
             await gate(self, event)
@@ -286,6 +303,7 @@ class RTMPConnection(Protocol):
             "RTMP connection from {address} closed: {sentence}", address=self.address, sentence=sentence
         )
         self._unlimit()
+        self._allowance = self.bytes_received + LEFTOVER
         self._timer = self._clock.callLater(FAREWELL, self.transport.abortConnection)
         self._flush()
         self.transport.unregisterProducer()
@@ -333,11 +351,15 @@ class RTMPPort(Service, ServerFactory[RTMPConnection]):
     log = Logger()
     noisy = False
 
-    def __init__(self, settings: RtmpSettings, reactor: Any) -> None:
+    def __init__(self, settings: RtmpSettings, reactor: Any, proxies: Proxies | None = None) -> None:
         self.settings = settings
+        self.proxies = proxies if proxies is not None else Proxies()
+        """Peers that speak the PROXY protocol, when the settings say that it is spoken."""
         self.clock: IReactorTime = reactor
         self.publish_gate: PublishGate | None = None
         self.play_gate: PlayGate | None = None
+        self.admit: Callable[[str], int] | None = None
+        """Asked with the address of each connection: 0, or the seconds that it has to wait."""
         self.secure: Wrap | None = None
         self.refused = 0
         """Connections over a limit."""
@@ -345,7 +367,8 @@ class RTMPPort(Service, ServerFactory[RTMPConnection]):
         self._listening: IListeningPort | None = None
         self._listening_secure: IListeningPort | None = None
         self._connections: set[RTMPConnection] = set()
-        self._by_address: Counter[str] = Counter()
+        self._by_network: Counter[str] = Counter()
+        self._told = 0
 
     @property
     def connections(self) -> int:
@@ -363,6 +386,8 @@ class RTMPPort(Service, ServerFactory[RTMPConnection]):
 
     def startService(self) -> None:
         if self.publish_gate is not None or self.play_gate is not None:
+            if self.settings.proxy_protocol and not self.proxies.known:
+                raise StartError("rtmp.proxy_protocol needs the proxies' networks in server.trusted_proxies.")
             self._listening = self._listen("bind_address", self.settings.address(), cast(Any, self))
             if self.secure is not None:
                 factory = self.secure(cast(Any, self))
@@ -372,6 +397,8 @@ class RTMPPort(Service, ServerFactory[RTMPConnection]):
 
     def _listen(self, key: str, address: tuple[str, int], factory: IProtocolFactory) -> IListeningPort:
         host, number = address
+        if self.settings.proxy_protocol:
+            factory = ProxyProtocolFactory(factory, self.proxies, self.clock)
         try:
             return self._reactor.listenTCP(number, cast(Any, factory), backlog=BACKLOG, interface=host)
         except CannotListenError as error:
@@ -392,23 +419,35 @@ class RTMPPort(Service, ServerFactory[RTMPConnection]):
 
     def buildProtocol(self, addr: IAddress | None) -> RTMPConnection | None:
         address = str(getattr(addr, "host", ""))
+        network = network_of(address)
         if (
             len(self._connections) >= self.settings.max_connections
-            or self._by_address[address] >= self.settings.max_connections_per_address
+            or self._by_network[network] >= self.settings.max_connections_per_address
         ):
             self.refused += 1
             return None
-        connection = RTMPConnection(self, address)
+        wait = self.admit(address) if self.admit is not None else 0
+        refusal = ""
+        if wait:
+            self.refused += 1
+            if self._told >= REFUSED_AT_ONCE:
+                return None
+            self._told += 1
+            refusal = f"Too many connections came from your network: try again in {wait} s."
+        connection = RTMPConnection(self, address, refusal)
         self._connections.add(connection)
-        self._by_address[address] += 1
+        self._by_network[network] += 1
         return connection
 
     def lost(self, connection: RTMPConnection) -> None:
         """Called by a connection that is gone."""
         self._connections.discard(connection)
-        self._by_address[connection.address] -= 1
-        if self._by_address[connection.address] <= 0:
-            del self._by_address[connection.address]
+        if connection.refusal:
+            self._told -= 1
+        network = network_of(connection.address)
+        self._by_network[network] -= 1
+        if self._by_network[network] <= 0:
+            del self._by_network[network]
 
 
 def _number(listening: IListeningPort | None) -> int:

@@ -31,6 +31,7 @@ class RtmpSettings(Section, frozen=True, kw_only=True):
     connection_timeout: Seconds = 20.0
     stream_timeout: Seconds = 20.0
     enable_auth: bool = True
+    proxy_protocol: bool = False
 
     def __post_init__(self) -> None:
         self.address()

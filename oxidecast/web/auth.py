@@ -93,6 +93,7 @@ class AuthRoutes:
                 answer=UserView,
                 status=201,
                 refusals=(403, 409),
+                limit="auth",
             ),
             Route(
                 "POST",
@@ -102,8 +103,17 @@ class AuthRoutes:
                 body=Refresh,
                 answer=LoginView,
                 refusals=(401,),
+                limit="auth",
             ),
-            Route("POST", "/auth/logout", self.logout, anonymous=True, body=Logout, body_optional=True),
+            Route(
+                "POST",
+                "/auth/logout",
+                self.logout,
+                anonymous=True,
+                body=Logout,
+                body_optional=True,
+                limit="auth",
+            ),
         )
 
     async def login(self, call: Call) -> LoginView:

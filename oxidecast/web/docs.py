@@ -17,6 +17,7 @@ from twisted.web.resource import Resource
 from twisted.web.server import Request
 
 from oxidecast.web.openapi import COMPONENTS
+from oxidecast.web.protection import DATA
 from oxidecast.web.request import Missing
 
 STYLE = """
@@ -49,7 +50,7 @@ def documents(document: Schema) -> dict[str, Resource]:
         "docs": _Fixed(
             "text/html; charset=utf-8",
             page(document).encode(),
-            {"Content-Security-Policy": POLICY.format(digest=digest), "Referrer-Policy": "no-referrer"},
+            {"Content-Security-Policy": POLICY.format(digest=digest)},
         ),
     }
 
@@ -63,7 +64,7 @@ class _Fixed(Resource):
         self._headers = {
             "Content-Type": content_type,
             "Cache-Control": "no-cache",
-            "X-Content-Type-Options": "nosniff",
+            **DATA,
             **(headers or {}),
         }
 

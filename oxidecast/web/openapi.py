@@ -85,7 +85,7 @@ def document(routes: Sequence[Route]) -> dict[str, Any]:
 
 def refusals(route: Route) -> list[int]:
     """Every status that a route may refuse with."""
-    statuses = {400, 503, *route.refusals}
+    statuses = {400, 429, 503, *route.refusals}
     if not route.anonymous:
         statuses.add(401)
     if route.needs is not None:

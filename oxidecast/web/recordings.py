@@ -244,7 +244,7 @@ class RecordingRoutes:
         if call.user is not None or token is None:
             return await self._managed(call)
         try:
-            self._tokens.verify_playback(token, call.arguments["recording"])
+            self._tokens.verify_playback(token, call.arguments["recording"], call.address)
         except InvalidToken as error:
             raise unauthorised(str(error), error.code)
         one = await self._found(call)

@@ -7,7 +7,7 @@ plugin's too, need not think of it, and cannot forget it.
 # mypy: allow-untyped-calls
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from twisted.logger import Logger
@@ -19,6 +19,7 @@ from twisted.web.server import NOT_DONE_YET, Request
 
 from oxidecast.delivery.envelope import envelope
 from oxidecast.delivery.hot import REASONS
+from oxidecast.web.protection import DATA, EVERYWHERE
 
 API = [b"api", b"v1"]
 """The path below which every error is an envelope."""
@@ -61,7 +62,7 @@ class SiteRequest(Request):
         self.setResponseCode(status)
         self.setHeader(b"Content-Type", b"text/plain; charset=utf-8")
         self.setHeader(b"Cache-Control", b"no-store")
-        self.setHeader(b"X-Content-Type-Options", b"nosniff")
+        self._protect(DATA)
         return f"{_sentence(status)}\n".encode()
 
     def write(self, data: bytes) -> None:
@@ -73,6 +74,7 @@ class SiteRequest(Request):
             return
         # Which version of what runs here is nobody's business.
         self.responseHeaders.removeHeader(b"server")
+        self._protect(EVERYWHERE)
         if self._lacks_envelope():
             super().write(self._envelope())
             self.write = _drop  # type: ignore[method-assign]
@@ -89,6 +91,12 @@ class SiteRequest(Request):
         return reason
 
     # -- inside
+
+    def _protect(self, fields: Mapping[str, str]) -> None:
+        """Add what the resource has not said itself."""
+        for name, value in fields.items():
+            if not self.responseHeaders.hasHeader(name):
+                self.setHeader(name, value)
 
     def _head(self, resource: IResource) -> Any:
         """The resource's answer to a HEAD. Raises UnsupportedMethod when it has no GET either."""
@@ -127,7 +135,7 @@ class SiteRequest(Request):
         body = envelope(self.site.seconds(), error=_sentence(self.code), code=code)
         self.setHeader(b"Content-Type", b"application/json")
         self.setHeader(b"Cache-Control", b"no-store")
-        self.setHeader(b"X-Content-Type-Options", b"nosniff")
+        self._protect(DATA)
         self.setHeader(b"Content-Length", b"%d" % len(body))
         return body
 

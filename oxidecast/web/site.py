@@ -72,10 +72,17 @@ def site(
     seconds: Callable[[], float],
     to_https: ToHTTPS | None = None,
 ) -> Site:
-    """Put everything in its place. `seconds()` since 1970 stamp the errors."""
+    """Put everything in its place; a name with a slash in it lies below another. `seconds()` since 1970 stamp the
+    errors."""
     root, versions = _Way(), _Way()
-    for segment, resource in {**pages, **operations}.items():
-        root.putChild(segment, resource)
+    for name, resource in {**pages, **operations}.items():
+        place = root
+        *ways, leaf = name.split(b"/")
+        for way in ways:
+            if way not in place.children:
+                place.putChild(way, _Way())
+            place = place.children[way]
+        place.putChild(leaf, resource)
     root.putChild(b"api", versions)
     versions.putChild(b"v1", _Versioned(api, outputs))
     return QuietSite(root, seconds, to_https)

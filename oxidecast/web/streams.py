@@ -15,7 +15,7 @@ from oxidecast.settings.sections import TranscodingSettings
 from oxidecast.streams.hub import Hub
 from oxidecast.streams.info import StreamInfo
 from oxidecast.web.access import StreamAccess
-from oxidecast.web.addresses import CONNECTION_TYPES, TOKEN, Addresses
+from oxidecast.web.addresses import BIND, CONNECTION_TYPES, TOKEN, Addresses
 from oxidecast.web.api import PAGING, ApiError, Call, Page, Query, Reply, Route, invalid
 from oxidecast.web.consequences import Consequences
 from oxidecast.web.fields import Category, Description, Profiles, StreamName, Title
@@ -123,7 +123,7 @@ class StreamRoutes:
             Route("DELETE", one, self.delete, login=True, refusals=(403,)),
             Route("POST", f"{one}/start", self.start, **switch),
             Route("POST", f"{one}/stop", self.stop, **switch),
-            Route("GET", f"{one}/url", self.url, answer=Address, query=(kind, TOKEN), refusals=(403,)),
+            Route("GET", f"{one}/url", self.url, answer=Address, query=(kind, TOKEN, BIND), refusals=(403,)),
             Route("GET", "/ingests", self.ingests, answer=Ingests),
         )
 
@@ -236,7 +236,8 @@ class StreamRoutes:
         """Where to watch by one type of connection; for a private stream with a fresh playback token in it."""
         kind = call.query("connection_type") or "hls"
         info = await self._access.visible(call)
-        return Address(self._addresses.of(call, info, kind), kind)
+        bind = call.flag("bind_address") or False
+        return Address(self._addresses.of(call, info, kind, bind=bind), kind)
 
     async def ingests(self, call: Call) -> Ingests:
         """Where to publish: for the start page, which cannot know on which port RTMP listens."""

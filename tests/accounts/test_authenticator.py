@@ -88,7 +88,7 @@ class Keys(AuthenticatorCase):
         await self.assertRefused("stream_stopped")
 
     async def test_a_disabled_owner_is_said_so(self) -> None:
-        await self.database.execute("UPDATE users SET disabled = true")
+        await self.disable(self.owner)
         await self.assertRefused("account_disabled")
 
     async def test_what_was_read_before_a_change_counts_no_more_after_it(self) -> None:
@@ -195,7 +195,7 @@ class DatabaseAway(AuthenticatorCase):
 class WithoutKeys(AuthenticatorCase):
     async def setUp(self) -> None:  # type: ignore[override]
         await super().setUp()
-        self.open = OpenAuthenticator(self.database, self.clock)
+        self.open = OpenAuthenticator(self.database, self.clock, lambda: self.authenticator.changes)
 
     async def test_any_text_names_a_stream(self) -> None:
         first = (await self.open.authenticate_publish("../Front Door")).stream
@@ -209,6 +209,36 @@ class WithoutKeys(AuthenticatorCase):
         await self.streams.update(self.stream.id, StreamChange(accepts_publishing=False))
         answer = Deferred.fromCoroutine(self.open.authenticate_publish("birds"))
         await self.assertFailure(answer, PublishRefused)
+
+    async def test_one_whose_owner_is_disabled_is_refused(self) -> None:
+        await self.disable(self.owner)
+        answer = Deferred.fromCoroutine(self.open.authenticate_publish("birds"))
+        self.assertEqual((await self.assertFailure(answer, PublishRefused)).code, "account_disabled")
+
+    async def test_one_that_is_stopped_while_it_is_looked_up_is_refused(self) -> None:
+        find = self.open._streams.find
+
+        async def find_slowly(name: str) -> Any:
+            found = await find(name)
+            if found is not None and found.accepts_publishing:
+                await self.streams.update(self.stream.id, StreamChange(accepts_publishing=False))
+                self.authenticator.forget(self.stream.id)
+            return found
+
+        self.patch(self.open._streams, "find", find_slowly)
+        answer = Deferred.fromCoroutine(self.open.authenticate_publish("birds"))
+        self.assertEqual((await self.assertFailure(answer, PublishRefused)).code, "stream_stopped")
+
+    async def test_a_look_up_that_is_overtaken_without_end_is_given_up(self) -> None:
+        find = self.open._streams.find
+
+        async def find_slowly(name: str) -> Any:
+            self.authenticator.forget("another stream")
+            return await find(name)
+
+        self.patch(self.open._streams, "find", find_slowly)
+        answer = Deferred.fromCoroutine(self.open.authenticate_publish("birds"))
+        self.assertEqual((await self.assertFailure(answer, PublishRefused)).code, "unavailable")
 
     async def test_it_needs_no_database(self) -> None:
         await self.database.close()

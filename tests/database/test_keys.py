@@ -59,7 +59,7 @@ class StreamKeysTable(DatabaseCase):
 
     async def test_a_disabled_owner_is_said_so(self) -> None:
         await self.keys.add(self.stream.id, "digest", b"")
-        await self.database.execute("UPDATE users SET disabled = true")
+        await self.disable(self.owner)
         found = await self.keys.find("digest")
         assert found is not None
         self.assertTrue(found.owner_disabled)

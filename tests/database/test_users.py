@@ -34,9 +34,8 @@ class UsersTable(DatabaseCase):
         self.clock.advance(60)
         changed = {"role": "streamer", "disabled": True}
         now = utc(self.clock)
+        self.assertTrue(await self.users.renew_hash(made, "other"))
         self.assertTrue(await self.database.transaction(change_user, made.id, changed, now, SERVER))
-        self.assertTrue(await self.users.renew_hash(made.id, "other"))
-        self.assertFalse(await self.users.renew_hash("x", "other"))
         self.assertIs(await self.database.transaction(change_user, "x", changed, now, SERVER), None)
         user = await self.users.by_id(made.id)
         assert user is not None
@@ -45,10 +44,18 @@ class UsersTable(DatabaseCase):
 
     async def test_a_hash_that_is_renewed_ends_no_token(self) -> None:
         made = await self.users.create("ada", "hash", "viewer")
-        await self.users.renew_hash(made.id, "other")
+        await self.users.renew_hash(made, "other")
         user = await self.users.by_id(made.id)
         assert user is not None
-        self.assertIs(user.tokens_valid_from, None)
+        self.assertEqual(user.token_generation, 0)
+
+    async def test_a_hash_is_not_renewed_in_place_of_another_password(self) -> None:
+        made = await self.users.create("ada", "hash", "viewer")
+        await self.users.renew_hash(made, "another password")
+        self.assertFalse(await self.users.renew_hash(made, "the first password"))
+        user = await self.users.by_id(made.id)
+        assert user is not None
+        self.assertEqual(user.password_hash, "another password")
 
     async def test_a_page_has_the_true_total(self) -> None:
         for number in range(5):

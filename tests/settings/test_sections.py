@@ -8,6 +8,7 @@ from oxidecast.settings.sections import (
     CorsSettings,
     MetricsSettings,
     Profile,
+    RateLimitSettings,
     ServerSettings,
     TlsSettings,
 )
@@ -25,11 +26,27 @@ class Rules(SynchronousTestCase):
 
     def test_an_origin_is_exact(self) -> None:
         CorsSettings(origins=("https://example.com", "http://[::1]:8080"))
-        for wrong in ("*", "https://example.com/", "example.com", "https://", "https://a:b", "HTTPS://A.com"):
+        for wrong in (
+            "*",
+            "null",
+            "https://example.com/",
+            "example.com",
+            "https://",
+            "https://a:b",
+            "HTTPS://A.com",
+            "https://example.com:443",
+            "http://example.com:80",
+        ):
             self.assertRaises(Invalid, CorsSettings, origins=(wrong,))
 
     def test_a_network_is_a_network(self) -> None:
         self.assertRaises(Invalid, MetricsSettings, allow=("10.0.0.1/8",))
+        self.assertRaises(Invalid, RateLimitSettings, exempt=("everybody",))
+        self.assertRaises(Invalid, ServerSettings, trusted_proxies=("proxy.example",))
+
+    def test_the_proxy_protocol_needs_proxies(self) -> None:
+        self.assertRaises(Invalid, ServerSettings, proxy_protocol=True)
+        ServerSettings(proxy_protocol=True, trusted_proxies=("10.0.0.1",))
 
     def test_a_profile_cannot_be_called_source(self) -> None:
         self.assertRaises(Invalid, Profile, name="source", width=16, height=16, bitrate=1)

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 from twisted.internet.defer import fail
 
-from oxidecast.accounts import Accounts, LoginThrottle, Tokens
+from oxidecast.accounts import Accounts, Keyring, LoginThrottle, Tokens, secret_key
 from oxidecast.database import DatabaseUnavailable
 from oxidecast.database.audit import AuditLog, Entry
 from oxidecast.web import failed_logins
@@ -17,7 +17,8 @@ from tests.database.support import START, both_engines
 class Counting(AccountsCase):
     async def setUp(self) -> None:  # type: ignore[override]
         await super().setUp()
-        tokens, throttle = Tokens(SECRET, self.clock, 3600.0), LoginThrottle(self.clock, 3, 10.0)
+        tokens = Tokens(Keyring(secret_key(SECRET)), self.clock, 3600.0)
+        throttle = LoginThrottle(self.clock, 3, 10.0)
         accounts = Accounts(self.database, self.clock, self.passwords, tokens, throttle, 86_400.0)
         await accounts.create("Ada", PASSWORD)
         self.audit = AuditLog(self.database, self.clock)
