@@ -124,7 +124,7 @@ class RecordingRoutes:
             Route("PATCH", one, self.change, login=True, body=RecordingChange, answer=RecordingView),
             Route("DELETE", one, self.delete, login=True, refusals=(409,)),
             Route("GET", f"{one}/url", self.url, login=True, answer=RecordingAddress),
-            Route("GET", f"{one}/file", self.file, query=(download, token), media=MEDIA_TYPE),
+            Route("GET", f"{one}/file", self.file, query=(download, token), media=MEDIA_TYPE, limit="media"),
         )
 
     async def list(self, call: Call) -> Page[RecordingView]:
