@@ -187,16 +187,6 @@ def _parameters(route: Route, schemas: _Schemas) -> list[dict[str, Any]]:
                 "schema": {"type": "string"},
             }
         )
-    if route.media:
-        parameters.append(
-            {
-                "name": "Range",
-                "in": "header",
-                "required": False,
-                "description": "One range of bytes (RFC 9110, 14.2).",
-                "schema": {"type": "string"},
-            }
-        )
     return parameters
 
 
