@@ -189,8 +189,8 @@ class RecordingRoutes:
         return RecordingAddress(url, float(int(lifetime)))
 
     async def file(self, call: Call) -> Answered:
-        """The file, or with a `Range` header one range of it: to play, or with `download=1` to keep. Of one that is being
-        written, what there is so far."""
+        """The file, or with a `Range` header one range of it: to play, or with `download=1` to keep. Of one that is
+        being written, what there is so far."""
         download = call.choice("download", (*YES, "0", "false")) in YES
         one = await self._playable(call)
         try:
