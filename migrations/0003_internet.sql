@@ -51,3 +51,10 @@ DROP INDEX audit_log_actor;
 CREATE INDEX audit_log_actor ON audit_log (actor, at);
 CREATE INDEX audit_log_action ON audit_log (action, at);
 CREATE INDEX audit_log_target ON audit_log (target, at);
+
+-- Why a recording failed, or what else there is to say of it, for people.
+ALTER TABLE recordings ADD COLUMN error text NOT NULL DEFAULT '';
+-- Administrators list the recordings of all, by time or by size; a start looks for those that a server left behind.
+CREATE INDEX recordings_started ON recordings (started_at, id);
+CREATE INDEX recordings_size ON recordings (size, id);
+CREATE INDEX recordings_writing ON recordings (started_at) WHERE state = 'writing';

@@ -54,6 +54,7 @@ from oxidecast.settings.sections import (
     MetricsSettings,
     RateLimitSettings,
     ServerSettings,
+    StorageSettings,
     TlsSettings,
 )
 from oxidecast.site import HTTPSide, in_address
@@ -79,6 +80,7 @@ class Services:
         self.hub = hub
         self.database = foundation.database
         self.data_directory = foundation.data_directory
+        self.storage = foundation.settings.of(StorageSettings)
         self.ports = ports
         self.secret = foundation.secret
 

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from oxidecast.accounts.settings import AuthSettings
 from oxidecast.database.settings import DatabaseSettings
@@ -22,7 +23,7 @@ from oxidecast.rtmp.settings import RtmpSettings
 from oxidecast.settings.errors import StartError
 from oxidecast.settings.private import look_at_data_directory
 from oxidecast.settings.secrets import NoSecrets, open_secrets
-from oxidecast.settings.sections import ServerSettings, TlsSettings
+from oxidecast.settings.sections import ServerSettings, StorageSettings, TlsSettings
 
 OK, WARN, FAIL = "ok", "warn", "fail"
 Line = tuple[str, str]
@@ -77,6 +78,7 @@ def _lines(config: Path | None, data: Path, environ: Mapping[str, str]) -> Itera
     yield from _plugins(configuration)
     yield _files(configuration)
     yield from _disk(data)
+    yield _recordings(configuration, data)
     yield _secrets(configuration, data)
     yield _database(configuration, config, data, environ)
     yield _encoder()
@@ -160,6 +162,26 @@ def _disk(data: Path) -> Iterator[Line]:
         yield WARN, f"disk: {free >> 20} MiB are free; make room, or move the data with --data-dir"
     else:
         yield OK, f"disk: {free >> 30} GiB are free"
+
+
+def _recordings(configuration: Configuration, data: Path) -> Line:
+    """Where they go, tried as a recording would: beside the nearest directory that is there nothing is made."""
+    directory = configuration.settings.of(StorageSettings).recordings(data.absolute())
+    nearest = next(place for place in (directory, *directory.parents) if place.exists())
+    try:
+        with TemporaryFile(dir=nearest):
+            free = shutil.disk_usage(nearest).free
+    except OSError as error:
+        return (
+            FAIL,
+            f"recordings: {nearest} cannot be written ({error.strerror}); change that, or set storage.recordings_path",
+        )
+    if free < LEAST_FREE:
+        return (
+            WARN,
+            f"recordings: {free >> 20} MiB are free in {nearest}; make room, or set storage.recordings_path",
+        )
+    return OK, f"recordings: {directory} can be written, {free >> 30} GiB are free"
 
 
 def _secrets(configuration: Configuration, data: Path) -> Line:

@@ -16,10 +16,12 @@ from oxidecast.accounts.admission import Admission
 from oxidecast.accounts.authenticator import KeyAuthenticator
 from oxidecast.accounts.settings import AuthSettings
 from oxidecast.database.changes import Changes
+from oxidecast.database.recordings import Recordings
 from oxidecast.delivery.hot import IHotResource
 from oxidecast.delivery.http_limits import HTTPLimits
 from oxidecast.delivery.http_server import HTTPServerFactory
 from oxidecast.delivery.proxied import Proxies, ProxyProtocolFactory
+from oxidecast.delivery.stored import Store
 from oxidecast.delivery.tls import Certificates
 from oxidecast.foundation import Foundation
 from oxidecast.interfaces import IOutput
@@ -31,6 +33,7 @@ from oxidecast.settings.sections import (
     CorsSettings,
     MetricsSettings,
     ServerSettings,
+    StorageSettings,
     TlsSettings,
     TranscodingSettings,
 )
@@ -52,6 +55,7 @@ from oxidecast.web.openapi import document
 from oxidecast.web.operations import Health, KeySet, MetricsResource, Ready
 from oxidecast.web.outputs import OutputRoutes
 from oxidecast.web.pages import pages
+from oxidecast.web.recordings import RecordingRoutes
 from oxidecast.web.redirect import ToHTTPS
 from oxidecast.web.request import API
 from oxidecast.web.site import site
@@ -266,6 +270,13 @@ class HTTPSide(MultiService):
             *ViewerRoutes(access, views, addresses, self.joined, transcoding).routes(),
             *StatsRoutes(hub, registry, access, history, self._http_stats).routes(),
             *history.routes(),
+            *RecordingRoutes(
+                Recordings(foundation.database, foundation.reactor),
+                Store(self._settings().of(StorageSettings).recordings(foundation.data_directory)),
+                registry,
+                foundation.tokens,
+                foundation.reactor,
+            ).routes(),
             *AuditRoutes(foundation.audit).routes(),
             *OutputRoutes(hub, registry, foundation.streams, access, consequences.stream_changed).routes(),
         ]

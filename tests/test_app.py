@@ -362,7 +362,7 @@ class TestReload(AppCase):
         server = await self.start()
         self.environ["OXIDECAST_HLS_SEGMENT_TYPE"] = "mpegts"
         self.assertEqual(server.reload(), [])
-        hls, _ = [one.instance for one in server.registry.of(IOutput)]
+        hls, *_ = [one.instance for one in server.registry.of(IOutput)]
         self.assertEqual(hls._settings.segment_type, "mpegts")
 
 
@@ -379,7 +379,7 @@ class TestStop(AppCase):
         idle = await connectProtocol(TCP4ClientEndpoint(reactor, "127.0.0.1", server.web.number), Protocol())
         lost: Deferred[None] = Deferred()
         idle.connectionLost = lambda reason: lost.callback(None)  # type: ignore
-        hls, _ = [one.instance for one in server.registry.of(IOutput)]
+        hls, *_ = [one.instance for one in server.registry.of(IOutput)]
         ports = (server.web.number, server.rtmp.number)
         await server.stopService()
         await lost

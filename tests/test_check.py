@@ -35,6 +35,19 @@ class TestCheck(CheckTestCase):
         self.assertTrue(all(line.split()[0] in (OK, WARN) for line in lines))
         self.assertIn("hls", "".join(lines))
 
+    def test_where_recordings_go(self) -> None:
+        for path, verdict in (
+            ("recordings", OK),
+            (str(self.folder / "elsewhere"), OK),
+            ("/proc/recordings", FAIL),
+        ):
+            self.environ["OXIDECAST_STORAGE_RECORDINGS_PATH"] = path
+            _, lines = self.check()
+            [line] = [line for line in lines if "recordings:" in line]
+            self.assertEqual((path, line.split()[0]), (path, verdict))
+            self.assertIn("storage.recordings_path" if verdict == FAIL else path, line)
+        self.assertEqual(list(self.folder.iterdir()), [], "nothing is made")
+
     def test_wrong_settings_are_the_only_line(self) -> None:
         self.environ["OXIDECAST_NOTHING_AT_ALL"] = "1"
         status, lines = self.check()

@@ -5,6 +5,7 @@ validated already, because a file that an operator wrote for one version must st
 lets the start say so aloud when one of them is set.
 """
 
+from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 from urllib.parse import urlsplit
 
@@ -171,6 +172,10 @@ class StorageSettings(Section, frozen=True, kw_only=True):
     recordings_path: str = "recordings"
     thumbnails_path: str = "thumbnails"
     max_storage_size: Annotated[int, Meta(ge=0)] = 0
+
+    def recordings(self, data_directory: Path) -> Path:
+        """Where recordings go."""
+        return data_directory / (self.base_path or "") / self.recordings_path
 
 
 class HardwareAcceleration(Section, frozen=True, kw_only=True):

@@ -95,6 +95,13 @@ class Reply:
     headers: Sequence[tuple[str, str]] = ()
 
 
+class Answered:
+    """What a handler returns that has answered the request itself, or will: with a file, not with an envelope."""
+
+
+ANSWERED = Answered()
+
+
 class Page(msgspec.Struct, Generic[T], frozen=True):
     """A part of a list, as lists are answered."""
 
@@ -284,6 +291,8 @@ class Route:
     query: Sequence[Query] = ()
     if_match: bool = False
     """Whether the handler heeds If-Match."""
+    media: str = ""
+    """The type of the answer's bytes, of which ranges can be asked, where the answer is a file and no envelope."""
     limit: str = "api"
     """The class of `accounts.admission` that its calls count in."""
 
@@ -360,6 +369,8 @@ class Api(Resource):
                 raise ApiError(503, "overloaded", "Too many calls at once: try again in a moment.", SOON)
             call = Deferred.fromCoroutine(self._call(request))
             reply = await call.addTimeout(LONGEST_CALL, self._clock)
+            if isinstance(reply, Answered):
+                return
             status, headers, body = reply.status, reply.headers, envelope(self._seconds(), reply.data)
         except CancelledError:
             return
@@ -396,7 +407,7 @@ class Api(Resource):
         self.log.failure("an API call failed: {method} {path}", method=request.method, path=request.path)
         return ApiError(500, "internal", "Something went wrong on the server.")
 
-    async def _call(self, request: Request) -> Reply:
+    async def _call(self, request: Request) -> Reply | Answered:
         # What follows /api/v1, decoded here and only here, so that %2F stays inside a name.
         segments = [
             unquote_to_bytes(part).decode("utf-8", "replace") for part in request.path.split(b"/")[3:]
@@ -430,7 +441,7 @@ class Api(Resource):
             if route.needs is not None:
                 call.require(route.needs)
             result = await route.handler(call)
-            return result if isinstance(result, Reply) else Reply(result)
+            return result if isinstance(result, Reply | Answered) else Reply(result)
         self._admit("api", address)
         raise not_found()
 

@@ -130,8 +130,11 @@ def _operation(method: str, path: str, operation: Schema) -> str:
 def _answers(operation: Schema) -> Iterator[tuple[str, ...]]:
     for status, answer in operation["responses"].items():
         if "$ref" not in answer:
-            schema = answer["content"]["application/json"]["schema"]
-            yield f"<code>{escape(status)}</code>", f"data: {_type(schema['properties']['data'])}"
+            what = ", ".join(escape(kind) for kind in answer.get("content", ())) or "nothing"
+            if what == "application/json":
+                schema = answer["content"][what]["schema"]
+                what = f"data: {_type(schema['properties']['data'])}"
+            yield f"<code>{escape(status)}</code>", what
     refused = ", ".join(status for status, answer in operation["responses"].items() if "$ref" in answer)
     yield f"<code>{escape(refused)}</code>", "refused"
 

@@ -7,7 +7,7 @@ from twisted.internet.defer import Deferred, fail
 
 from oxidecast.database import DatabaseUnavailable
 from tests.web.test_api import LOGIN, ApiCase
-from tests.web.test_authorisation import ONE, TABLE, AuthorisationCase
+from tests.web.test_authorisation import ONE, RECORDING, TABLE, AuthorisationCase
 
 AUDIT = "/api/v1/audit"
 
@@ -29,6 +29,8 @@ TOLD = {
     ("PATCH", f"{ONE}/keys/{{key}}"): "key.change",
     ("DELETE", f"{ONE}/keys/{{key}}"): "key.revoke",
     ("PUT", f"{ONE}/outputs/{{output}}"): "stream.output",
+    ("PATCH", RECORDING): "recording.change",
+    ("DELETE", RECORDING): "recording.delete",
 }
 """What is written when a route has done what it is for."""
 

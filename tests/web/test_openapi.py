@@ -14,6 +14,7 @@ from twisted.internet.utils import getProcessOutputAndValue
 
 from tests.database.cluster import cluster
 from tests.database.support import create_database
+from tests.web.recorded import recorded
 from tests.web.test_api import ApiCase
 
 DOCUMENT, PAGE = "/api/v1/openapi.json", "/api/v1/docs"
@@ -186,7 +187,8 @@ class FuzzedCase(ApiCase):
             (await self.server.foundation.accounts.create(f"user{number}", "correct horse", "streamer")).id
             for number in range(3)
         ]
-        await self.fuzz(token, stream=await self.streams(token), user=users)
+        recordings = [(await recorded(self.server, None)).id for _ in range(4)]
+        await self.fuzz(token, stream=await self.streams(token), user=users, recording=recordings)
 
 
 class TestFuzzed(FuzzedCase):
@@ -198,7 +200,10 @@ class TestFuzzed(FuzzedCase):
     async def test_by_an_owner(self) -> None:
         await self.start()
         token = await self.token("streamer")
-        await self.fuzz(token, stream=await self.streams(token), output=["hls", "multicast"])
+        owner = await self.server.foundation.accounts.bearer(token)
+        recordings = [(await recorded(self.server, owner.id)).id for _ in range(4)]
+        outputs = ["hls", "multicast", "recording"]
+        await self.fuzz(token, stream=await self.streams(token), output=outputs, recording=recordings)
 
     async def test_by_an_admin(self) -> None:
         await self.by_an_admin()

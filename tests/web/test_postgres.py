@@ -7,6 +7,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
 from oxidecast.interfaces import PublishRequest, Refused
+from oxidecast.outputs.recording import rows
 from oxidecast.settings.errors import StartError
 from tests.database.cluster import cluster
 from tests.database.support import create_database
@@ -97,9 +98,33 @@ class OnPostgres(HouseCase):
         self.assertEqual((await self.ask("GET", "/api/v1/streams/nest", token=token)).code, "database_away")
         self.assertEqual((await self.ask("GET", "/api/v1/streams/other")).code, "database_away")
 
-    async def live(self, token: str, title: str, is_private: bool) -> None:
+    async def test_what_is_recorded_meanwhile_is_listed_afterwards(self) -> None:
+        self.patch(rows, "RETRY", 0.2)
+        await self.start()
+        token = await self.token("streamer")
+        await self.live(token, "Birds", False, recording_enabled=True)
+        self.cluster.stop()  # Nothing is lost of what was written just now.
+        while (await self.ask("GET", "/api/v1/streams")).status != 503:
+            await deferLater(reactor, 0.05)
+        [stream] = self.server.hub.streams.values()
+        stream.end("over")
+        directory = self.folder / "data" / "recordings"
+        while not (files := list(directory.rglob("*.mp4"))):
+            await deferLater(reactor, 0.05)
+        self.cluster.start()
+        began = time.monotonic()
+        while (listed := await self.ask("GET", "/api/v1/recordings", token=token)).status != 200 or not (
+            listed.data["total"]
+        ):
+            self.assertLess(time.monotonic() - began, SOON)
+            await deferLater(reactor, 0.1)
+        [one] = listed.data["items"]
+        self.assertEqual((one["state"], one["size"]), ("complete", files[0].stat().st_size))
+        self.assertEqual((one["stream"], one["title"]), ("birds", "Birds"))
+
+    async def live(self, token: str, title: str, is_private: bool, **more: bool) -> None:
         """A stream that is on the air."""
-        body = {"title": title, "is_private": is_private}
+        body = {"title": title, "is_private": is_private, **more}
         key = (await self.ask("POST", "/api/v1/streams", body, token)).data["stream_key"]
         request = PublishRequest(protocol="test", address="192.0.2.1", key=key)
         publication = await self.server.hub.publish(request, Encoder(self, key=key))  # type: ignore[arg-type]
