@@ -5,7 +5,7 @@ the other.
 """
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 from twisted.internet.defer import CancelledError, Deferred
@@ -32,6 +32,16 @@ from oxidecast.streams.settings import StreamsSettings
 from oxidecast.streams.stream import Stream
 
 
+class PublishGuard(Protocol):
+    """Stands before the authenticators: it may refuse what is not worth asking them."""
+
+    def asked(self, request: PublishRequest) -> None:
+        """Raises Refused."""
+
+    def answered(self, request: PublishRequest, code: str | None) -> None:
+        """None for a publisher that may publish, else the refusal's code. Not called when the publisher left before."""
+
+
 @implementer(IHub)
 class Hub:
     """See `IHub`."""
@@ -41,6 +51,7 @@ class Hub:
     def __init__(self, settings: StreamsSettings, registry: Registry, reactor: IReactorTime) -> None:
         self.settings = settings
         self.streams: dict[str, Stream] = {}
+        self.guard: PublishGuard | None = None
         self._registry = registry
         self._reactor = reactor
         self._open = True
@@ -82,7 +93,7 @@ class Hub:
         self, request: PublishRequest, publisher: IPublisher, known: list[StreamInfo]
     ) -> Publication:
         """`known` is given the stream as soon as the key's is found, for whoever hears that it was refused."""
-        grant = await self._ask(request, known)
+        grant = await self._guarded(request, known)
         if not self._open:
             raise Refused("shutting_down", "The server is shutting down.")
         if grant is None:
@@ -100,6 +111,21 @@ class Hub:
                 )
             stream = self.streams[info.id] = Stream(info, self)
         return stream.publish(request, publisher, grant.key_id)
+
+    async def _guarded(self, request: PublishRequest, known: list[StreamInfo]) -> Grant | None:
+        """Ask the authenticators, if the guard lets that happen. A key that one of them knows is no guess, even when
+        another refuses it."""
+        guard = self.guard
+        if guard is None:
+            return await self._ask(request, known)
+        guard.asked(request)
+        try:
+            grant = await self._ask(request, known)
+        except Refused as refused:
+            guard.answered(request, None if known else refused.code)
+            raise
+        guard.answered(request, None if grant is not None else "bad_key")
+        return grant
 
     async def _ask(self, request: PublishRequest, known: list[StreamInfo]) -> Grant | None:
         """Ask all: the first that knows the key says which stream it is, and each may refuse."""

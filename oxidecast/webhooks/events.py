@@ -75,8 +75,8 @@ def stopped(stream: IStream, reason: str, now: float) -> dict[str, Any]:
 
 
 def recorded(stream: IStream, path: str) -> dict[str, Any]:
-    """The file's name alone: where this server keeps its files is for nobody else."""
-    return {"stream": described(stream.info), "file": PurePath(path).name}
+    """The recording's id, by which the API has it: where this server keeps its files is for nobody else."""
+    return {"stream": described(stream.info), "recording": PurePath(path).stem[-36:]}
 
 
 def refused(refusal: PublishRefusal, now: float) -> dict[str, Any]:

@@ -256,6 +256,21 @@ class TestSeveralAuthenticators(HubCase):
         self.assertEqual(self.refused(), "vetoed")
         self.assertEqual(self.hub.streams, {})
 
+    def test_a_known_key_that_one_refuses_is_no_guess(self) -> None:
+        class Guard:
+            codes: list[str | None] = []
+
+            def asked(self, request: PublishRequest) -> None: ...
+
+            def answered(self, request: PublishRequest, code: str | None) -> None:
+                self.codes.append(code)
+
+        self.hub.guard = Guard()
+        self.second.refuses = True
+        self.refused()
+        self.refused("key-of-nobody")
+        self.assertEqual(Guard.codes, [None, "vetoed"])
+
     def test_it_is_told_which_stream_the_key_belongs_to(self) -> None:
         self.live()
         self.refused("key-of-nobody")

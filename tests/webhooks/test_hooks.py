@@ -174,16 +174,18 @@ class Events(HooksCase):
         self.assertNotIn(b"a-guess", post.body)
         self.assertNotIn(key.encode(), post.body)
 
-    async def test_a_recording_is_told_of_by_its_file_s_name(self) -> None:
+    async def test_a_recording_is_told_of_by_its_id_and_not_by_its_path(self) -> None:
         receiver = Receiver()
         self.listening(receiver)
         await self.start()
         info, key = await self.stream("A show")
         await self.publish(key)
-        self.server.hub.tell("recording_closed", self.server.hub.streams[info.id], "/var/lib/show/1.mp4")
+        self.server.hub.tell(
+            "recording_closed", self.server.hub.streams[info.id], f"/var/lib/show/1-{info.id}.mp4"
+        )
         posts = await receiver.wait(2)
         self.assertEqual(posts[1].json["type"], "recording.closed")
-        self.assertEqual(posts[1].json["data"]["file"], "1.mp4")
+        self.assertEqual(posts[1].json["data"]["recording"], info.id)
         self.assertNotIn(b"/var/lib", posts[1].body)
 
     async def test_figures(self) -> None:
