@@ -254,7 +254,7 @@ class Publishing(HooksCase):
         info = await foundation.streams.create(owner.id, "A show")
         await foundation.streams.update(info.id, STOPPED)
         self.assertEqual((await self.refused("a-key")).code, "stopped")
-        await foundation.accounts.users.set_disabled(owner.id, True)
+        await foundation.accounts.set_disabled(owner.id, True)
         self.assertEqual((await self.refused("a-key")).code, "account_disabled")
 
     async def test_without_a_stream_an_unknown_key_stays_unknown(self) -> None:
