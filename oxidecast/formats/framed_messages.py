@@ -59,6 +59,8 @@ class Job(_Message, frozen=True, kw_only=True):
     thumbnail_every: Annotated[float, Meta(ge=0)] = 0.0
     """Seconds; 0 for none."""
     thumbnail_width: _Side = 640
+    lossless: bool = False
+    """Wait for encoders instead of dropping pictures: for what comes from a file, as fast as it goes."""
 
 
 class Discontinuity(_Message, frozen=True):
@@ -147,6 +149,4 @@ class Figures(_Message, frozen=True, kw_only=True):
     feeds: Annotated[tuple[FeedFigures, ...], Meta(max_length=2 * MAX_FEEDS)] = ()
 
 
-Message = (
-    Job | Discontinuity | KeyframeWanted | End | Ready | Trouble | FeedEnded | Thumbnail | Figures
-)
+Message = Job | Discontinuity | KeyframeWanted | End | Ready | Trouble | FeedEnded | Thumbnail | Figures

@@ -1,5 +1,7 @@
 """Keyframes and frame rates, by time stamps."""
 
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
@@ -36,7 +38,7 @@ class TestKeyframes(SynchronousTestCase):
         source = [0, 300 * FRAME, 600 * FRAME]
         chosen = keyframes(source, list(range(0, 700 * FRAME, FRAME)))
         self.assertLessEqual(set(source), set(chosen))
-        gaps = [b - a for a, b in zip(chosen, chosen[1:], strict=False)]
+        gaps = [b - a for a, b in pairwise(chosen)]
         self.assertLessEqual(max(gaps), 2.2 * TICKS)
 
     def test_a_source_with_a_single_keyframe(self) -> None:
@@ -85,13 +87,13 @@ class TestRates(SynchronousTestCase):
     def test_stamps_in_milliseconds(self) -> None:
         made = kept(30, pictures(60, 10, jitter=True))
         self.assertAlmostEqual(len(made), 300, delta=4)
-        gaps = {round((b - a) / 90) for a, b in zip(made[5:], made[6:], strict=False)}
+        gaps = {round((b - a) / 90) for a, b in pairwise(made[5:])}
         self.assertLessEqual(gaps, {33, 34})
 
     def test_fifty_to_thirty(self) -> None:
         made = kept(30, pictures(50, 10))
         self.assertAlmostEqual(len(made), 300, delta=4)
-        self.assertLessEqual(max(b - a for a, b in zip(made, made[1:], strict=False)), 2 * 1800 + 1)
+        self.assertLessEqual(max(b - a for a, b in pairwise(made)), 2 * 1800 + 1)
 
     def test_what_is_below_the_ceiling_stays_whole(self) -> None:
         for rate in (1, 15, 24, 25, 29.97, 30, 30.3):

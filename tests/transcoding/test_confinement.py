@@ -2,8 +2,8 @@
 
 import subprocess
 import sys
-import textwrap
 import tempfile
+import textwrap
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -47,7 +47,9 @@ class TestConfinement(SynchronousTestCase):
                 folder,
             )
             self.assertEqual(said, "True read")
-            self.assertEqual((there.read_text(), [path.name for path in Path(folder).iterdir()]), ("text", ["there"]))
+            self.assertEqual(
+                (there.read_text(), [path.name for path in Path(folder).iterdir()]), ("text", ["there"])
+            )
 
     def test_the_network_is_gone(self) -> None:
         said = python(
