@@ -168,10 +168,12 @@ def beeps(frames: list[Any]) -> list[float]:
     found: list[tuple[float, float]] = []  # energy, and energy by time
     quiet_since = -1.0
     for sound in frames:
-        data = memoryview(bytes(sound.planes[0])).cast("f")
+        kind = {"flt": "f", "s16": "h"}[sound.format.name.removesuffix("p")]
+        data = memoryview(bytes(sound.planes[0])).cast("B").cast(kind)
+        loudest = 1.0 if kind == "f" else 32768.0
         step = 1 if sound.format.is_planar else sound.layout.nb_channels
         for at in range(sound.samples):
-            energy = data[at * step] ** 2
+            energy = (data[at * step] / loudest) ** 2
             if energy > 1e-3:
                 now = sound.pts / TICKS + at / sound.sample_rate
                 if now - quiet_since > 0.3:

@@ -1,5 +1,6 @@
 """Small coded streams as a publisher sends them: packets in ticks, tracks, and flashes and beeps at whole seconds."""
 
+import os
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -12,6 +13,8 @@ import av.filter
 
 from oxidecast.formats.framed import FramedPacket
 from oxidecast.media import TICKS, Track, aac, av1, h264, hevc, nal, opus
+
+os.environ.setdefault("SVT_LOG", "1")  # SVT-AV1 is talkative
 
 TIME_BASE = Fraction(1, TICKS)
 START = TICKS
@@ -105,7 +108,7 @@ def video(
     elif codec == "libx265":
         track = hevc.track(hevc.configuration_from_annexb(extradata))
     else:
-        track = av1.track(extradata)
+        track = av1.track(av1.configuration(extradata))
     packets = []
 
     def take(coded: list[Any]) -> None:

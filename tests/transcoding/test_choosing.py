@@ -86,13 +86,13 @@ class TestRates(SynchronousTestCase):
 
     def test_stamps_in_milliseconds(self) -> None:
         made = kept(30, pictures(60, 10, jitter=True))
-        self.assertAlmostEqual(len(made), 300, delta=4)
+        self.assertApproximates(len(made), 300, 4)
         gaps = {round((b - a) / 90) for a, b in pairwise(made[5:])}
         self.assertLessEqual(gaps, {33, 34})
 
     def test_fifty_to_thirty(self) -> None:
         made = kept(30, pictures(50, 10))
-        self.assertAlmostEqual(len(made), 300, delta=4)
+        self.assertApproximates(len(made), 300, 4)
         self.assertLessEqual(max(b - a for a, b in pairwise(made)), 2 * 1800 + 1)
 
     def test_what_is_below_the_ceiling_stays_whole(self) -> None:

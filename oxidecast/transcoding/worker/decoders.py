@@ -52,6 +52,7 @@ def shape_of(frame: Any, context: Any) -> Shape:
 
 
 def _opus_head(dops: bytes) -> bytes:
-    """OpusHead (RFC 7845 5.1) of a dOps body: the same fields, little endian."""
-    _, channels, pre_skip, rate, gain, family = struct.unpack_from(">BBHIhB", dops)
-    return b"OpusHead" + struct.pack("<BBHIhB", 1, channels, pre_skip, rate, gain, family) + dops[11:]
+    """OpusHead (RFC 7845 5.1) of a dOps body: the same fields, little endian. But for the pre-skip, which the decoder
+    would cut off the first packet without moving its time: time stamps say already what comes too early."""
+    _, channels, _, rate, gain, family = struct.unpack_from(">BBHIhB", dops)
+    return b"OpusHead" + struct.pack("<BBHIhB", 1, channels, 0, rate, gain, family) + dops[11:]
