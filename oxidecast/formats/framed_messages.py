@@ -14,7 +14,7 @@ MAX_FEEDS = 32
 
 FeedNumber = Annotated[int, Meta(ge=1, le=255)]
 _Side = Annotated[int, Meta(ge=16, le=8192)]
-_Rate = Annotated[int, Meta(ge=1_000, le=1_000_000_000)]
+_Rate = Annotated[int, Meta(ge=1)]
 _Count = Annotated[int, Meta(ge=0)]
 
 
@@ -54,7 +54,7 @@ class Job(_Message, frozen=True, kw_only=True):
 
     videos: Annotated[tuple[VideoFeed, ...], Meta(max_length=MAX_FEEDS)] = ()
     audios: Annotated[tuple[AudioFeed, ...], Meta(max_length=MAX_FEEDS)] = ()
-    keyframe_interval: Annotated[float, Meta(gt=0, le=60)] = 2.0
+    keyframe_interval: Annotated[float, Meta(gt=0)] = 2.0
     """Seconds: further keyframes are made where the source's are further apart, the same in all feeds."""
     thumbnail_every: Annotated[float, Meta(ge=0)] = 0.0
     """Seconds; 0 for none."""

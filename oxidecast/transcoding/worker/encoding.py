@@ -153,7 +153,7 @@ class VideoEncoder(threading.Thread):
         encoder.colorspace, encoder.color_range = shape.colorspace, shape.color_range
         encoder.color_primaries, encoder.color_trc = shape.color_primaries, shape.color_trc
         encoder.options = dict(feed.options)
-        encoder.flags |= av.codec.context.Flags.global_header
+        encoder.flags |= av.codec.context.Flags.global_header | av.codec.context.Flags.closed_gop
         encoder.open()
         self._encoder = encoder
         track = h264.track(h264.configuration_from_annexb(bytes(encoder.extradata)))

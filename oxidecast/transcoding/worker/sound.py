@@ -32,8 +32,8 @@ LONGEST_GAP = 120 * TICKS
 """A gap beyond that is not filled but jumped over: the count of samples begins anew."""
 
 _SYNC = "async=200:min_hard_comp=0.02:flags=res"
-"""Up to 200 samples a second of stretching, 0.4 %, which nobody hears; from 20 ms on silence or a cut. It resamples from
-the first frame on: where it begins to later, it jumps by a millisecond."""
+"""Up to 200 samples a second of stretching, 0.4 %, which nobody hears; from 20 ms on silence or a cut. It resamples
+from the first frame on: where it begins to later, it jumps by a millisecond."""
 
 _AAC_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000)
 _MOST_AAC_RATE = 48_000
