@@ -141,7 +141,9 @@ class Figures(_Message, frozen=True, kw_only=True):
     errors: _Count = 0
     """Packets that a decoder refused."""
     silence: _Count = 0
-    """Samples of silence put into gaps, in the feed with the most."""
+    """Samples of silence put into gaps."""
+    lost: _Count = 0
+    """Packets of sound that were dropped, because their thread did not keep up."""
     cpu: Annotated[float, Meta(ge=0)] = 0.0
     """Seconds, user and system."""
     rss: _Count = 0

@@ -8,6 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import av
 import msgspec
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -166,6 +167,32 @@ class TestShapes(WorkerCase):
         made = self.of(clip(video(0.5, codec="libx265", pixels="yuv420p10le", trc=16)), small(1))
         self.assertIn("HDR (PQ)", made.troubles[0].sentence)
         self.assertEqual(made.decoded(1)[0].color_trc, 16)
+
+    def test_a_picture_on_its_side_is_turned(self) -> None:
+        """An encoder may say so in each keyframe (H.264 D.1.27, display orientation)."""
+        track, packets = video(1, options={"x264-params": "repeat-headers=1"})
+        with tempfile.TemporaryDirectory() as folder:
+            plain, turned = Path(folder, "plain.264"), Path(folder, "turned.264")
+            plain.write_bytes(b"".join(h264.annexb(packet.payload, track) for packet in packets))
+            turn = "h264_metadata=display_orientation=insert:rotate=90"
+            command = ["ffmpeg", "-v", "error", "-i", str(plain), "-c", "copy", "-bsf:v", turn, str(turned)]
+            subprocess.run(command, check=True, timeout=60)
+            with av.open(str(turned)) as file:
+                payloads = [nal_units.from_annexb(bytes(packet)) for packet in file.demux() if packet.size]
+        self.assertEqual(len(payloads), len(packets))
+        sent = [
+            msgspec.structs.replace(packet, payload=payload)
+            for packet, payload in zip(packets, payloads, strict=True)
+        ]
+        made = self.made(job(small(1)), track, *sent)
+        self.assertEqual(sizes(made, 1), [(90, 160)])
+        # A quarter turn counter-clockwise: what was on the right is at the top. The columns are as `clips.picture` has
+        # them, and none of them would be the same the other way round.
+        frame, number = made.decoded(1)[10], 10
+        plane = frame.planes[0]
+        column = [bytes(plane)[plane.line_size * row + 45] for row in (150, 145, 140)]
+        for value, x in zip(column, (20, 30, 40), strict=True):
+            self.assertApproximates(value, 16 + (x * 3 + number * 5) % 120, 10)
 
 
 class TestBitrate(WorkerCase):

@@ -36,14 +36,14 @@ def decoder(track: Track) -> Any:
     return context
 
 
-def shape_of(frame: Any, context: Any) -> Shape:
-    """What the scaler must know of a picture."""
+def shape_of(frame: Any, context: Any, rotation: int) -> Shape:
+    """What the scaler must know of a picture that lies so."""
     return Shape(
         frame.width,
         frame.height,
         frame.format.name,
         context.sample_aspect_ratio or Fraction(1),
-        frame.rotation,
+        rotation,
         frame.colorspace,
         frame.color_range,
         frame.color_primaries,

@@ -37,6 +37,7 @@ class Pictures:
         self._thumbnails.start()
         self._last_pts: int | None = None
         self._said_hdr = False
+        self._rotation = 0
         self._lossless = False
 
     def job(self, job: Job) -> None:
@@ -125,7 +126,10 @@ class Pictures:
         self._last_pts = pts
         self.decoded += 1
         frame.time_base = TIME_BASE
-        shape = shape_of(frame, self._decoder)
+        # H.264 says it with a keyframe, for all until the next one (D.2.27); the decoder tells of that picture only.
+        if frame.rotation or frame.key_frame:
+            self._rotation = frame.rotation
+        shape = shape_of(frame, self._decoder, self._rotation)
         if shape.color_trc in _HDR and not self._said_hdr:
             self._said_hdr = True
             name = _HDR[shape.color_trc]
@@ -136,4 +140,4 @@ class Pictures:
             kept = ceiling.keeps(pts, keyframe or own)
             encoder.offer(Picture(frame, pts, keyframe or own, shape), kept, self._lossless)
         self._wanted_keyframes.clear()
-        self._thumbnails.offer(Picture(frame, pts, keyframe, shape))
+        self._thumbnails.offer(Picture(frame, pts, keyframe, shape), self._lossless)

@@ -103,6 +103,7 @@ class Program:
             decoded=self._pictures.decoded,
             errors=self._pictures.errors + self._sound.errors,
             silence=self._sound.silence,
+            lost=self._sound.lost,
             cpu=round(usage.ru_utime + usage.ru_stime, 3),
             rss=resident(),
             feeds=self._pictures.figures(),

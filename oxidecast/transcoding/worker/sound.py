@@ -143,9 +143,10 @@ class Sound(threading.Thread):
 
     def __init__(self, output: Output) -> None:
         super().__init__(daemon=True, name="sound")
-        self.errors = self.silence = self.dropped = 0
+        self.errors = self.silence = self.lost = 0
         self._output = output
-        self._queue: queue.Queue[Callable[[], None]] = queue.Queue()
+        self._queue: queue.Queue[Callable[[], None]] = queue.Queue(MAX_QUEUED)
+        self._lossless = False
         self._feeds: dict[int, _Feed] = {}
         self._track: Track | None = None
         self._decoder: Any = None
@@ -156,16 +157,17 @@ class Sound(threading.Thread):
     # -- The reader's side -------------------------------------------------------------------------------------------
 
     def job(self, job: Job) -> None:
+        self._lossless = job.lossless
         self._queue.put(lambda: self._job(job))
 
     def track(self, track: Track) -> None:
         self._queue.put(lambda: self._set_track(track))
 
     def packet(self, packet: FramedPacket) -> None:
-        if self._queue.qsize() > MAX_QUEUED:
-            self.dropped += 1
-            return
-        self._queue.put(lambda: self._packet(packet))
+        try:
+            self._queue.put(lambda: self._packet(packet), self._lossless)
+        except queue.Full:
+            self.lost += 1
 
     def pictures_at(self, pts: int) -> None:
         """The source's pictures are here: sound that is missing up to a second before is silence."""

@@ -33,11 +33,11 @@ class Thumbnailer(threading.Thread):
         """The source begins anew: so does the count."""
         self._next = None
 
-    def offer(self, picture: Picture) -> None:
+    def offer(self, picture: Picture, wait: bool) -> None:
         if not self.every or (self._next is not None and picture.pts < self._next):
             return
         self._next = picture.pts + int(self.every * TICKS)
-        self._queue.put(picture, 1)
+        self._queue.put(picture, 1, wait)
 
     def drain(self, done: threading.Event) -> None:
         self._queue.order(done.set)
