@@ -11,6 +11,7 @@ import shlex
 import signal
 import sys
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +24,20 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from oxidecast.accounts.admission import Admission
 from oxidecast.accounts.authenticator import KeyAuthenticator, OpenAuthenticator
 from oxidecast.accounts.bootstrap import FirstSteps
 from oxidecast.accounts.errors import KeyUnreadable
+from oxidecast.accounts.failed_keys import FailedKeys
 from oxidecast.accounts.gate import AccountsGate
-from oxidecast.accounts.limits import LoginThrottle
 from oxidecast.accounts.settings import AuthSettings
+from oxidecast.analytics.settings import AnalyticsSettings
+from oxidecast.analytics.upkeep import Upkeep
 from oxidecast.database import DatabaseError
+from oxidecast.database.audit import SERVER
+from oxidecast.delivery.certificates import Source
+from oxidecast.delivery.proxied import Proxies
+from oxidecast.delivery.tls import Certificates
 from oxidecast.foundation import Configuration, DatabaseAway, Foundation, configure
 from oxidecast.interfaces import IAuthenticator, IReloadable, IServices
 from oxidecast.logs import set_level
@@ -46,6 +54,8 @@ from oxidecast.settings.sections import (
     MetricsSettings,
     RateLimitSettings,
     ServerSettings,
+    StorageSettings,
+    TlsSettings,
 )
 from oxidecast.site import HTTPSide, in_address
 from oxidecast.streams.hub import Hub
@@ -70,6 +80,7 @@ class Services:
         self.hub = hub
         self.database = foundation.database
         self.data_directory = foundation.data_directory
+        self.storage = foundation.settings.of(StorageSettings)
         self.ports = ports
         self.secret = foundation.secret
 
@@ -85,12 +96,18 @@ class Server(MultiService):
         self.settings = foundation.settings
         self.registry = Registry()
         self.hub = Hub(self.settings.of(StreamsSettings), self.registry, foundation.reactor)
-        self.rtmp = RTMPPort(self.settings.of(RtmpSettings), foundation.reactor)
+        self.admission = Admission(foundation.reactor, self.settings.of(RateLimitSettings))
+        self.hub.guard = FailedKeys(self.admission)
+        server = self.settings.of(ServerSettings)
+        self.proxies = Proxies(server.trusted_proxies, server.proxy_headers)
+        self.rtmp = RTMPPort(self.settings.of(RtmpSettings), foundation.reactor, self.proxies)
+        self.rtmp.admit = lambda address: self.admission.take("publish", address)
         self.watch = ReactorWatch(foundation.reactor)
         self.watch.setServiceParent(self)
         self.metrics = Metrics(
             self.hub, self.registry, self.settings.of(MetricsSettings).max_streams, self.watch.lateness
         )
+        self.metrics.limited = self.admission.limited
         self._keys = KeyAuthenticator(
             foundation.database,
             foundation.reactor,
@@ -103,10 +120,14 @@ class Server(MultiService):
             self.registry,
             self.metrics,
             self._keys,
+            self.admission,
+            self.proxies,
             lambda: self.settings,
             self.not_ready,
         )
         self.web.setServiceParent(self)
+        self.tls: Certificates | None = None
+        """The certificates, where the settings name some."""
         self.started: Deferred[None] = Deferred()
         """Fires when the server is ready, fails with StartError."""
         self._demo = demo
@@ -153,16 +174,29 @@ class Server(MultiService):
         _allow_many_files()
         first_steps = await self._prepare()
         demo_key = await self._demo_key() if self._demo else None
+        self._start_tls()
         self._start_plugins(demo_key)
-        self.web.listen()
+        self.web.listen(self.tls)
         self.rtmp.setServiceParent(self)
         for running in self.registry.running:
             if running.state == "running" and IService.providedBy(running.instance):
                 self._start_service(running)
+        foundation = self.foundation
+        Upkeep(
+            foundation.database, foundation.reactor, lambda: self.settings.of(AnalyticsSettings)
+        ).setServiceParent(self)
         self._check.start(DATABASE_CHECK)
         self._ready = True
         self._say(first_steps)
         self.started.callback(None)
+
+    def _start_tls(self) -> None:
+        source = Source(self.settings.of(TlsSettings), self.foundation.data_directory)
+        if source:
+            self.tls = Certificates(source, self.foundation.reactor)
+            self.tls.setServiceParent(self)
+            self.rtmp.secure = partial(self.tls.wrap, "rtmps")
+            self.metrics.more.append(self.tls.metrics)
 
     async def _prepare(self) -> FirstSteps | None:
         """None when the database is away, which is then waited for: viewers and outputs need none."""
@@ -223,7 +257,7 @@ class Server(MultiService):
         foundation, services = self.foundation, Services(self.foundation, self.hub, {"rtmp": self.rtmp})
         gate = AccountsGate(
             self._keys,
-            OpenAuthenticator(foundation.database, foundation.reactor),
+            OpenAuthenticator(foundation.database, foundation.reactor, lambda: self._keys.changes),
             foundation.accounts,
             foundation.tokens,
             open_for=frozenset() if self.settings.of(RtmpSettings).enable_auth else frozenset({"rtmp"}),
@@ -273,6 +307,10 @@ class Server(MultiService):
         host = self.settings.of(ServerSettings).host
         shown = "localhost" if host in ("0.0.0.0", "::", "") else in_address(host)
         web = f"http://{shown}:{self.web.number}/"
+        if self.tls is not None:
+            # A browser is content only with a name that the certificate has.
+            names = (in_address(name) for name in self.tls.certificates[0].names if "*" not in name)
+            web = f"https://{next(names, shown)}:{self.web.tls_number}/"
         ingests = self.registry.ingest_addresses(shown)
         for name in WITHOUT_EFFECT:
             if name in self.settings and self.settings[name] != type(self.settings[name])():
@@ -318,8 +356,10 @@ class Server(MultiService):
             pass  # It stops already: somebody pressed Ctrl-C twice.
 
     def reload(self) -> list[str]:
-        """Take over the settings that can change while the server runs; the answer names the changed keys that
-        cannot."""
+        """Read the certificates again, and take over the settings that can change while the server runs; the answer
+        names the changed keys that cannot."""
+        if self.tls is not None:
+            self.tls.reload()
         try:
             fresh = self._reread().settings
         except StartError as error:
@@ -338,28 +378,45 @@ class Server(MultiService):
             )
             self._apply(name)
         self.log.info("settings reloaded: {taken}", taken=", ".join(taken) or "nothing changed that can")
+        if taken:
+            Deferred.fromCoroutine(self._note_reload(taken))
         if waiting:
             self.log.warn("these settings wait for a restart: {waiting}", waiting=", ".join(waiting))
         return waiting
 
+    async def _note_reload(self, taken: list[str]) -> None:
+        """It was done by whoever may send signals: no database is waited for."""
+        try:
+            await self.foundation.audit.add(SERVER, "settings.reload", "", {"changed": taken})
+        except DatabaseError as error:
+            self.log.warn("the reload is not in the audit log: {error}", error=error)
+
     def _apply(self, name: str) -> None:
         settings = self.settings
+        if name == "rate_limit":
+            self.admission.reload(settings.of(RateLimitSettings))
         self.web.reload(name)
         if name == "logging":
             set_level(settings.of(LoggingSettings).level)
+        elif name == "server":
+            server = settings.of(ServerSettings)
+            self.proxies.change(server.trusted_proxies, server.proxy_headers)
         elif name == "streams":
             self.hub.settings = settings.of(StreamsSettings)
         elif name == "rtmp":
             self.rtmp.settings = settings.of(RtmpSettings)
         elif name == "auth":
-            self._keys.lifetime = settings.of(AuthSettings).key_lifetime
+            auth = settings.of(AuthSettings)
+            self._keys.lifetime = auth.key_lifetime
+            try:
+                self.foundation.renew_keys(auth)
+            except StartError as error:
+                self.log.error("the keys of tokens stay as they were: {error}", error=error)
         elif name == "metrics":
             self.metrics.max_streams = settings.of(MetricsSettings).max_streams
         elif name == "rate_limit":
             limit = settings.of(RateLimitSettings)
-            self.foundation.accounts.throttle = LoginThrottle(
-                self.foundation.reactor, limit.login_attempts, limit.login_refill
-            )
+            self.foundation.accounts.throttle.limit(limit.login_attempts, limit.login_refill)
         for running in self.registry.running:
             if running.name == name and IReloadable.providedBy(running.instance):
                 try:

@@ -12,15 +12,18 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from oxidecast.accounts.settings import AuthSettings
 from oxidecast.database.settings import DatabaseSettings
-from oxidecast.foundation import Configuration, configure
+from oxidecast.delivery.certificates import CertificateError, Source, utc
+from oxidecast.delivery.tls import Shown
+from oxidecast.foundation import Configuration, configure, keyring
 from oxidecast.rtmp.settings import RtmpSettings
 from oxidecast.settings.errors import StartError
 from oxidecast.settings.private import look_at_data_directory
 from oxidecast.settings.secrets import NoSecrets, open_secrets
-from oxidecast.settings.sections import ServerSettings
+from oxidecast.settings.sections import ServerSettings, StorageSettings, TlsSettings
 
 OK, WARN, FAIL = "ok", "warn", "fail"
 Line = tuple[str, str]
@@ -63,22 +66,37 @@ def _lines(config: Path | None, data: Path, environ: Mapping[str, str]) -> Itera
         return
     yield OK, f"settings: {config or 'defaults and environment'}"
     yield OK, f"plugins: {', '.join(plugin.name for plugin in configuration.plugins)}"
-    yield from _ports(configuration)
+    source = Source(configuration.settings.of(TlsSettings), data.absolute())
+    yield from _ports(configuration, tls=bool(source))
+    if source:
+        yield from _certificates(source)
+    elif configuration.settings.of(TlsSettings) != TlsSettings():
+        yield (
+            WARN,
+            "TLS: [tls] is set without a certificate, and has no effect; set tls.certificate_directory",
+        )
     yield from _plugins(configuration)
     yield _files(configuration)
     yield from _disk(data)
+    yield _recordings(configuration, data)
     yield _secrets(configuration, data)
     yield _database(configuration, config, data, environ)
     yield _encoder()
     yield _clock()
 
 
-def _ports(configuration: Configuration) -> Iterator[Line]:
+def _ports(configuration: Configuration, *, tls: bool) -> Iterator[Line]:
     server, rtmp = configuration.settings.of(ServerSettings), configuration.settings.of(RtmpSettings)
-    for name, key, (host, port) in (
+    ports = [
         ("HTTP", "server.port", (server.host, server.port)),
         ("RTMP", "rtmp.bind_address", rtmp.address()),
-    ):
+    ]
+    if tls:
+        ports += [
+            ("HTTPS", "server.tls_port", (server.host, server.tls_port)),
+            ("RTMPS", "rtmp.tls_bind_address", rtmp.tls_address()),
+        ]
+    for name, key, (host, port) in ports:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         with socket.socket(family, socket.SOCK_STREAM) as attempt:
             attempt.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -89,6 +107,27 @@ def _ports(configuration: Configuration) -> Iterator[Line]:
                 yield FAIL, f"{name} port {port} on {host}: {reason}; free it, or set {key}"
             else:
                 yield OK, f"{name} port {port} on {host} is free"
+
+
+def _certificates(source: Source) -> Iterator[Line]:
+    """Those that clients would be shown, and who can read their keys."""
+    now = utc(time.time())
+    try:
+        shown = Shown(source.read(), now).certificates
+        for notice in source.notices():
+            yield WARN, f"TLS: {notice}"
+    except CertificateError as error:
+        yield FAIL, f"TLS: {error}"
+        return
+    for certificate in shown:
+        trouble, doubt = certificate.trouble(now), certificate.doubt(now)
+        if trouble:
+            yield FAIL, f"TLS: {trouble}"
+        elif doubt:
+            yield WARN, f"TLS: {doubt}"
+        else:
+            names = ", ".join(certificate.names)
+            yield OK, f"TLS: the certificate for {names} is valid until {certificate.not_after:%Y-%m-%d}"
 
 
 def _plugins(configuration: Configuration) -> Iterator[Line]:
@@ -125,15 +164,36 @@ def _disk(data: Path) -> Iterator[Line]:
         yield OK, f"disk: {free >> 30} GiB are free"
 
 
+def _recordings(configuration: Configuration, data: Path) -> Line:
+    """Where they go, tried as a recording would: beside the nearest directory that is there nothing is made."""
+    directory = configuration.settings.of(StorageSettings).recordings(data.absolute())
+    nearest = next(place for place in (directory, *directory.parents) if place.exists())
+    try:
+        with TemporaryFile(dir=nearest):
+            free = shutil.disk_usage(nearest).free
+    except OSError as error:
+        return (
+            FAIL,
+            f"recordings: {nearest} cannot be written ({error.strerror}); change that, or set storage.recordings_path",
+        )
+    if free < LEAST_FREE:
+        return (
+            WARN,
+            f"recordings: {free >> 20} MiB are free in {nearest}; make room, or set storage.recordings_path",
+        )
+    return OK, f"recordings: {directory} can be written, {free >> 30} GiB are free"
+
+
 def _secrets(configuration: Configuration, data: Path) -> Line:
     server, auth = configuration.settings.of(ServerSettings), configuration.settings.of(AuthSettings)
     try:
-        open_secrets(data, server_secret=server.secret_key, jwt_secret=auth.jwt_secret, make=False)
+        found = open_secrets(data, server_secret=server.secret_key, jwt_secret=auth.jwt_secret, make=False)
+        keyring(found, auth, data)
     except NoSecrets:
         return OK, "secrets: the first start makes them"
     except StartError as error:
         return FAIL, str(error)
-    return OK, "secrets: they can be read"
+    return OK, "secrets and keys: they can be read"
 
 
 def _database(

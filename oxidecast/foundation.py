@@ -19,10 +19,13 @@ import oxidecast.plugins
 from oxidecast.accounts.accounts import Accounts
 from oxidecast.accounts.bootstrap import FirstSteps, bootstrap
 from oxidecast.accounts.keys import KeySafe, PublishKeys
-from oxidecast.accounts.limits import LoginThrottle
+from oxidecast.accounts.outsiders import Outsiders
 from oxidecast.accounts.passwords import Passwords
 from oxidecast.accounts.settings import AuthSettings
+from oxidecast.accounts.signing import Keyring, open_keyring
+from oxidecast.accounts.throttle import LoginThrottle
 from oxidecast.accounts.tokens import Tokens
+from oxidecast.analytics.settings import AnalyticsSettings
 from oxidecast.database import (
     DatabaseError,
     IDatabase,
@@ -31,6 +34,7 @@ from oxidecast.database import (
     partitions,
     require_database,
 )
+from oxidecast.database.audit import AuditLog
 from oxidecast.database.errors import DatabaseRefuses, DatabaseUnavailable
 from oxidecast.database.gate import Gate
 from oxidecast.database.settings import DatabaseSettings
@@ -67,6 +71,7 @@ SECTIONS: Mapping[str, type[msgspec.Struct]] = {
     "metrics": MetricsSettings,
     "tls": TlsSettings,
     "storage": StorageSettings,
+    "analytics": AnalyticsSettings,
     "streams": StreamsSettings,
     "rtmp": RtmpSettings,
     "transcoding": TranscodingSettings,
@@ -104,6 +109,16 @@ def configure(file: Path | None, environ: Mapping[str, str]) -> Configuration:
     return Configuration(raw.finish(), found, plugins)
 
 
+def keyring(secrets: Secrets, auth: AuthSettings, data_directory: Path) -> Keyring:
+    """The keys of tokens. Raises StartError."""
+    return open_keyring(
+        secrets.jwt,
+        auth.previous_jwt_secrets,
+        data_directory / auth.signing_key if auth.signing_key is not None else None,
+        [data_directory / file for file in auth.verification_keys],
+    )
+
+
 @contextmanager
 def _in_one_sentence() -> Iterator[None]:
     try:
@@ -135,6 +150,7 @@ class Foundation:
         self.secrets: Secrets = open_secrets(
             self.data_directory, server_secret=server.secret_key, jwt_secret=auth.jwt_secret, make=make
         )
+        keys = keyring(self.secrets, auth, self.data_directory)
         database = self.settings.of(DatabaseSettings)
         self._gate = Gate(open_database(database.url, self.data_directory, reactor, database.pool_size))
         self.database: IDatabase = self._gate
@@ -142,8 +158,9 @@ class Foundation:
         self._threads = ThreadPool(0, PASSWORD_THREADS, "passwords")
         self._threads.start()
         limit = self.settings.of(RateLimitSettings)
-        self.tokens = Tokens(self.secrets.jwt, reactor, auth.jwt_expiry)
+        self.tokens = Tokens(keys, reactor, auth.jwt_expiry)
         self.passwords = Passwords(reactor, self._threads)
+        self.outsiders = Outsiders.build(auth.issuers, self.database, reactor, self.passwords.no_password)
         self.accounts = Accounts(
             self.database,
             reactor,
@@ -151,10 +168,20 @@ class Foundation:
             self.tokens,
             LoginThrottle(reactor, limit.login_attempts, limit.login_refill),
             auth.refresh_expiry,
+            self.outsiders,
         )
         self.safe = KeySafe(self.secrets.server)
+        self.audit = AuditLog(self.database, reactor)
         self.streams = Streams(self.database, reactor)
         self.keys = PublishKeys(self.database, reactor, self.safe)
+
+    def renew_keys(self, auth: AuthSettings) -> None:
+        """Sign with the keys that `[auth]` names now. Raises StartError, and then nothing has changed."""
+        server = self.settings.of(ServerSettings)
+        self.secrets = open_secrets(
+            self.data_directory, server_secret=server.secret_key, jwt_secret=auth.jwt_secret, make=False
+        )
+        self.tokens.keys = keyring(self.secrets, auth, self.data_directory)
 
     async def migrate(self) -> None:
         """Bring the database to this version's schema. Raises StartError."""
@@ -190,6 +217,7 @@ class Foundation:
 
     async def close(self) -> None:
         """Finish what was begun, and let threads and connections go."""
+        self.outsiders.close()
         if not self._threads.joined:
             self._threads.stop()
         await self.database.close()

@@ -104,6 +104,9 @@ class IServices(Interface):
     hub: "IHub" = Attribute("The live streams, and the way in for publishers.")
     database: Any = Attribute("An `oxidecast.database.IDatabase`. Live media must not wait for it.")
     data_directory: "Path" = Attribute("The folder for what a plugin keeps.")
+    storage: Any = Attribute(
+        "The section [storage], an `oxidecast.settings.sections.StorageSettings`: where large files go, and how much."
+    )
     ports: Mapping[str, Any] = Attribute(
         "Ports that several plugins share, by name: `rtmp` is an `oxidecast.rtmp.server.RTMPPort`."
     )
@@ -204,9 +207,12 @@ class IViewer(Interface):
     """One watching session."""
 
     id: str = Attribute("Random, unguessable.")
+    rendition: str = Attribute("Which it watches, as far as its output says so. May be set.")
+    bytes_sent: int = Attribute("Media that was sent to it, as far as its output counts. May be added to.")
 
-    def leave() -> None:
-        """The session is over. May be called more than once."""
+    def leave(at: float | None = None) -> None:
+        """The session is over; `at` (UTC seconds) is when the viewer was last heard of, where that is a while ago. May
+        be called more than once."""
 
 
 class IPublisher(Interface):
@@ -255,6 +261,9 @@ class IHub(Interface):
 
     async def authorise(stream: Any, request: PlayRequest) -> None:
         """Raise `Refused` unless this stream (its `StreamInfo`) may be played so."""
+
+    def tell(event: str, *args: Any) -> None:
+        """Call that method of every `IEventListener`: for what an output alone knows, such as a closed recording."""
 
 
 # -- The kinds of plugin ---------------------------------------------------------------------------------------------
@@ -323,6 +332,14 @@ class IFollowsStream(Interface):
         """`stream.info` is another now: its title, its privacy, or what its owner chose."""
 
 
+class IRecorder(Interface):
+    """An `IOutput` that writes recordings, which the API lists, plays and deletes."""
+
+    async def stop_recording(recording_id: str) -> bool:
+        """Stop writing this recording, and wait until its file is closed. The stream is not recorded again until it
+        begins anew, or its owner switches recording off and on. False when it is not written here."""
+
+
 class IIngest(Interface):
     """A way for publishers in. Usually also an `IService`: it listens, and calls `IHub.publish`."""
 
@@ -351,7 +368,9 @@ class IEventListener(Interface):
 
     def viewer_left(stream: IStream, viewer: IViewer) -> None: ...
 
-    def recording_closed(stream: IStream, path: str) -> None: ...
+    def recording_closed(stream: IStream, path: str) -> None:
+        """A file is complete, or as complete as it will be. `path` is absolute, for programs on this machine alone: it
+        is shown to nobody. Its last 36 characters before the suffix are the recording's id in the API."""
 
 
 class IAuthenticator(Interface):

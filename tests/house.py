@@ -27,6 +27,7 @@ LOOPBACK = {
     "OXIDECAST_SERVER_PORT": "0",
     "OXIDECAST_RTMP_BIND_ADDRESS": "127.0.0.1:0",
     "OXIDECAST_MULTICAST_INTERFACE": "127.0.0.1",
+    "OXIDECAST_RATE_LIMIT_EXEMPT": '["127.0.0.0/8"]',
 }
 
 
@@ -89,6 +90,8 @@ class HouseCase(TestCase):
         self.folder = Path(tempfile.mkdtemp())
         self.addCleanup(shutil.rmtree, self.folder)
         self.environ: dict[str, str] = dict(LOOPBACK)
+        self.from_address = "127.0.0.1"
+        """Where `ask` asks from: any of 127.0.0.0/8."""
         self.config: Path | None = None
         self.reactor = Unstoppable()
         self.patch(foundation, "Passwords", partial(Passwords, hasher=CHEAP))
@@ -107,7 +110,9 @@ class HouseCase(TestCase):
         return server
 
     async def send(self, raw: bytes) -> Answer:
-        endpoint = TCP4ClientEndpoint(reactor, "127.0.0.1", self.server.web.number)
+        endpoint = TCP4ClientEndpoint(
+            reactor, "127.0.0.1", self.server.web.number, bindAddress=(self.from_address, 0)
+        )
         connection = await connectProtocol(endpoint, _Once())
         assert connection.transport is not None
         connection.transport.write(raw)

@@ -1,9 +1,11 @@
 """The composition root: starting, failing to start, reloading, stopping."""
 
 import io
+import json
 import socket
 from typing import Any
 
+import jwt
 from msgspec.structs import replace
 from twisted.application.service import Service
 from twisted.internet import reactor
@@ -22,6 +24,7 @@ from oxidecast.settings.errors import StartError
 from oxidecast.settings.section import Section
 from oxidecast.settings.sections import ServerSettings
 from oxidecast.streams.settings import StreamsSettings
+from tests.accounts.pem import ec_key, private_pem
 from tests.house import HouseCase
 from tests.streams.stage import AUDIO, VIDEO, Encoder, WatchingOutput
 
@@ -301,6 +304,31 @@ class TestReload(AppCase):
         self.assertEqual(server.metrics.max_streams, 5)
         self.assertEqual(server.reload(), ["streams.gop_cache_size"])
 
+    async def test_keys_of_tokens_change_and_what_the_old_ones_signed_goes_on(self) -> None:
+        self.environ["OXIDECAST_AUTH_JWT_SECRET"] = secret = "the first secret of the tokens here"
+        server = await self.start()
+        first = await self.token("viewer")
+        (self.folder / "data" / "new.pem").write_bytes(private_pem(ec_key()))
+        (self.folder / "data" / "new.pem").chmod(0o600)
+        self.environ |= {
+            "OXIDECAST_AUTH_SIGNING_KEY": "new.pem",
+            "OXIDECAST_AUTH_PREVIOUS_JWT_SECRETS": json.dumps([secret]),
+        }
+        self.assertEqual(server.reload(), [])
+        second = await self.token("streamer")
+        for token in (first, second):
+            self.assertEqual((await self.ask("GET", "/api/v1/streams", token=token)).status, 200)
+        self.assertEqual(jwt.get_unverified_header(second)["alg"], "ES256")
+        self.assertEqual(len((await self.ask("GET", "/.well-known/jwks.json")).json["keys"]), 1)
+        self.environ["OXIDECAST_AUTH_SIGNING_KEY"] = "none.pem"
+        server.reload()
+        self.assertEqual((await self.ask("GET", "/api/v1/streams", token=second)).status, 200)
+
+    async def test_a_key_of_tokens_that_is_none_stops_the_start(self) -> None:
+        self.environ["OXIDECAST_AUTH_SIGNING_KEY"] = "none.pem"
+        error = self.assertRaises(StartError, self.build)
+        self.assertIn("auth.signing_key", str(error))
+
     async def test_settings_that_are_wrong_change_nothing(self) -> None:
         server = await self.start()
         self.environ |= {"OXIDECAST_STREAMS_PUBLISHER_GRACE": "3", "OXIDECAST_SERVER_PORT": "nonsense"}
@@ -334,7 +362,7 @@ class TestReload(AppCase):
         server = await self.start()
         self.environ["OXIDECAST_HLS_SEGMENT_TYPE"] = "mpegts"
         self.assertEqual(server.reload(), [])
-        hls, _ = [one.instance for one in server.registry.of(IOutput)]
+        hls, *_ = [one.instance for one in server.registry.of(IOutput)]
         self.assertEqual(hls._settings.segment_type, "mpegts")
 
 
@@ -351,7 +379,7 @@ class TestStop(AppCase):
         idle = await connectProtocol(TCP4ClientEndpoint(reactor, "127.0.0.1", server.web.number), Protocol())
         lost: Deferred[None] = Deferred()
         idle.connectionLost = lambda reason: lost.callback(None)  # type: ignore
-        hls, _ = [one.instance for one in server.registry.of(IOutput)]
+        hls, *_ = [one.instance for one in server.registry.of(IOutput)]
         ports = (server.web.number, server.rtmp.number)
         await server.stopService()
         await lost

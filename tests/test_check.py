@@ -9,8 +9,11 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from oxidecast import check as module
 from oxidecast.check import FAIL, OK, WARN, check
+from oxidecast.settings.private import open_data_directory
+from oxidecast.settings.secrets import open_secrets
 from tests.database.cluster import cluster
 from tests.database.support import create_database
+from tests.delivery.secure import Authority
 
 
 class CheckTestCase(SynchronousTestCase):
@@ -31,6 +34,19 @@ class TestCheck(CheckTestCase):
         self.assertEqual(status, 0, lines)
         self.assertTrue(all(line.split()[0] in (OK, WARN) for line in lines))
         self.assertIn("hls", "".join(lines))
+
+    def test_where_recordings_go(self) -> None:
+        for path, verdict in (
+            ("recordings", OK),
+            (str(self.folder / "elsewhere"), OK),
+            ("/proc/recordings", FAIL),
+        ):
+            self.environ["OXIDECAST_STORAGE_RECORDINGS_PATH"] = path
+            _, lines = self.check()
+            [line] = [line for line in lines if "recordings:" in line]
+            self.assertEqual((path, line.split()[0]), (path, verdict))
+            self.assertIn("storage.recordings_path" if verdict == FAIL else path, line)
+        self.assertEqual(list(self.folder.iterdir()), [], "nothing is made")
 
     def test_wrong_settings_are_the_only_line(self) -> None:
         self.environ["OXIDECAST_NOTHING_AT_ALL"] = "1"
@@ -88,6 +104,15 @@ class TestCheck(CheckTestCase):
         self.assertEqual(status, 1)
         self.assertTrue(any(line.startswith(FAIL) and "secrets.toml is damaged" in line for line in lines))
 
+    def test_a_key_for_tokens_that_is_none(self) -> None:
+        open_data_directory(self.folder / "data")
+        open_secrets(self.folder / "data")
+        (self.folder / "data" / "token-key.pem").write_text("nonsense")
+        self.environ["OXIDECAST_AUTH_SIGNING_KEY"] = "token-key.pem"
+        status, lines = self.check()
+        self.assertEqual(status, 1)
+        self.assertTrue(any(line.startswith(FAIL) and "no private key" in line for line in lines), lines)
+
     def test_a_disk_that_is_nearly_full(self) -> None:
         self.patch(module, "LEAST_FREE", 1 << 62)
         status, lines = self.check()
@@ -141,3 +166,64 @@ class TestEncoder(SynchronousTestCase):
         verdict, text = module._encoder()
         self.assertEqual(verdict, WARN)
         self.assertIn("no_such_encoder", text)
+
+
+class TestCertificates(CheckTestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.root = Authority()
+        self.environ |= {
+            "OXIDECAST_SERVER_TLS_PORT": "0",
+            "OXIDECAST_RTMP_TLS_BIND_ADDRESS": "127.0.0.1:0",
+            "OXIDECAST_TLS_CERTIFICATE_FILE": str(self.folder / "a.pem"),
+        }
+
+    def said(self) -> tuple[int, list[str]]:
+        status, lines = self.check()
+        return status, [line for line in lines if "TLS: " in line]
+
+    def test_a_good_one_says_for_whom_and_until_when(self) -> None:
+        issued = self.root.issue("a.example", "b.example")
+        issued.write(self.folder / "a.pem")
+        day = issued.certificate.not_valid_after_utc.strftime("%Y-%m-%d")
+        self.assertEqual(
+            self.said(),
+            (0, [f"ok    TLS: the certificate for a.example, b.example is valid until {day}"]),
+        )
+        self.assertIn("RTMPS port 0 on 127.0.0.1 is free", "".join(self.check()[1]))
+
+    def test_an_expired_one_fails(self) -> None:
+        self.root.issue("a.example", begins=-90, ends=-1).write(self.folder / "a.pem")
+        status, (line,) = self.said()
+        self.assertEqual(status, 1)
+        self.assertRegex(line, r"^fail  TLS: the certificate for a\.example expired on .*: renew it")
+
+    def test_one_that_expires_soon_is_a_warning(self) -> None:
+        self.root.issue("a.example", begins=-85, ends=5).write(self.folder / "a.pem")
+        status, (line,) = self.said()
+        self.assertEqual((status, line[:4]), (0, WARN))
+
+    def test_a_key_that_does_not_fit_fails(self) -> None:
+        issued = self.root.issue("a.example")
+        issued.key = self.root.issue("a.example").key
+        issued.write(self.folder / "a.pem")
+        status, (line,) = self.said()
+        self.assertEqual(status, 1)
+        self.assertIn("does not fit the certificate", line)
+
+    def test_a_key_that_everybody_can_read_is_a_warning(self) -> None:
+        self.root.issue("a.example").write(self.folder / "a.pem").chmod(0o644)
+        status, lines = self.said()
+        self.assertEqual((status, lines[0][:4]), (0, WARN))
+        self.assertIn("every user can read the private key", lines[0])
+
+    def test_a_redirect_without_any_is_a_warning(self) -> None:
+        del self.environ["OXIDECAST_TLS_CERTIFICATE_FILE"]
+        self.environ["OXIDECAST_TLS_REDIRECT"] = "true"
+        status, (line,) = self.said()
+        self.assertEqual((status, line[:4]), (0, WARN))
+
+    def test_without_any_nothing_is_said(self) -> None:
+        del self.environ["OXIDECAST_TLS_CERTIFICATE_FILE"]
+        lines = self.check()[1]
+        self.assertFalse(any("TLS" in line or "HTTPS" in line or "RTMPS" in line for line in lines), lines)

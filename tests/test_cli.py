@@ -1,10 +1,13 @@
 """The commands, each as a process of its own, as people run them."""
 
+import json
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 import tempfile
+from contextlib import closing
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -85,6 +88,95 @@ class TestCommands(SynchronousTestCase):
         self.assertEqual(done.stdout, "the password of admin is set; earlier logins have ended\n")
         self.assertNotIn("a new password", done.stdout + done.stderr)
 
+    def test_accounts_are_made_listed_disabled_and_enabled(self) -> None:
+        self.first_start()
+        made = self.run_command("user", "add", "ada", "--role", "streamer", given="a new password\n")
+        self.assertEqual((made.returncode, made.stdout), (0, "the streamer ada is made\n"), made)
+        made = self.run_command("user", "add", "bob", "--email", "bob@example.org", "--generate")
+        self.assertRegex(made.stdout, r"\Athe viewer bob is made\npassword: [\w-]{24}\n\Z")
+        done = self.run_command("user", "disable", "ada")
+        self.assertEqual(done.stdout, "ada is disabled; logins, keys and live streams end\n")
+        rows = [line.split() for line in self.run_command("user", "list").stdout.splitlines()]
+        self.assertEqual(
+            [row[:4] for row in rows],
+            [
+                ["NAME", "ROLE", "STATE", "EMAIL"],
+                ["admin", "admin", "enabled", "-"],
+                ["ada", "streamer", "disabled", "-"],
+                ["bob", "viewer", "enabled", "bob@example.org"],
+            ],
+        )
+        done = self.run_command("user", "enable", "ada")
+        self.assertEqual(done.stdout, "ada is enabled, and has to log in again\n")
+        listed = json.loads(self.run_command("user", "list", "--json").stdout)
+        self.assertEqual(
+            [(user["username"], user["disabled"]) for user in listed],
+            [("admin", False), ("ada", False), ("bob", False)],
+        )
+        self.assertNotIn("password_hash", listed[0])
+
+    def test_what_an_account_cannot_be_is_one_sentence(self) -> None:
+        self.first_start()
+        for arguments, given, words in (
+            (("add", "ada"), "short\n", "The password must have 8 to 1024 characters."),
+            (("add", "a"), "a new password\n", "The username must be"),
+            (("add", "ADMIN"), "a new password\n", "another account has this name"),
+            (("add", "ada", "--email", "nowhere"), "a new password\n", "The email is not an e-mail address."),
+            (("disable", "admin"), "", "This is the last enabled administrator."),
+            (("disable", "ada"), "", "there is no user 'ada'"),
+        ):
+            done = self.run_command("user", *arguments, given=given)
+            self.assertEqual((done.returncode, done.stderr.count("\n")), (1, 1), done)
+            self.assertIn(words, done.stderr)
+
+    def test_a_key_is_rotated_and_revoked(self) -> None:
+        self.first_start()
+        old = self.run_command("key", "show", "my-stream").stdout
+        new = self.run_command("key", "rotate", "my-stream", "--overlap", "60").stdout
+        self.assertNotEqual(old, new)
+        self.assertEqual(self.run_command("key", "show", "my-stream").stdout, new)
+        done = self.run_command("key", "revoke", "my-stream")
+        self.assertIn("the newest key of my-stream is revoked", done.stdout)
+        self.assertEqual(self.run_command("key", "show", "my-stream").stdout, old)
+        self.run_command("key", "revoke", "my-stream")
+        done = self.run_command("key", "revoke", "my-stream")
+        self.assertEqual(
+            (done.returncode, done.stderr), (1, "oxidecast: the stream 'my-stream' has no key\n")
+        )
+        wrong = self.run_command("key", "rotate", "my-stream", "--overlap", "-1")
+        self.assertEqual((wrong.returncode, "expected seconds, from 0 to" in wrong.stderr), (2, True))
+
+    def test_how_postgresql_is_backed_up_is_told_without_its_password(self) -> None:
+        url = "postgresql://ada:planted@db:5432/oxidecast?sslmode=require"
+        done = self.run_command("backup", "my backup", DATABASE_URL=url)
+        self.assertEqual((done.returncode, done.stdout), (1, ""))
+        self.assertIn(
+            "pg_dump --format=custom --file='my backup'"
+            " --dbname='postgresql://ada@db:5432/oxidecast?sslmode=require'\n",
+            done.stderr,
+        )
+        self.assertNotIn("planted", done.stderr)
+        self.assertEqual(os.listdir(self.folder), [])
+
+    def test_a_backup_says_what_else_to_keep_and_writes_over_nothing(self) -> None:
+        self.first_start()
+        for code in (0, 1):
+            done = self.run_command("backup", "saved.db")
+            self.assertEqual(done.returncode, code, done)
+        self.assertEqual(done.stderr, "oxidecast: saved.db exists already, and is not written over\n")
+        done = self.run_command("backup", "again.db")
+        self.assertIn(str(self.folder / "data" / "secrets.toml"), done.stdout)
+
+    def test_a_backup_leaves_an_older_schema_as_it_is(self) -> None:
+        self.first_start()
+        database = self.folder / "data" / "oxidecast.db"
+        with closing(sqlite3.connect(database)) as connection, connection:
+            connection.execute("DELETE FROM schema_migrations WHERE version > 1")
+        self.assertEqual(self.run_command("backup", "saved.db").returncode, 0)
+        with closing(sqlite3.connect(self.folder / "saved.db")) as connection:
+            rows = connection.execute("SELECT version FROM schema_migrations").fetchall()
+        self.assertEqual(rows, [(1,)])
+
     def test_a_postgresql_database_is_migrated_and_used(self) -> None:
         url = cluster().url(create_database(self, cluster()))
         would, did, again = (
@@ -114,7 +206,12 @@ class TestCommands(SynchronousTestCase):
         self.assertFalse(file.exists())
 
     def test_where_there_is_no_database_a_command_makes_none(self) -> None:
-        for arguments in (("key", "show", "my-stream"), ("user", "passwd", "admin"), ("migrate",)):
+        for arguments in (
+            ("key", "show", "my-stream"),
+            ("user", "passwd", "admin"),
+            ("migrate",),
+            ("backup", "x"),
+        ):
             done = self.run_command(*arguments, given="a new password\n")
             self.assertEqual((done.returncode, done.stdout), (1, ""), arguments)
             self.assertEqual(

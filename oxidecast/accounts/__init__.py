@@ -14,9 +14,11 @@ from oxidecast.accounts.errors import (
     TooManyAttempts,
 )
 from oxidecast.accounts.keys import KeySafe, PublishKeys, StreamKey
-from oxidecast.accounts.limits import LoginThrottle, TokenBuckets
+from oxidecast.accounts.limits import TokenBuckets
 from oxidecast.accounts.passwords import Passwords
 from oxidecast.accounts.roles import Permission, may, may_manage
+from oxidecast.accounts.signing import Keyring, open_keyring, secret_key
+from oxidecast.accounts.throttle import LoginThrottle
 from oxidecast.accounts.tokens import Tokens
 
 __all__ = [
@@ -29,6 +31,7 @@ __all__ = [
     "KeyAuthenticator",
     "KeySafe",
     "KeyUnreadable",
+    "Keyring",
     "Login",
     "LoginThrottle",
     "OpenAuthenticator",
@@ -44,4 +47,6 @@ __all__ = [
     "bootstrap",
     "may",
     "may_manage",
+    "open_keyring",
+    "secret_key",
 ]

@@ -16,12 +16,14 @@ from twisted.logger import Logger
 
 from oxidecast.accounts.errors import PublishRefused
 from oxidecast.accounts.keys import KeySafe
+from oxidecast.accounts.networks import is_within
 from oxidecast.accounts.settings import KEY_LIFETIME
 from oxidecast.database.errors import DatabaseError, DatabaseUnavailable
 from oxidecast.database.interface import IDatabase
 from oxidecast.database.keys import FoundKey, StreamKeys
 from oxidecast.database.records import utc
 from oxidecast.database.streams import Streams
+from oxidecast.database.users import User, Users
 from oxidecast.streams.info import Grant, StreamInfo, name_from_title
 
 CACHED_KEYS = 10_000
@@ -59,7 +61,7 @@ class KeyAuthenticator:
         self.lifetime = lifetime
         self._capacity = cached_keys
         self._remembered: OrderedDict[str, _Remembered] = OrderedDict()
-        self._changes = 0
+        self.changes = 0
         """How often something was forgotten."""
 
     async def authenticate_publish(self, key: str, address: str | None = None) -> Grant:
@@ -71,6 +73,10 @@ class KeyAuthenticator:
         found = await self._find(digest)
         if found is None or not hmac.compare_digest(found.key.digest, digest):
             raise PublishRefused("unknown_key")
+        allowed = found.key.allowed_addresses
+        if allowed and not is_within(address, allowed):
+            # Before anything else is said of the stream: who found the key somewhere learns nothing more.
+            raise PublishRefused("address_not_allowed")
         if found.owner_disabled:
             raise PublishRefused("account_disabled")
         if not found.stream.accepts_publishing:
@@ -86,8 +92,12 @@ class KeyAuthenticator:
         """Drop what is remembered of all streams of an account, which was disabled or deleted."""
         self._forget(lambda stream: stream.owner_id == user_id)
 
+    def forget_all(self) -> None:
+        """Drop what is remembered of all streams."""
+        self._forget(lambda _: True)
+
     def _forget(self, is_meant: Callable[[StreamInfo], bool]) -> None:
-        self._changes += 1
+        self.changes += 1
         for digest, remembered in list(self._remembered.items()):
             if is_meant(remembered.found.stream):
                 del self._remembered[digest]
@@ -95,7 +105,7 @@ class KeyAuthenticator:
     async def _find(self, digest: str) -> FoundKey | None:
         """What the database says of a key, or said lately when it is away."""
         for _ in range(LOOKS):
-            changes = self._changes
+            changes = self.changes
             try:
                 found = await self._keys.find(digest)
             except DatabaseUnavailable:
@@ -103,7 +113,7 @@ class KeyAuthenticator:
                 if found is None:
                     raise PublishRefused("unavailable") from None
                 return found
-            if changes == self._changes:
+            if changes == self.changes:
                 self._remember(digest, found)
                 return found
         raise PublishRefused("unavailable")
@@ -136,17 +146,17 @@ class OpenAuthenticator:
     long as somebody publishes, and the database does not know it.
     """
 
-    def __init__(self, database: IDatabase, clock: IReactorTime) -> None:
+    def __init__(self, database: IDatabase, clock: IReactorTime, changes: Callable[[], int]) -> None:
+        """`changes()` counts what owners changed, as `KeyAuthenticator.changes` does."""
         self._streams = Streams(database, clock)
+        self._users = Users(database, clock)
         self._clock = clock
+        self._changes = changes
 
     async def authenticate_publish(self, key: str, address: str | None = None) -> Grant:
-        """Raises PublishRefused for a stream that its owner stopped."""
+        """Raises PublishRefused for a stream that its owner stopped, or whose owner's account is disabled."""
         name = name_from_title(key)
-        try:
-            stream = await self._streams.find(name)
-        except DatabaseUnavailable:
-            stream = None
+        stream, owner = await self._find(name)
         if stream is None:
             stream = StreamInfo(
                 id=str(uuid5(_WITHOUT_ACCOUNT, name)),
@@ -155,6 +165,21 @@ class OpenAuthenticator:
                 owner_id="",
                 created_at=utc(self._clock),
             )
+        if owner is not None and owner.disabled:
+            raise PublishRefused("account_disabled")
         if not stream.accepts_publishing:
             raise PublishRefused("stream_stopped")
         return Grant(stream, None)
+
+    async def _find(self, name: str) -> tuple[StreamInfo | None, User | None]:
+        """The stream of that name, with its owner; none when the database is away."""
+        for _ in range(LOOKS):
+            changes = self._changes()
+            try:
+                stream = await self._streams.find(name)
+                owner = await self._users.by_id(stream.owner_id) if stream is not None else None
+            except DatabaseUnavailable:
+                return None, None
+            if changes == self._changes():
+                return stream, owner
+        raise PublishRefused("unavailable")

@@ -15,11 +15,12 @@ from twisted.internet.interfaces import IReactorTime
 from oxidecast.accounts.errors import KeyUnreadable
 from oxidecast.accounts.keys import KeySafe, PublishKeys
 from oxidecast.accounts.passwords import Passwords
+from oxidecast.database.audit import SERVER, note
 from oxidecast.database.interface import Body, IDatabase
 from oxidecast.database.keys import insert_key
 from oxidecast.database.records import new_id, utc
 from oxidecast.database.streams import Streams, insert_stream
-from oxidecast.database.users import Users, insert_user
+from oxidecast.database.users import Users, insert_user, target
 from oxidecast.settings.private import write_private_once
 from oxidecast.streams.info import StreamInfo
 
@@ -89,4 +90,5 @@ def _first(hashed: str, stream_id: str, digest: str, sealed: bytes, now: datetim
     info = StreamInfo(id=stream_id, name=NAME, title=TITLE, owner_id=admin.id, created_at=now)
     yield from insert_stream(info, True)
     yield from insert_key(stream_id, digest, sealed, "", now)
+    yield from note(SERVER, "user.create", target(USERNAME), now, {"id": admin.id, "role": "admin"})
     return True

@@ -67,8 +67,8 @@ class KeyUnreadable(AccountError):
 
 
 class PublishRefused(AccountError):
-    """A publisher may not publish. `code` is `unknown_key`, `stream_stopped`, `account_disabled` or
-    `unavailable`."""
+    """A publisher may not publish. `code` is `unknown_key`, `address_not_allowed`, `stream_stopped`,
+    `account_disabled` or `unavailable`."""
 
     def __init__(self, code: str) -> None:
         super().__init__(_REFUSALS[code])
@@ -77,7 +77,11 @@ class PublishRefused(AccountError):
 
 _REFUSALS = {
     "unknown_key": "This stream key is not known.",
+    "address_not_allowed": "This stream key may not be used from here.",
     "stream_stopped": "This stream was stopped by its owner: start it again before publishing.",
     "account_disabled": "The account that this stream belongs to is disabled.",
     "unavailable": "The server cannot check stream keys at the moment: try again later.",
 }
+
+KNOWN_KEY = frozenset(_REFUSALS) - {"unknown_key", "unavailable"}
+"""The refusals of keys that are keys."""

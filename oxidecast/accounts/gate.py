@@ -52,7 +52,7 @@ class AccountsGate:
         if not stream.is_private or not request.token:
             return None
         try:
-            self._tokens.verify_playback(request.token, stream.id)
+            self._tokens.verify_playback(request.token, stream.id, request.address)
             return True
         except InvalidToken as error:
             playback = error

@@ -9,7 +9,9 @@ import hashlib
 import hmac
 import os
 import secrets
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from typing import Any
 
 import msgspec
 from cryptography.exceptions import InvalidTag
@@ -19,6 +21,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from twisted.internet.interfaces import IReactorTime
 
 from oxidecast.accounts.errors import KeyUnreadable
+from oxidecast.database.audit import SERVER, Actor, AuditLog
 from oxidecast.database.interface import IDatabase
 from oxidecast.database.keys import KeyRecord, StreamKeys
 from oxidecast.database.records import utc
@@ -46,6 +49,8 @@ class StreamKey(msgspec.Struct, frozen=True, kw_only=True):
     expires_at: datetime | None
     last_used_at: datetime | None
     last_used_from: str | None
+    allowed_addresses: tuple[str, ...]
+    """Networks that it may be used from; none means from everywhere."""
 
     def __repr__(self) -> str:
         return f"StreamKey({self.id!r})"
@@ -87,10 +92,12 @@ class KeySafe:
 
 
 class PublishKeys:
-    """The keys of streams, for their owners."""
+    """The keys of streams, for their owners. What `by` does is written to the audit log: every change, and every look
+    that is somebody's."""
 
     def __init__(self, database: IDatabase, clock: IReactorTime, safe: KeySafe) -> None:
         self._stored = StreamKeys(database, clock)
+        self._audit = AuditLog(database, clock)
         self._clock = clock
         self._safe = safe
 
@@ -98,10 +105,18 @@ class PublishKeys:
         """The time by which keys expire."""
         return utc(self._clock)
 
-    async def create(self, stream_id: str, name: str = "", expires_at: datetime | None = None) -> StreamKey:
+    async def create(
+        self,
+        stream_id: str,
+        name: str = "",
+        expires_at: datetime | None = None,
+        allowed_addresses: Sequence[str] = (),
+        by: Actor = SERVER,
+    ) -> StreamKey:
         """One more key. Raises TooManyKeys, and Conflict when there is no such stream."""
         text, digest, sealed = self._made(stream_id)
-        return self._opened(await self._stored.add(stream_id, digest, sealed, name, expires_at), text)
+        made = await self._stored.add(stream_id, digest, sealed, name, expires_at, allowed_addresses, by)
+        return self._opened(made, text)
 
     async def all(self, stream_id: str) -> list[StreamKey]:
         """The valid keys, newest first. Raises KeyUnreadable."""
@@ -117,23 +132,32 @@ class PublishKeys:
         records = await self._stored.valid(stream_id)
         return self._opened(records[0], self._safe.open(records[0].sealed, stream_id)) if records else None
 
-    async def rotate(self, stream_id: str, overlap: float = 0.0) -> StreamKey:
+    async def shown(self, stream: str, key_ids: Sequence[str], by: Actor) -> None:
+        """Write down that `by` is about to see keys of a stream, which is named as the audit log names it."""
+        await self._audit.add(by, "key.read", stream, {"keys": list(key_ids)})
+
+    async def rotate(self, stream_id: str, overlap: float = 0.0, by: Actor = SERVER) -> StreamKey:
         """A new key in place of the newest, which stays valid for `overlap` seconds more. Who publishes
         with it goes on. Raises TooManyKeys when too many old ones are still valid."""
         text, digest, sealed = self._made(stream_id)
         until = utc(self._clock) + timedelta(seconds=overlap)
-        return self._opened(await self._stored.replace_newest(stream_id, digest, sealed, until), text)
+        return self._opened(await self._stored.replace_newest(stream_id, digest, sealed, until, by), text)
 
-    async def revoke(self, stream_id: str, key_id: str) -> bool:
+    async def change(
+        self, stream_id: str, key_id: str, changed: Mapping[str, Any], by: Actor = SERVER
+    ) -> tuple[KeyRecord, str | None] | None:
+        """Give a valid key another `name`, `expires_at` or `allowed_addresses`; who publishes with it goes on. The key
+        with its text where it can be read, None when there is none."""
+        record = await self._stored.change(stream_id, key_id, changed, by)
+        return (record, self._text(record)) if record is not None else None
+
+    async def revoke(self, stream_id: str, key_id: str, by: Actor = SERVER) -> bool:
         """Answers whether there was such a key. Whoever publishes with it is for the caller to disconnect."""
-        return await self._stored.revoke(stream_id, key_id)
+        return await self._stored.revoke(stream_id, key_id, by)
 
-    async def revoke_newest(self, stream_id: str) -> str | None:
+    async def revoke_newest(self, stream_id: str, by: Actor = SERVER) -> str | None:
         """The id of the key that it was, None when there was none."""
-        for record in (await self._stored.valid(stream_id))[:1]:
-            await self._stored.revoke(stream_id, record.id)
-            return record.id
-        return None
+        return await self._stored.revoke_newest(stream_id, by)
 
     def _text(self, record: KeyRecord) -> str | None:
         try:
@@ -157,6 +181,7 @@ class PublishKeys:
             expires_at=record.expires_at,
             last_used_at=record.last_used_at,
             last_used_from=record.last_used_from,
+            allowed_addresses=record.allowed_addresses,
         )
 
 

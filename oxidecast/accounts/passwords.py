@@ -33,7 +33,9 @@ class Passwords:
         self._threads = threads
         self._hasher = hasher
         self._waiting = 0
-        self._nobody = _hash_of_nothing(hasher)
+        self.no_password = _hash_of_nothing(hasher)
+        """A hash that no password has, and that takes as long to say so as any: for unknown users, and for accounts
+        that have none."""
 
     async def hash(self, password: str) -> str:
         """Raises InvalidAccount for a password that is too short or too long, and Overloaded."""
@@ -54,7 +56,7 @@ class Passwords:
 
     def _verify(self, password: str, hashed: str | None) -> bool:
         try:
-            return self._hasher.verify(hashed or self._nobody, _bytes(password)) and hashed is not None
+            return self._hasher.verify(hashed or self.no_password, _bytes(password)) and hashed is not None
         except (VerificationError, InvalidHashError):
             return False
 

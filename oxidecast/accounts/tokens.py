@@ -1,12 +1,11 @@
-"""Access and playback tokens: JWTs (RFC 7519) signed by HMAC-SHA256, checked without the database.
+"""Access and playback tokens: JWTs (RFC 7519), checked without the database.
 
 Both kinds name their audience, so that neither is accepted where the other belongs. Times come from the
 clock that is given, not from the library's own.
 """
 
-import hashlib
-import hmac
 import secrets
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 import jwt
@@ -14,14 +13,15 @@ import msgspec
 from twisted.internet.interfaces import IReactorTime
 
 from oxidecast.accounts.errors import InvalidToken
+from oxidecast.accounts.limits import network_of
+from oxidecast.accounts.settings import ISSUER
+from oxidecast.accounts.signing import Keyring
 from oxidecast.database.users import User
 
-ALGORITHM = "HS256"
-ISSUER = "oxidecast"
 API = "oxidecast-api"
 PLAYBACK = "oxidecast-playback"
-LONGEST_TOKEN = 4096
-"""Characters; ours have about 400."""
+LONGEST_TOKEN = 8192
+"""Characters; ours have about 400, or 700 where an RSA key signs. Outside issuers list groups and more."""
 PLAYBACK_LIFETIME = 300.0
 """Seconds between asking for an address and opening it; the session that it starts goes on."""
 
@@ -33,6 +33,8 @@ class AccessClaims(msgspec.Struct, frozen=True, kw_only=True):
     """The user's id."""
     username: str
     role: str
+    gen: int
+    """The account's `token_generation` when it logged in."""
     iat: int
     exp: int
     jti: str
@@ -43,6 +45,8 @@ class PlaybackClaims(msgspec.Struct, frozen=True, kw_only=True):
 
     sub: str
     """The stream's id."""
+    net: str | None = None
+    """The network (`network_of`) that it is for; None for any."""
     iat: int
     exp: int
     jti: str
@@ -52,34 +56,44 @@ C = TypeVar("C", AccessClaims, PlaybackClaims)
 
 
 class Tokens:
-    """Issues and verifies tokens with one secret of at least 32 bytes."""
+    """Issues and verifies tokens with the keys of a ring."""
 
-    def __init__(self, secret: bytes, clock: IReactorTime, access_lifetime: float) -> None:
-        self._secret = secret
+    def __init__(self, keys: Keyring, clock: IReactorTime, access_lifetime: float) -> None:
+        self.keys = keys
         self._clock = clock
         self.access_lifetime = access_lifetime
-        # Names the secret without giving it away, so that a later one can be told apart from it.
-        self._kid = hmac.digest(secret, b"oxidecast kid", hashlib.sha256)[:8].hex()
 
     def access(self, user: User) -> str:
-        claims = {"sub": user.id, "username": user.username, "role": user.role}
+        claims = {
+            "sub": user.id,
+            "username": user.username,
+            "role": user.role,
+            "gen": user.token_generation,
+        }
         return self._sign(API, "access", claims, self.access_lifetime)
 
-    def playback(self, stream_id: str, lifetime: float = PLAYBACK_LIFETIME) -> str:
-        return self._sign(PLAYBACK, "playback", {"sub": stream_id}, lifetime)
+    def playback(
+        self, stream_id: str, address: str | None = None, lifetime: float = PLAYBACK_LIFETIME
+    ) -> str:
+        """For everybody who has it, or only for the network of `address`."""
+        claims = {"sub": stream_id}
+        if address is not None:
+            claims["net"] = network_of(address)
+        return self._sign(PLAYBACK, "playback", claims, lifetime)
 
     def verify_access(self, token: str) -> AccessClaims:
         """Raises InvalidToken."""
         return self._verify(token, API, "access", AccessClaims)
 
-    def verify_playback(self, token: str, stream_id: str) -> PlaybackClaims:
-        """Raises InvalidToken, also for the token of another stream."""
+    def verify_playback(self, token: str, stream_id: str, address: str) -> PlaybackClaims:
+        """Raises InvalidToken, also for the token of another stream, or when it is presented from another network
+        than it is for."""
         claims = self._verify(token, PLAYBACK, "playback", PlaybackClaims)
-        if claims.sub != stream_id:
+        if claims.sub != stream_id or claims.net not in (None, network_of(address)):
             raise InvalidToken
         return claims
 
-    def _sign(self, audience: str, kind: str, claims: dict[str, str], lifetime: float) -> str:
+    def _sign(self, audience: str, kind: str, claims: Mapping[str, Any], lifetime: float) -> str:
         now = int(self._clock.seconds())
         payload: dict[str, Any] = {
             **claims,
@@ -90,16 +104,20 @@ class Tokens:
             "exp": now + max(1, int(lifetime)),
             "jti": secrets.token_urlsafe(12),
         }
-        return jwt.encode(payload, self._secret, ALGORITHM, headers={"kid": self._kid})
+        key = self.keys.signing
+        return jwt.encode(payload, key.signs, key.algorithm, headers={"kid": key.kid})
 
     def _verify(self, token: str, audience: str, kind: str, claims: type[C]) -> C:
         if len(token) > LONGEST_TOKEN:
             raise InvalidToken
         try:
-            decoded = jwt.decode_complete(
+            key = self.keys.find(jwt.get_unverified_header(token).get("kid"))
+            if key is None:
+                raise InvalidToken
+            decoded = jwt.decode(
                 token,
-                self._secret,
-                algorithms=[ALGORITHM],
+                key.verifies,
+                algorithms=[key.algorithm],
                 audience=audience,
                 issuer=ISSUER,
                 options={
@@ -110,10 +128,10 @@ class Tokens:
                     "strict_aud": True,
                 },
             )
-            payload = msgspec.convert(decoded["payload"], claims)
+            payload = msgspec.convert(decoded, claims)
         except (jwt.PyJWTError, ValueError, RecursionError):  # msgspec.ValidationError is a ValueError
             raise InvalidToken from None
-        if decoded["header"].get("kid") != self._kid or decoded["payload"].get("typ") != kind:
+        if decoded.get("typ") != kind:
             raise InvalidToken
         if payload.exp <= self._clock.seconds():
             raise InvalidToken(expired=True)

@@ -1,18 +1,23 @@
 """Stream keys at rest: a keyed hash to find them by, and a sealed copy for their owner."""
 
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import Any
 
 import msgspec
 from twisted.internet.interfaces import IReactorTime
 
+from oxidecast.database.audit import SERVER, Actor, note
+from oxidecast.database.changes import note_change
 from oxidecast.database.errors import Conflict
-from oxidecast.database.interface import Body, IDatabase
-from oxidecast.database.records import is_id, new_id, record, utc
-from oxidecast.database.streams import COLUMNS, stream_record
+from oxidecast.database.interface import Body, IDatabase, Row
+from oxidecast.database.records import is_id, new_id, plain_address, record, utc
+from oxidecast.database.streams import COLUMNS, stream_record, target
 from oxidecast.streams.info import StreamInfo
 
 _COLUMNS = (
-    "id, stream_id, name, digest, sealed, created_at, expires_at, revoked_at, last_used_at, last_used_from"
+    "id, stream_id, name, digest, sealed, created_at, expires_at, revoked_at, last_used_at, last_used_from,"
+    " allowed_addresses"
 )
 _VALID = "revoked_at IS NULL AND (expires_at IS NULL OR expires_at > :now)"
 
@@ -41,6 +46,8 @@ class KeyRecord(msgspec.Struct, frozen=True, kw_only=True):
     revoked_at: datetime | None = None
     last_used_at: datetime | None = None
     last_used_from: str | None = None
+    allowed_addresses: tuple[str, ...] = ()
+    """Networks that it may be used from; none means from everywhere."""
 
     def __repr__(self) -> str:
         return f"KeyRecord({self.id!r})"
@@ -55,7 +62,8 @@ class FoundKey(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StreamKeys:
-    """The stream_keys table. A key is valid until it expires or is revoked."""
+    """The stream_keys table. A key is valid until it expires or is revoked. Every change but its use is written to the
+    audit log, as done by `by`."""
 
     def __init__(self, database: IDatabase, clock: IReactorTime) -> None:
         self._database = database
@@ -68,10 +76,12 @@ class StreamKeys:
         sealed: bytes,
         name: str = "",
         expires_at: datetime | None = None,
+        allowed_addresses: Sequence[str] = (),
+        by: Actor = SERVER,
     ) -> KeyRecord:
         """Raises TooManyKeys, and Conflict when there is no such stream."""
         return await self._database.transaction(
-            _add, stream_id, digest, sealed, name, utc(self._clock), expires_at
+            _create, stream_id, digest, sealed, name, utc(self._clock), expires_at, allowed_addresses, by
         )
 
     async def find(self, digest: str) -> FoundKey | None:
@@ -89,9 +99,7 @@ class StreamKeys:
             return None
         row = rows[0]
         own = {name.removeprefix("key_"): value for name, value in row.items() if name.startswith("key_")}
-        return FoundKey(
-            key=record(own, KeyRecord), stream=stream_record(row), owner_disabled=bool(row["owner_disabled"])
-        )
+        return FoundKey(key=_key(own), stream=stream_record(row), owner_disabled=bool(row["owner_disabled"]))
 
     async def valid(self, stream_id: str) -> list[KeyRecord]:
         """The stream's valid keys, newest first."""
@@ -102,32 +110,44 @@ class StreamKeys:
             " ORDER BY created_at DESC, id",
             {"stream_id": stream_id, "now": utc(self._clock)},
         )
-        return [record(row, KeyRecord) for row in rows]
+        return [_key(row) for row in rows]
 
     async def replace_newest(
-        self, stream_id: str, digest: str, sealed: bytes, old_expires_at: datetime
+        self, stream_id: str, digest: str, sealed: bytes, old_expires_at: datetime, by: Actor = SERVER
     ) -> KeyRecord:
-        """Add a key in place of the newest valid one, which keeps its name's place until `old_expires_at`. Raises
-        TooManyKeys."""
+        """Add a key in place of the newest valid one, which keeps its name's place until `old_expires_at`. The new one
+        has its name, and may be used from where it might. Raises TooManyKeys."""
         return await self._database.transaction(
-            _replace_newest, stream_id, digest, sealed, old_expires_at, utc(self._clock)
+            _replace_newest, stream_id, digest, sealed, old_expires_at, utc(self._clock), by
         )
 
-    async def revoke(self, stream_id: str, key_id: str) -> bool:
+    async def change(
+        self, stream_id: str, key_id: str, changed: Mapping[str, Any], by: Actor = SERVER
+    ) -> KeyRecord | None:
+        """Give a valid key other values, by column: of `name`, `expires_at` and `allowed_addresses`. The key after it,
+        None when there is none."""
+        if not (is_id(stream_id) and is_id(key_id)):
+            return None
+        return await self._database.transaction(
+            _change, stream_id, key_id, dict(changed), utc(self._clock), by
+        )
+
+    async def revoke(self, stream_id: str, key_id: str, by: Actor = SERVER) -> bool:
         """Answers whether there was such a key that was not revoked yet."""
         if not (is_id(stream_id) and is_id(key_id)):
             return False
-        changed = await self._database.execute(
-            "UPDATE stream_keys SET revoked_at = :now"
-            " WHERE id = :id AND stream_id = :stream_id AND revoked_at IS NULL",
-            {"id": key_id, "stream_id": stream_id, "now": utc(self._clock)},
-        )
-        return changed == 1
+        return await self._database.transaction(_revoke, stream_id, key_id, utc(self._clock), by)
+
+    async def revoke_newest(self, stream_id: str, by: Actor = SERVER) -> str | None:
+        """The id of the key that it was, None when there was no valid one."""
+        if not is_id(stream_id):
+            return None
+        return await self._database.transaction(_revoke_newest, stream_id, utc(self._clock), by)
 
     async def used(self, key_id: str, address: str | None) -> None:
         await self._database.execute(
             "UPDATE stream_keys SET last_used_at = :now, last_used_from = :address WHERE id = :id",
-            {"id": key_id, "address": address, "now": utc(self._clock)},
+            {"id": key_id, "address": plain_address(address), "now": utc(self._clock)},
         )
 
 
@@ -138,11 +158,14 @@ def insert_key(
     name: str,
     now: datetime,
     expires_at: datetime | None = None,
+    allowed_addresses: Sequence[str] = (),
 ) -> Body[KeyRecord]:
     """A step of a transaction."""
     rows = yield (
-        "INSERT INTO stream_keys (id, stream_id, name, digest, sealed, created_at, expires_at)"
-        f" VALUES (:id, :stream_id, :name, :digest, :sealed, :now, :expires_at) RETURNING {_COLUMNS}",
+        "INSERT INTO stream_keys"
+        " (id, stream_id, name, digest, sealed, created_at, expires_at, allowed_addresses)"
+        " VALUES (:id, :stream_id, :name, :digest, :sealed, :now, :expires_at, :allowed_addresses)"
+        f" RETURNING {_COLUMNS}",
         {
             "id": new_id(),
             "stream_id": stream_id,
@@ -151,9 +174,35 @@ def insert_key(
             "sealed": sealed,
             "now": now,
             "expires_at": expires_at,
+            "allowed_addresses": list(allowed_addresses),
         },
     )
-    return record(rows[0], KeyRecord)
+    return _key(rows[0])
+
+
+def _key(row: Row) -> KeyRecord:
+    return record(row, KeyRecord, json=("allowed_addresses",))
+
+
+def _target(stream_id: str) -> Body[str]:
+    """The stream as the audit log names it."""
+    rows = yield "SELECT name FROM streams WHERE id = :id", {"id": stream_id}
+    return target(rows[0]["name"] if rows else stream_id)
+
+
+def _create(
+    stream_id: str,
+    digest: str,
+    sealed: bytes,
+    name: str,
+    now: datetime,
+    expires_at: datetime | None,
+    allowed_addresses: Sequence[str],
+    by: Actor,
+) -> Body[KeyRecord]:
+    made = yield from _add(stream_id, digest, sealed, name, now, expires_at, allowed_addresses)
+    yield from note(by, "key.create", (yield from _target(stream_id)), now, {"key": made.id})
+    return made
 
 
 def _add(
@@ -163,6 +212,7 @@ def _add(
     name: str,
     now: datetime,
     expires_at: datetime | None = None,
+    allowed_addresses: Sequence[str] = (),
 ) -> Body[KeyRecord]:
     """Insert a key where there is room for one; keys that were valid once make room."""
     rows = yield (
@@ -175,23 +225,73 @@ def _add(
         "DELETE FROM stream_keys WHERE stream_id = :stream_id AND (revoked_at < :now OR expires_at < :now)",
         {"stream_id": stream_id, "now": now},
     )
-    return (yield from insert_key(stream_id, digest, sealed, name, now, expires_at))
+    return (yield from insert_key(stream_id, digest, sealed, name, now, expires_at, allowed_addresses))
 
 
 def _replace_newest(
-    stream_id: str, digest: str, sealed: bytes, old_expires_at: datetime, now: datetime
+    stream_id: str, digest: str, sealed: bytes, old_expires_at: datetime, now: datetime, by: Actor
 ) -> Body[KeyRecord]:
-    newest = yield (
-        f"SELECT id, name, expires_at FROM stream_keys WHERE stream_id = :stream_id AND {_VALID}"
-        " ORDER BY created_at DESC, id LIMIT 1",
-        {"stream_id": stream_id, "now": now},
-    )
-    name = ""
-    for row in newest:
-        name = row["name"]
+    old = yield from _newest(stream_id, now)
+    if old is not None:
         yield (
             "UPDATE stream_keys SET expires_at = :at"
             " WHERE id = :id AND (expires_at IS NULL OR expires_at > :at)",
-            {"id": row["id"], "at": old_expires_at},
+            {"id": old.id, "at": old_expires_at},
         )
-    return (yield from _add(stream_id, digest, sealed, name, now))
+    name, addresses = (old.name, old.allowed_addresses) if old is not None else ("", ())
+    made = yield from _add(stream_id, digest, sealed, name, now, None, addresses)
+    details = {
+        "key": made.id,
+        "replaces": old.id if old is not None else None,
+        "overlap": max(0.0, (old_expires_at - now).total_seconds()),
+    }
+    yield from note(by, "key.rotate", (yield from _target(stream_id)), now, details)
+    yield from note_change(now, stream_id=stream_id)
+    return made
+
+
+def _newest(stream_id: str, now: datetime) -> Body[KeyRecord | None]:
+    rows = yield (
+        f"SELECT {_COLUMNS} FROM stream_keys WHERE stream_id = :stream_id AND {_VALID}"
+        " ORDER BY created_at DESC, id LIMIT 1",
+        {"stream_id": stream_id, "now": now},
+    )
+    return _key(rows[0]) if rows else None
+
+
+def _change(
+    stream_id: str, key_id: str, changed: Mapping[str, Any], now: datetime, by: Actor
+) -> Body[KeyRecord | None]:
+    columns = ", ".join(f"{column} = :{column}" for column in changed) or "name = name"  # names from the code
+    rows = yield (
+        f"UPDATE stream_keys SET {columns} WHERE id = :id AND stream_id = :stream_id AND {_VALID}"
+        f" RETURNING {_COLUMNS}",
+        {**changed, "id": key_id, "stream_id": stream_id, "now": now},
+    )
+    if not rows:
+        return None
+    details = {"key": key_id, "changed": sorted(changed)}
+    yield from note(by, "key.change", (yield from _target(stream_id)), now, details)
+    yield from note_change(now, stream_id=stream_id)
+    return _key(rows[0])
+
+
+def _revoke(stream_id: str, key_id: str, now: datetime, by: Actor) -> Body[bool]:
+    rows = yield (
+        "UPDATE stream_keys SET revoked_at = :now"
+        " WHERE id = :id AND stream_id = :stream_id AND revoked_at IS NULL RETURNING id",
+        {"id": key_id, "stream_id": stream_id, "now": now},
+    )
+    if rows:
+        yield from note(by, "key.revoke", (yield from _target(stream_id)), now, {"key": key_id})
+    # Also when it was not there any more: who publishes with a key that was rotated away is.
+    yield from note_change(now, stream_id=stream_id, key_id=key_id)
+    return bool(rows)
+
+
+def _revoke_newest(stream_id: str, now: datetime, by: Actor) -> Body[str | None]:
+    newest = yield from _newest(stream_id, now)
+    if newest is None:
+        return None
+    yield from _revoke(stream_id, newest.id, now, by)
+    return newest.id

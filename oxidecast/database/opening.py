@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 from oxidecast.database.interface import IDatabase
 from oxidecast.database.settings import POOL_SIZE
@@ -37,6 +38,21 @@ def require_database(url: str, data_directory: Path) -> None:
         raise SettingsError(
             f"there is no database in {file.parent}: start the server first, or name its --data-dir"
         )
+
+
+def sqlite_file(url: str, data_directory: Path) -> Path | None:
+    """The file that `url` names; None for a server's database. Raises SettingsError."""
+    return None if _is_postgres(url) else _file(url, data_directory)
+
+
+def without_password(url: str) -> str:
+    """A server's URL that may be shown. libpq takes secrets as parameters, too."""
+    parts = urlsplit(url)
+    user, at, host = parts.netloc.rpartition("@")
+    kept = [
+        pair for pair in parts.query.split("&") if "password" not in unquote(pair.partition("=")[0]).lower()
+    ]
+    return urlunsplit(parts._replace(netloc=user.partition(":")[0] + at + host, query="&".join(kept)))
 
 
 def _is_postgres(url: str) -> bool:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from ipaddress import ip_address
 from typing import Any, Generic, TypeVar
 from uuid import uuid4
 
@@ -62,6 +63,15 @@ def utc(clock: IReactorTime) -> datetime:
 def is_id(text: str) -> bool:
     """Whether this can be an id. PostgreSQL refuses to compare one with what cannot."""
     return _ID.fullmatch(text) is not None
+
+
+def plain_address(address: str | None) -> str | None:
+    """An address as both engines take it, IPv4 as such; None for what is none, such as that of a Unix socket."""
+    try:
+        parsed = ip_address((address or "").partition("%")[0])
+    except ValueError:
+        return None
+    return str(getattr(parsed, "ipv4_mapped", None) or parsed)
 
 
 def new_id() -> str:

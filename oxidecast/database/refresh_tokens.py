@@ -16,21 +16,33 @@ class Rotation(NamedTuple):
 
     outcome: Literal["rotated", "unknown", "expired", "revoked", "reused", "disabled"]
     user_id: str | None = None
+    generation: int = 0
+    """Of the account's access tokens, when it was rotated."""
 
 
-def insert_token(user_id: str, digest: str, now: datetime, expires_at: datetime) -> Body[None]:
-    """Begin a family. The user's expired tokens go, so that the table does not grow with every login."""
+def insert_token(
+    user_id: str, generation: int, digest: str, now: datetime, expires_at: datetime
+) -> Body[bool]:
+    """Begin a family. The user's expired tokens go, so that the table does not grow with every login. False when the
+    account was disabled, or its password changed, since `generation` was read."""
+    rows = yield (
+        "SELECT 1 FROM users WHERE id = :user_id AND token_generation = :generation AND NOT disabled",
+        {"user_id": user_id, "generation": generation},
+    )
+    if not rows:
+        return False
     yield (
         "DELETE FROM refresh_tokens WHERE user_id = :user_id AND expires_at <= :now",
         {"user_id": user_id, "now": now},
     )
     yield _insertion(user_id, new_id(), digest, now, expires_at)
+    return True
 
 
 def rotate_token(digest: str, successor: str, now: datetime, expires_at: datetime) -> Body[Rotation]:
     """Use a token up and put `successor` (a digest) in its place, or say why not."""
     rows = yield (
-        "SELECT t.id, t.user_id, t.family_id, t.used_at, t.revoked_at, u.disabled,"
+        "SELECT t.id, t.user_id, t.family_id, t.used_at, t.revoked_at, u.disabled, u.token_generation,"
         " t.expires_at <= :now AS expired"
         " FROM refresh_tokens t JOIN users u ON u.id = t.user_id WHERE t.digest = :digest",
         {"digest": digest, "now": now},
@@ -51,15 +63,17 @@ def rotate_token(digest: str, successor: str, now: datetime, expires_at: datetim
         return Rotation("disabled", user_id)
     yield "UPDATE refresh_tokens SET used_at = :now WHERE id = :id", {"id": row["id"], "now": now}
     yield _insertion(user_id, row["family_id"], successor, now, expires_at)
-    return Rotation("rotated", user_id)
+    return Rotation("rotated", user_id, row["token_generation"])
 
 
-def revoke_family(digest: str, now: datetime) -> Body[bool]:
-    """End the login that a token belongs to. Answers whether the token was known."""
-    rows = yield "SELECT family_id FROM refresh_tokens WHERE digest = :digest", {"digest": digest}
+def revoke_family(digest: str, now: datetime) -> Body[str | None]:
+    """End the login that a token belongs to. Answers whose it was, None when it is not known or has ended already."""
+    rows = yield "SELECT family_id, user_id FROM refresh_tokens WHERE digest = :digest", {"digest": digest}
     for row in rows:
-        yield _revocation(row["family_id"], now)
-    return bool(rows)
+        statement, params = _revocation(row["family_id"], now)
+        if (yield f"{statement} RETURNING id", params):
+            return str(row["user_id"])
+    return None
 
 
 def revoke_all(user_id: str, now: datetime) -> Body[None]:

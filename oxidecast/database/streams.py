@@ -8,6 +8,8 @@ from typing import Any, Literal
 import msgspec
 from twisted.internet.interfaces import IReactorTime
 
+from oxidecast.database.audit import SERVER, Actor, note
+from oxidecast.database.changes import note_change
 from oxidecast.database.errors import Conflict, DatabaseError
 from oxidecast.database.interface import Body, IDatabase, Row, Value
 from oxidecast.database.records import Page, contains, is_id, new_id, record, utc, window
@@ -15,7 +17,7 @@ from oxidecast.streams.info import StreamInfo, is_stream_id, is_stream_name, nam
 
 COLUMNS = (
     "id, name, title, owner_id, created_at, description, category, is_private, recording_enabled,"
-    " transcoding_profiles, accepts_publishing, outputs"
+    " transcoding_profiles, accepts_publishing, outputs, max_viewers"
 )
 NAMES_TRIED = 1000
 """Streams of one title: beyond so many the owner has to choose a name."""
@@ -47,6 +49,13 @@ _ORDERS: Mapping[Sort, str] = {
 }
 
 
+class OwnedStream(msgspec.Struct, frozen=True, kw_only=True):
+    """A stream, and whether its owner may publish at all."""
+
+    stream: StreamInfo
+    owner_disabled: bool
+
+
 class Outdated(DatabaseError):
     """The stream is no longer as who changes it has seen it."""
 
@@ -61,7 +70,7 @@ def version(info: StreamInfo) -> str:
 
 
 class Streams:
-    """The streams table."""
+    """The streams table. Every change is written to the audit log, as done by `by`."""
 
     def __init__(self, database: IDatabase, clock: IReactorTime) -> None:
         self._database = database
@@ -78,6 +87,7 @@ class Streams:
         is_private: bool = False,
         recording_enabled: bool = False,
         transcoding_profiles: Collection[str] = (),
+        by: Actor = SERVER,
     ) -> StreamInfo:
         """A new stream, without a key. Its name comes from the title when none is given, with a number
         after it when that is taken. Raises Conflict when a given name is taken, ValueError when it is not a
@@ -94,7 +104,7 @@ class Streams:
             recording_enabled=recording_enabled,
             transcoding_profiles=tuple(transcoding_profiles),
         )
-        return await self._database.transaction(insert_stream, info, name is None)
+        return await self._database.transaction(_create, info, name is None, by)
 
     async def find(self, reference: str) -> StreamInfo | None:
         """By name or id."""
@@ -103,6 +113,20 @@ class Streams:
             f"SELECT {COLUMNS} FROM streams WHERE {column} = :value", {"value": reference}
         )
         return stream_record(rows[0]) if rows else None
+
+    async def with_owner(self, stream_id: str) -> OwnedStream | None:
+        """A stream with what matters of its owner."""
+        if not is_id(stream_id):
+            return None
+        columns = ", ".join(f"s.{column}" for column in COLUMNS.split(", "))
+        rows = await self._database.query(
+            f"SELECT {columns}, u.disabled AS owner_disabled FROM streams s JOIN users u ON u.id = s.owner_id"
+            " WHERE s.id = :id",
+            {"id": stream_id},
+        )
+        if not rows:
+            return None
+        return OwnedStream(stream=stream_record(rows[0]), owner_disabled=bool(rows[0]["owner_disabled"]))
 
     async def page(
         self,
@@ -131,7 +155,11 @@ class Streams:
         return Page([stream_record(row) for row in found], rows[0]["total"], max(page, 1), count)
 
     async def update(
-        self, stream_id: str, change: StreamChange, versions: Collection[str] | None = None
+        self,
+        stream_id: str,
+        change: StreamChange,
+        versions: Collection[str] | None = None,
+        by: Actor = SERVER,
     ) -> StreamInfo | None:
         """The stream after the change, None when there is none. Raises Conflict when the new name is taken,
         ValueError when it is not a name, and Outdated when its version is none of `versions`."""
@@ -141,19 +169,21 @@ class Streams:
         changed = {key: value for key, value in values.items() if value is not msgspec.UNSET}
         if "name" in changed:
             _valid(changed["name"])
-        return await self._database.transaction(_update, stream_id, changed, utc(self._clock), versions)
+        return await self._database.transaction(_change, stream_id, changed, utc(self._clock), versions, by)
 
-    async def choose(self, stream_id: str, output: str, choices: Mapping[str, Any]) -> StreamInfo | None:
+    async def choose(
+        self, stream_id: str, output: str, choices: Mapping[str, Any], by: Actor = SERVER
+    ) -> StreamInfo | None:
         """Keep what the owner chose for one output. The stream after it, None when there is none."""
         if not is_id(stream_id):
             return None
-        return await self._database.transaction(_choose, stream_id, output, choices, utc(self._clock))
+        return await self._database.transaction(_choose, stream_id, output, choices, utc(self._clock), by)
 
-    async def delete(self, stream_id: str) -> bool:
+    async def delete(self, stream_id: str, by: Actor = SERVER) -> bool:
         """Delete a stream with its keys. Answers whether it was there."""
         if not is_id(stream_id):
             return False
-        return await self._database.execute("DELETE FROM streams WHERE id = :id", {"id": stream_id}) == 1
+        return await self._database.transaction(_delete, stream_id, utc(self._clock), by)
 
 
 def insert_stream(info: StreamInfo, may_number: bool) -> Body[StreamInfo]:
@@ -170,14 +200,50 @@ def insert_stream(info: StreamInfo, may_number: bool) -> Body[StreamInfo]:
     rows = yield (
         f"INSERT INTO streams ({COLUMNS}, updated_at) VALUES (:id, :name, :title, :owner_id, :created_at,"
         " :description, :category, :is_private, :recording_enabled, :transcoding_profiles,"
-        f" :accepts_publishing, :outputs, :created_at) RETURNING {COLUMNS}",
+        f" :accepts_publishing, :outputs, :max_viewers, :created_at) RETURNING {COLUMNS}",
         {**msgspec.structs.asdict(info), "name": name},
     )
     return stream_record(rows[0])
 
 
+def target(name: str) -> str:
+    """A stream as the audit log names it."""
+    return f"stream:{name}"
+
+
 def stream_record(row: Row) -> StreamInfo:
     return record(row, StreamInfo, json=("transcoding_profiles", "outputs"))
+
+
+def _create(info: StreamInfo, may_number: bool, by: Actor) -> Body[StreamInfo]:
+    made = yield from insert_stream(info, may_number)
+    details = {"id": made.id, "is_private": made.is_private}
+    yield from note(by, "stream.create", target(made.name), made.created_at, details)
+    return made
+
+
+def _change(
+    stream_id: str, changed: dict[str, Any], now: datetime, versions: Collection[str] | None, by: Actor
+) -> Body[StreamInfo | None]:
+    info = yield from _update(stream_id, changed, now, versions)
+    if info is not None:
+        action = "stream.change"
+        details: dict[str, Any] = {"id": stream_id, "changed": sorted(changed)}
+        if list(changed) == ["accepts_publishing"]:
+            action = "stream.start" if info.accepts_publishing else "stream.stop"
+        elif "is_private" in changed:
+            details["is_private"] = info.is_private
+        yield from note(by, action, target(info.name), now, details)
+        yield from note_change(now, stream_id=stream_id)
+    return info
+
+
+def _delete(stream_id: str, now: datetime, by: Actor) -> Body[bool]:
+    rows = yield "DELETE FROM streams WHERE id = :id RETURNING name", {"id": stream_id}
+    for row in rows:
+        yield from note(by, "stream.delete", target(row["name"]), now, {"id": stream_id})
+        yield from note_change(now, stream_id=stream_id)
+    return bool(rows)
 
 
 def _update(
@@ -207,13 +273,19 @@ def _update(
 
 
 def _choose(
-    stream_id: str, output: str, choices: Mapping[str, Any], now: datetime
+    stream_id: str, output: str, choices: Mapping[str, Any], now: datetime, by: Actor
 ) -> Body[StreamInfo | None]:
     rows = yield f"SELECT {COLUMNS} FROM streams WHERE id = :id", {"id": stream_id}
     if not rows:
         return None
     outputs = {**stream_record(rows[0]).outputs, output: choices}
-    return (yield from _update(stream_id, {"outputs": outputs}, now))
+    info = yield from _update(stream_id, {"outputs": outputs}, now)
+    if info is not None:
+        # What was chosen may be an address with a password in it, for all that is known here: only its fields are told.
+        details = {"id": stream_id, "output": output, "fields": sorted(choices)}
+        yield from note(by, "stream.output", target(info.name), now, details)
+        yield from note_change(now, stream_id=stream_id)
+    return info
 
 
 def _conditions(

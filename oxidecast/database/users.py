@@ -7,6 +7,8 @@ from typing import Literal
 import msgspec
 from twisted.internet.interfaces import IReactorTime
 
+from oxidecast.database.audit import SERVER, Actor, note
+from oxidecast.database.changes import note_change
 from oxidecast.database.errors import Conflict
 from oxidecast.database.interface import Body, IDatabase, Value
 from oxidecast.database.records import Page, contains, is_id, new_id, record, utc, window
@@ -15,7 +17,7 @@ Role = Literal["admin", "streamer", "viewer"]
 
 _COLUMNS = (
     "id, username, email, role, password_hash, disabled, created_at, updated_at, last_login_at,"
-    " tokens_valid_from"
+    " token_generation"
 )
 
 
@@ -31,8 +33,8 @@ class User(msgspec.Struct, frozen=True, kw_only=True):
     created_at: datetime
     updated_at: datetime
     last_login_at: datetime | None
-    tokens_valid_from: datetime | None
-    """Access tokens from before this time do not count."""
+    token_generation: int
+    """Access tokens of another one do not count."""
 
     def __repr__(self) -> str:
         return f"User({self.username!r}, {self.role!r})"
@@ -53,11 +55,18 @@ class Users:
         self._clock = clock
 
     async def create(
-        self, username: str, password_hash: str, role: Role, *, email: str | None = None
+        self,
+        username: str,
+        password_hash: str,
+        role: Role,
+        *,
+        email: str | None = None,
+        by: Actor = SERVER,
+        action: str = "user.create",
     ) -> User:
         """Raises Conflict when the username or the address is taken."""
         return await self._database.transaction(
-            insert_user, username, password_hash, role, email, utc(self._clock)
+            _create, username, password_hash, role, email, utc(self._clock), by, action
         )
 
     async def by_id(self, user_id: str) -> User | None:
@@ -86,58 +95,124 @@ class Users:
         )
         return Page([record(row, User) for row in found], rows[0]["total"], max(page, 1), count)
 
-    async def renew_hash(self, user_id: str, password_hash: str) -> bool:
-        """Another hash of the same password, which ends no login."""
-        return await self._update(user_id, "password_hash = :value", password_hash)
+    async def by_email(self, email: str) -> User | None:
+        return await self._one("lower(email) = lower(:value)", email)
 
-    async def set_role(self, user_id: str, role: Role) -> bool:
-        return await self._update(user_id, "role = :value", role)
+    async def by_outside(self, issuer: str, subject: str) -> User | None:
+        """The account that was made for somebody of an outside issuer."""
+        rows = await self._database.query(
+            f"SELECT {_COLUMNS} FROM users WHERE outside_issuer = :issuer AND outside_subject = :subject",
+            {"issuer": issuer, "subject": subject},
+        )
+        return record(rows[0], User) if rows else None
 
-    async def set_disabled(self, user_id: str, disabled: bool) -> bool:
-        return await self._update(user_id, "disabled = :value", disabled)
+    async def renew_hash(self, user: User, password_hash: str) -> bool:
+        """Another hash of the same password, which ends no login. False when the password was changed meanwhile."""
+        changed = await self._database.execute(
+            "UPDATE users SET password_hash = :renewed, updated_at = :now"
+            " WHERE id = :id AND password_hash = :verified",
+            {
+                "id": user.id,
+                "verified": user.password_hash,
+                "renewed": password_hash,
+                "now": utc(self._clock),
+            },
+        )
+        return changed == 1
 
     async def logged_in(self, user_id: str) -> None:
         await self._database.execute(
             "UPDATE users SET last_login_at = :now WHERE id = :id", {"id": user_id, "now": utc(self._clock)}
         )
 
-    async def _update(self, user_id: str, change: str, value: str | bool) -> bool:
-        if not is_id(user_id):
-            return False
-        changed = await self._database.execute(
-            f"UPDATE users SET {change}, updated_at = :now WHERE id = :id",
-            {"id": user_id, "value": value, "now": utc(self._clock)},
-        )
-        return changed == 1
-
     async def _one(self, condition: str, value: str) -> User | None:
         rows = await self._database.query(f"SELECT {_COLUMNS} FROM users WHERE {condition}", {"value": value})
         return record(rows[0], User) if rows else None
 
 
-def change_user(user_id: str, changed: Mapping[str, Value], now: datetime) -> Body[User | None]:
-    """A step of a transaction: other values, by column. The user after it, None when there is none. Raises LastAdmin,
-    and Conflict when the e-mail address is taken."""
+def find_user(user_id: str) -> Body[User | None]:
+    """A step of a transaction."""
+    rows = yield f"SELECT {_COLUMNS} FROM users WHERE id = :id", {"id": user_id}
+    return record(rows[0], User) if rows else None
+
+
+def target(username: str) -> str:
+    """A user as the audit log names one."""
+    return f"user:{username}"
+
+
+def actor(user: User, address: str | None = None) -> Actor:
+    """A user who does something."""
+    return Actor(user.username, user.id, address)
+
+
+def change_user(
+    user_id: str, changed: Mapping[str, Value], now: datetime, by: Actor, *, ends_tokens: bool = False
+) -> Body[User | None]:
+    """A step of a transaction: other values, by column, and whether the access tokens of before end. The user after it,
+    None when there is none. Raises LastAdmin, and Conflict when the e-mail address is taken."""
     if not is_id(user_id):
         return None
     if changed.get("disabled") or changed.get("role", "admin") != "admin":
         yield from _keep_an_admin(user_id)
+    before = yield from find_user(user_id)
     columns = "".join(f"{column} = :{column}, " for column in changed)  # names from the code
+    if ends_tokens:
+        columns += "token_generation = token_generation + 1, "
     rows = yield (
         f"UPDATE users SET {columns}updated_at = :now WHERE id = :id RETURNING {_COLUMNS}",
         {**changed, "id": user_id, "now": now},
     )
-    return record(rows[0], User) if rows else None
+    if not rows or before is None:
+        return None
+    user = record(rows[0], User)
+    for action, details in _told(before, user):
+        yield from note(by, action, target(user.username), now, {"id": user_id, **details})
+    if "disabled" in changed:
+        yield from note_change(now, user_id=user_id)
+    return user
 
 
-def delete_user(user_id: str) -> Body[bool]:
+def _told(before: User, after: User) -> list[tuple[str, dict[str, str]]]:
+    """What became of an account, by action."""
+    told: list[tuple[str, dict[str, str]]] = []
+    if before.role != after.role:
+        told.append(("user.role", {"role": after.role, "before": before.role}))
+    if before.disabled != after.disabled:
+        told.append(("user.disable" if after.disabled else "user.enable", {}))
+    if before.password_hash != after.password_hash:
+        told.append(("user.password", {}))
+    if before.email != after.email:
+        told.append(("user.email", {}))
+    return told
+
+
+def delete_user(user_id: str, now: datetime, by: Actor) -> Body[bool]:
     """Delete an account with its streams and logins. Answers whether it was there. Raises LastAdmin."""
     if not is_id(user_id):
         return False
     yield from _keep_an_admin(user_id)
-    yield "DELETE FROM streams WHERE owner_id = :id", {"id": user_id}
-    rows = yield "DELETE FROM users WHERE id = :id RETURNING id", {"id": user_id}
+    streams = yield "DELETE FROM streams WHERE owner_id = :id RETURNING id", {"id": user_id}
+    rows = yield "DELETE FROM users WHERE id = :id RETURNING username", {"id": user_id}
+    for row in rows:
+        details = {"id": user_id, "streams": len(streams)}
+        yield from note(by, "user.delete", target(row["username"]), now, details)
+        yield from note_change(now, user_id=user_id)
     return bool(rows)
+
+
+def _create(
+    username: str,
+    password_hash: str,
+    role: Role,
+    email: str | None,
+    now: datetime,
+    by: Actor,
+    action: str,
+) -> Body[User]:
+    user = yield from insert_user(username, password_hash, role, email, now)
+    yield from note(by, action, target(username), now, {"id": user.id, "role": role})
+    return user
 
 
 def _keep_an_admin(user_id: str) -> Body[None]:
@@ -152,12 +227,20 @@ def _keep_an_admin(user_id: str) -> Body[None]:
 
 
 def insert_user(
-    username: str, password_hash: str, role: Role, email: str | None, now: datetime
+    username: str,
+    password_hash: str,
+    role: Role,
+    email: str | None,
+    now: datetime,
+    outside: tuple[str, str] | None = None,
 ) -> Body[User]:
-    """A step of a transaction: `user = yield from insert_user(...)`."""
+    """A step of a transaction: `user = yield from insert_user(...)`. `outside` is the issuer, and who it is there, for
+    whom the account is made."""
+    issuer, subject = outside or (None, None)
     rows = yield (
-        "INSERT INTO users (id, username, email, role, password_hash, disabled, created_at, updated_at)"
-        " VALUES (:id, :username, :email, :role, :password_hash, false, :now, :now)"
+        "INSERT INTO users (id, username, email, role, password_hash, disabled, created_at, updated_at,"
+        " outside_issuer, outside_subject)"
+        " VALUES (:id, :username, :email, :role, :password_hash, false, :now, :now, :issuer, :subject)"
         f" RETURNING {_COLUMNS}",
         {
             "id": new_id(),
@@ -166,6 +249,8 @@ def insert_user(
             "role": role,
             "password_hash": password_hash,
             "now": now,
+            "issuer": issuer,
+            "subject": subject,
         },
     )
     return record(rows[0], User)

@@ -35,10 +35,10 @@ def represent(
     """Status, head and body of a 200 answer for the request's condition and, where `ranges` says so, its
     range."""
     condition = fields.get(b"if-none-match")
-    if condition is not None and answer.etag is not None and _matches(condition, answer.etag):
+    if condition is not None and answer.etag is not None and matches(condition, answer.etag):
         return 304, answer.not_modified_head, b""
     asked = fields.get(b"range")
-    if asked is None or not ranges or not _same(fields.get(b"if-range"), answer.etag):
+    if asked is None or not ranges or not is_same(fields.get(b"if-range"), answer.etag):
         return 200, answer.head, answer.body
     length = len(answer.body)
     span = parse_range(asked, length)
@@ -71,7 +71,7 @@ def parse_range(value: bytes, length: int) -> tuple[int, int] | None:
     return max(0, length - int(last)), length
 
 
-def _matches(condition: bytes, etag: bytes) -> bool:
+def matches(condition: bytes, etag: bytes) -> bool:
     """If-None-Match compares weakly (13.1.2): a proxy that compressed the bytes may have added `W/`."""
     quoted = b'"%b"' % etag
     if condition in (quoted, b"*"):
@@ -79,6 +79,6 @@ def _matches(condition: bytes, etag: bytes) -> bool:
     return any(tag.strip().removeprefix(b"W/") == quoted for tag in condition.split(b","))
 
 
-def _same(condition: bytes | None, etag: bytes | None) -> bool:
+def is_same(condition: bytes | None, etag: bytes | None) -> bool:
     """If-Range compares strongly (13.1.5); a date never matches, as these answers have no Last-Modified."""
     return condition is None or (etag is not None and condition == b'"%b"' % etag)

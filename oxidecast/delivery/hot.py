@@ -53,6 +53,7 @@ legal."""
 CORS_FIELDS = (
     b"Access-Control-Allow-Origin: *\r\n"
     b"Access-Control-Expose-Headers: Accept-Ranges, Content-Length, Content-Range, Date, ETag\r\n"
+    b"Cross-Origin-Resource-Policy: cross-origin\r\n"
 )
 """What any page may know of public media: no credentials, so `*` is safe (Fetch, 3.2)."""
 
@@ -161,7 +162,7 @@ class HotRequest:
     __slots__ = ("_query", "client", "fields", "headers", "method", "path", "raw_path", "raw_query")
 
     client: IAddress
-    """Who asks: the address of the connection's other end."""
+    """Who asks: the address of the connection's other end, or what a trusted proxy there says of its own."""
     method: bytes
     """`GET`, `HEAD` or `OPTIONS`. Answer all three as a GET: the server leaves out the body, and turns the
     OPTIONS of a preflight into a 204 when the answer has `cors`."""

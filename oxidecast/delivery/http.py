@@ -27,7 +27,7 @@ from oxidecast.delivery.envelope import envelope
 from oxidecast.delivery.hot import COLD, REASONS, HotAnswer, HotRoute, decode_path
 from oxidecast.delivery.http_parser import Incoming, RequestParser
 from oxidecast.delivery.sink import sink_for
-from oxidecast.media.errors import LocalProtocolError
+from oxidecast.media.errors import LocalProtocolError, RemoteProtocolError
 
 if TYPE_CHECKING:
     from oxidecast.delivery.http_server import HTTPServerFactory
@@ -52,6 +52,9 @@ class HTTPChannel(Protocol):
         self.client = client
         self.deadline: float = inf
         """The server's tick after which `timedOut` is called."""
+        self._proxies = server.proxies if client in server.proxies else None
+        self._secure: bool | None = getattr(client, "secure", None)
+        self._host: bytes | None = None  # What the client asked for, when a proxy says so.
         self._parser = RequestParser(server.limits, client)
         self._current: Incoming | None = None  # The request that is being answered.
         self._request: Any = None  # Its twisted.web Request, when it is a cold one.
@@ -74,6 +77,7 @@ class HTTPChannel(Protocol):
     def connectionMade(self) -> None:
         self._transport: Any = self.transport
         self._sink = sink_for(self._transport, self)
+        self._tail = self._server.secure_tail if self.isSecure() else self._server.tail
         if self._server.opened(self):
             self.deadline = self._server.now + self._server.limits.header_timeout
         else:
@@ -157,8 +161,18 @@ class HTTPChannel(Protocol):
             route = incoming.route
             if route is None:
                 incoming.route = route = self._route(incoming)
-            if server.admit is not None:
-                refusal = server.admit(incoming)
+            if self._proxies is not None:
+                try:
+                    origin = self._proxies.look_behind(incoming, self.client)
+                except RemoteProtocolError as error:
+                    self._send(
+                        incoming, self._error(400, f"The proxy's header is not valid: {error}."), REFUSED
+                    )
+                    return
+                self._secure, self._host = origin.secure, origin.host
+            admit = server.admit if route is COLD else server.admit_hot
+            if admit is not None:
+                refusal = admit(incoming)
                 if refusal is not None:
                     self._send(incoming, refusal, REFUSED)
                     return
@@ -220,7 +234,7 @@ class HTTPChannel(Protocol):
         self._closing = True
         self.deadline = server.now + server.limits.linger_timeout
         answer = self._error(status, sentence, headers)
-        self._sink.write(answer.head + server.tail(False, b"HTTP/1.1"))
+        self._sink.write(answer.head + self._tail(False, b"HTTP/1.1"))
         self._sink.write(answer.body)
         server.count(REFUSED, b"", status)
         self._sink.half_close()
@@ -306,7 +320,7 @@ class HTTPChannel(Protocol):
             self._keep_alive = False
         if incoming.method == b"HEAD":
             body = b""
-        head += server.tail(self._keep_alive, incoming.version)
+        head += self._tail(self._keep_alive, incoming.version)
         server.count(label, incoming.method, status)
         if self._sink.send(head, body):
             self._finished()
@@ -349,6 +363,8 @@ class HTTPChannel(Protocol):
         self._request = request = self.site.requestFactory(self)
         for name, value in incoming.headers:
             request.requestHeaders.addRawHeader(name, value)
+        if self._host is not None:
+            request.requestHeaders.setRawHeaders(b"host", [self._host])
         request.parseCookies()
         request.gotLength(incoming.body_size)
         for chunk in incoming.body:
@@ -415,7 +431,7 @@ class HTTPChannel(Protocol):
         lines += [
             b"%b: %b\r\n" % (name, value) for name, values in headers.getAllRawHeaders() for value in values
         ]
-        lines.append(b"\r\n")
+        lines.append(self._server.hsts + b"\r\n" if self.isSecure() else b"\r\n")
         self.write(b"".join(lines))
 
     def write(self, data: bytes) -> None:
@@ -476,13 +492,16 @@ class HTTPChannel(Protocol):
             self._pulling = False
 
     def getPeer(self) -> IAddress:
-        return self.client
+        return self._current.client if self._current is not None else self.client
 
     def getHost(self) -> IAddress:
         host: IAddress = self._transport.getHost()
         return host
 
     def isSecure(self) -> bool:
+        """Whether the client came by TLS, be it to this server or to a proxy before it."""
+        if self._secure is not None:
+            return self._secure
         return bool(ISSLTransport.providedBy(self._transport))
 
     def loseConnection(self) -> None:

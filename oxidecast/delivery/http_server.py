@@ -14,9 +14,11 @@ from twisted.web.http import datetimeToString
 from twisted.web.server import Site
 from zope.interface import implementer
 
-from oxidecast.delivery.hot import HotAnswer, HotRequest, HotRoute, IHotResource
+from oxidecast.delivery.hot import HotAnswer, HotRoute, IHotResource
 from oxidecast.delivery.http import HTTPChannel
 from oxidecast.delivery.http_limits import HTTPLimits
+from oxidecast.delivery.http_parser import Incoming
+from oxidecast.delivery.proxied import Proxies
 
 REFUSED_AT_ONCE = 256
 """Connections over the limit that are told so at the same time; beyond these too, they are closed without a
@@ -24,6 +26,8 @@ word."""
 
 METHODS = {name.encode(): name for name in ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE")}
 """The methods that are counted by name; others are a stranger's text, and count as `other`."""
+
+Admit = Callable[[Incoming], HotAnswer | None]
 
 
 @implementer(IProtocolNegotiationFactory)
@@ -33,8 +37,11 @@ class HTTPServerFactory(ServerFactory[HTTPChannel]):
     `hot_routes` maps path prefixes such as `b"/api/v1/hls/"` to their resources; the longest that fits is
     asked first. `on_request(route, method, status)` is called once per answer, hot and cold alike, with
     bounded labels: the hot route's prefix, `site` (or what a resource put into `request.route_label`), or
-    `refused`. `admit(request)` sees every request before its resource and may answer it, with a 429 for
-    example; the answer None lets it pass.
+    `refused`. `admit(request)` sees every request before the site does, and may answer it, with a 429 for
+    example; the answer None lets it pass. `admit_hot` is the same for requests of the hot routes, which
+    nobody need see.
+
+    `proxies` are peers whose word counts about who sent a request.
 
     Over `limits.max_connections` a connection is accepted, told 503 with Retry-After, and closed. Not
     accepting would leave clients and health checks hanging in the kernel's queue without a word, and would
@@ -50,14 +57,20 @@ class HTTPServerFactory(ServerFactory[HTTPChannel]):
         limits: HTTPLimits,
         clock: IReactorTime,
         on_request: Callable[[str, str, int], None] | None = None,
-        admit: Callable[[HotRequest], HotAnswer | None] | None = None,
+        admit: Admit | None = None,
+        admit_hot: Admit | None = None,
+        proxies: Proxies | None = None,
     ) -> None:
         self.site = site
         self.limits = limits
         self.admit = admit
+        self.admit_hot = admit_hot
+        self.proxies = proxies if proxies is not None else Proxies()
         self.channels: set[HTTPChannel] = set()
         self.now = 0
         """Seconds as the connections count them."""
+        self.hsts = b""
+        """The header line that secure answers have besides (RFC 6797), or nothing."""
         self.stopping = False
         self._on_request = on_request
         self._clock = clock
@@ -144,6 +157,10 @@ class HTTPServerFactory(ServerFactory[HTTPChannel]):
         if not keep_alive:
             return self._tails[1]
         return self._tails[0] if version == b"HTTP/1.1" else self._tails[2]
+
+    def secure_tail(self, keep_alive: bool, version: bytes) -> bytes:
+        """The same of answers over TLS."""
+        return self.hsts + self.tail(keep_alive, version)
 
     def count(self, route: str, method: bytes, status: int) -> None:
         if self._on_request is not None:

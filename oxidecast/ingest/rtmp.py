@@ -201,7 +201,9 @@ class RTMPIngest(Service):
         self._port.publish_gate = self._publish
 
     def addresses(self) -> Iterable[str]:
-        return (f"rtmp://HOST:{self._port.number or self._port.settings.address()[1]}/live",)
+        yield f"rtmp://HOST:{self._port.number or self._port.settings.address()[1]}/live"
+        if self._port.secure is not None:
+            yield f"rtmps://HOST:{self._port.tls_number or self._port.settings.tls_address()[1]}/live"
 
     async def _publish(self, connection: RTMPConnection, request: PublishRequested) -> RTMPFeed:
         feed = RTMPFeed(connection)

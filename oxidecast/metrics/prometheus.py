@@ -5,7 +5,7 @@ counted here.
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 from prometheus_client.exposition import generate_latest
@@ -38,6 +38,10 @@ class Metrics(Collector):
         self.max_streams = max_streams
         self.database_away = False
         """As the last look found it."""
+        self.limited: Mapping[str, int] = {}
+        """How often somebody was told to wait, by the class of what they did."""
+        self.more: list[Callable[[], Iterable[Metric]]] = []
+        """Who else has figures."""
         self._hub = hub
         self._plugins = plugins
         self._reactor = reactor
@@ -82,6 +86,14 @@ class Metrics(Collector):
         yield GaugeMetricFamily(
             "oxidecast_database_up", "Whether the database answers", value=not self.database_away
         )
+        limited = CounterMetricFamily(
+            "oxidecast_rate_limited", "What was refused because it came too often", labels=["class"]
+        )
+        for kind, count in self.limited.items():
+            limited.add_metric([kind], count)
+        yield limited
+        for figures in self.more:
+            yield from figures()
         lateness = HistogramMetricFamily(
             "oxidecast_reactor_lateness_seconds", "How late the server's one loop calls what is due"
         )

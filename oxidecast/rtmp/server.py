@@ -9,20 +9,24 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, cast
 
 from twisted.application.service import Service
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, gatherResults, maybeDeferred
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import (
     IAddress,
     IDelayedCall,
     IListeningPort,
+    IProtocolFactory,
     IReactorTCP,
     IReactorTime,
+    ISSLTransport,
 )
 from twisted.internet.protocol import Protocol, ServerFactory, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import Interface
 
+from oxidecast.accounts.limits import network_of
+from oxidecast.delivery.proxied import Proxies, ProxyProtocolFactory
 from oxidecast.interfaces import Refused
 from oxidecast.media import RemoteProtocolError
 from oxidecast.rtmp.events import (
@@ -43,8 +47,15 @@ BACKLOG = 1024
 """Connections that the kernel keeps until they are accepted. When it is full a connect waits a second or more, so
 neither encoders that all come back after a restart nor a flood from one address must fill it."""
 
+REFUSED_AT_ONCE = 32
+"""Connections that came too soon after others of their address, and are told so at the same time, which takes a
+handshake and a few commands; beyond these, they are closed without a word."""
+
 FAREWELL = 5.0
 """Seconds that a refused peer has to read why, before its connection is aborted."""
+
+LEFTOVER = 16 * 1024 * 1024
+"""Bytes that are read of it meanwhile, and thrown away: what the fastest encoders send in that time."""
 
 EARLY_BYTES = 512 * 1024
 """What a peer may send before it publishes: a handshake is 3 KiB and a few commands are less. Parsing the worst bytes
@@ -72,6 +83,9 @@ PublishGate = Callable[["RTMPConnection", PublishRequested], Awaitable[IMediaSin
 
 PlayGate = Callable[["RTMPConnection", PlayRequested], Awaitable[Any]]
 
+Wrap = Callable[[IProtocolFactory], IProtocolFactory]
+"""Puts TLS in front of a factory."""
+
 
 class RTMPConnection(Protocol):
     """One peer."""
@@ -79,8 +93,10 @@ class RTMPConnection(Protocol):
     log = Logger()
     transport: Any  # an ITCPTransport that is also an IPushProducer
 
-    def __init__(self, port: "RTMPPort", address: str) -> None:
+    def __init__(self, port: "RTMPPort", address: str, refusal: str = "") -> None:
         self.address = address
+        self.refusal = refusal
+        """Why it may neither publish nor play, once it asks to."""
         self.encoder = ""
         """What the peer calls itself."""
         self.bytes_received = 0
@@ -110,6 +126,8 @@ class RTMPConnection(Protocol):
         self.bytes_received += len(data)
         self._last_bytes = self._clock.seconds()
         if self._over:
+            if self.bytes_received > self._allowance:
+                self.transport.abortConnection()
             return
         if self._sink is None and self.bytes_received > self._allowance:
             self._farewell(f"more than {EARLY_BYTES} bytes without publishing")
@@ -214,6 +232,8 @@ class RTMPConnection(Protocol):
     async def _publish(self, event: PublishRequested) -> None:
         gate = self._port.publish_gate
         try:
+            if self.refusal:
+                raise Refused("too_many_connections", self.refusal)
             if gate is None:
                 raise Refused("no_publishing", "This server does not take RTMP publishers.")
             if self._sink is not None:
@@ -239,6 +259,8 @@ class RTMPConnection(Protocol):
     async def _play(self, event: PlayRequested) -> None:
         gate = self._port.play_gate
         try:
+            if self.refusal:
+                raise Refused("too_many_connections", self.refusal)
             if gate is None:
                 raise Refused("no_playing", "This server does not play by RTMP; use HLS.")
             await gate(self, event)
@@ -275,17 +297,23 @@ class RTMPConnection(Protocol):
             sink.stopped(reason)
 
     def _farewell(self, sentence: str) -> None:
-        """Send what says why, then close; abort when the peer does not read it."""
+        """Send what says why, and close when the peer has; abort when it does not."""
         self._over = True
         self.log.info(
             "RTMP connection from {address} closed: {sentence}", address=self.address, sentence=sentence
         )
         self._unlimit()
+        self._allowance = self.bytes_received + LEFTOVER
         self._timer = self._clock.callLater(FAREWELL, self.transport.abortConnection)
         self._flush()
         self.transport.unregisterProducer()
         self.transport.resumeProducing()
-        self.transport.loseConnection()
+        if ISSLTransport.providedBy(self.transport):
+            self.transport.loseConnection()  # which waits for the peer's own goodbye
+        else:
+            # An encoder sends on until it has read why. To close before would reset the connection (RFC 1122,
+            # 4.2.2.13), and the reason would be lost with it: what comes is read, and thrown away.
+            self.transport.loseWriteConnection()
 
     # -- time
 
@@ -317,22 +345,30 @@ class RTMPConnection(Protocol):
 
 
 class RTMPPort(Service, ServerFactory[RTMPConnection]):
-    """The port, which listens once somebody has set a gate."""
+    """The port, which listens once somebody has set a gate; and with TLS too, where `secure` is set. Limits and
+    timeouts count both together, a connection's time from its first byte on: the handshake of TLS is in it."""
 
     log = Logger()
     noisy = False
 
-    def __init__(self, settings: RtmpSettings, reactor: Any) -> None:
+    def __init__(self, settings: RtmpSettings, reactor: Any, proxies: Proxies | None = None) -> None:
         self.settings = settings
+        self.proxies = proxies if proxies is not None else Proxies()
+        """Peers that speak the PROXY protocol, when the settings say that it is spoken."""
         self.clock: IReactorTime = reactor
         self.publish_gate: PublishGate | None = None
         self.play_gate: PlayGate | None = None
+        self.admit: Callable[[str], int] | None = None
+        """Asked with the address of each connection: 0, or the seconds that it has to wait."""
+        self.secure: Wrap | None = None
         self.refused = 0
         """Connections over a limit."""
         self._reactor: IReactorTCP = reactor
         self._listening: IListeningPort | None = None
+        self._listening_secure: IListeningPort | None = None
         self._connections: set[RTMPConnection] = set()
-        self._by_address: Counter[str] = Counter()
+        self._by_network: Counter[str] = Counter()
+        self._told = 0
 
     @property
     def connections(self) -> int:
@@ -341,46 +377,78 @@ class RTMPPort(Service, ServerFactory[RTMPConnection]):
     @property
     def number(self) -> int:
         """The TCP port that is listened on; 0 while none is."""
-        return int(cast(Any, self._listening.getHost()).port) if self._listening is not None else 0
+        return _number(self._listening)
+
+    @property
+    def tls_number(self) -> int:
+        """The same of RTMPS."""
+        return _number(self._listening_secure)
 
     def startService(self) -> None:
         if self.publish_gate is not None or self.play_gate is not None:
-            host, number = self.settings.address()
-            try:
-                self._listening = self._reactor.listenTCP(
-                    number, cast(Any, self), backlog=BACKLOG, interface=host
-                )
-            except CannotListenError as error:
-                reason = getattr(error.socketError, "strerror", None) or error.socketError
-                raise StartError(
-                    f"RTMP cannot listen on {self.settings.bind_address}: {reason}. "
-                    "Free the port, or set rtmp.bind_address.",
-                )
+            if self.settings.proxy_protocol and not self.proxies.known:
+                raise StartError("rtmp.proxy_protocol needs the proxies' networks in server.trusted_proxies.")
+            self._listening = self._listen("bind_address", self.settings.address(), cast(Any, self))
+            if self.secure is not None:
+                factory = self.secure(cast(Any, self))
+                address = self.settings.tls_address()
+                self._listening_secure = self._listen("tls_bind_address", address, factory)
         Service.startService(self)
 
-    def stopService(self) -> Deferred[None] | None:
+    def _listen(self, key: str, address: tuple[str, int], factory: IProtocolFactory) -> IListeningPort:
+        host, number = address
+        if self.settings.proxy_protocol:
+            factory = ProxyProtocolFactory(factory, self.proxies, self.clock)
+        try:
+            return self._reactor.listenTCP(number, cast(Any, factory), backlog=BACKLOG, interface=host)
+        except CannotListenError as error:
+            reason = getattr(error.socketError, "strerror", None) or error.socketError
+            raise StartError(
+                f"RTMP cannot listen on {getattr(self.settings, key)}: {reason}. Free the port, or set rtmp.{key}.",
+            )
+
+    def stopService(self) -> Deferred[None]:
         Service.stopService(self)
         for connection in list(self._connections):
             connection.transport.loseConnection()
-        listening, self._listening = self._listening, None
-        return listening.stopListening() if listening is not None else None
+        ports = [port for port in (self._listening, self._listening_secure) if port is not None]
+        self._listening = self._listening_secure = None
+        return gatherResults([maybeDeferred(port.stopListening) for port in ports]).addCallback(
+            lambda _: None
+        )
 
     def buildProtocol(self, addr: IAddress | None) -> RTMPConnection | None:
         address = str(getattr(addr, "host", ""))
+        network = network_of(address)
         if (
             len(self._connections) >= self.settings.max_connections
-            or self._by_address[address] >= self.settings.max_connections_per_address
+            or self._by_network[network] >= self.settings.max_connections_per_address
         ):
             self.refused += 1
             return None
-        connection = RTMPConnection(self, address)
+        wait = self.admit(address) if self.admit is not None else 0
+        refusal = ""
+        if wait:
+            self.refused += 1
+            if self._told >= REFUSED_AT_ONCE:
+                return None
+            self._told += 1
+            refusal = f"Too many connections came from your network: try again in {wait} s."
+        connection = RTMPConnection(self, address, refusal)
         self._connections.add(connection)
-        self._by_address[address] += 1
+        self._by_network[network] += 1
         return connection
 
     def lost(self, connection: RTMPConnection) -> None:
         """Called by a connection that is gone."""
         self._connections.discard(connection)
-        self._by_address[connection.address] -= 1
-        if self._by_address[connection.address] <= 0:
-            del self._by_address[connection.address]
+        if connection.refusal:
+            self._told -= 1
+        network = network_of(connection.address)
+        self._by_network[network] -= 1
+        if self._by_network[network] <= 0:
+            del self._by_network[network]
+
+
+def _number(listening: IListeningPort | None) -> int:
+    return int(cast(Any, listening.getHost()).port) if listening is not None else 0

@@ -1,16 +1,17 @@
 """The sections that belong to the server as a whole, and those whose rooms are still to be built.
 
-[tls], [transcoding] and [webrtc] describe features of later versions. They are accepted and
+[transcoding] and [webrtc] describe features of later versions. They are accepted and
 validated already, because a file that an operator wrote for one version must start the next; `WITHOUT_EFFECT`
 lets the start say so aloud when one of them is set.
 """
 
-from ipaddress import ip_network
+from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 from urllib.parse import urlsplit
 
 from msgspec import Meta
 
+from oxidecast.formats.addresses import Networks
 from oxidecast.settings.section import (
     Bitrate,
     Count,
@@ -21,22 +22,33 @@ from oxidecast.settings.section import (
     require_long_secret,
 )
 
-WITHOUT_EFFECT = ("tls", "transcoding", "webrtc")
+Burst = Annotated[int, Meta(ge=0)]
+Rate = Annotated[float, Meta(gt=0)]
+"""Of a limit: how often at once, and how often a second from then on."""
+
+WITHOUT_EFFECT = ("transcoding", "webrtc")
 
 
 class ServerSettings(Section, frozen=True, kw_only=True):
-    """[server]: the HTTP port, which pages, API and HLS share."""
+    """[server]: the HTTP port, which pages, API and HLS share, the same with TLS, and the proxies before all ports."""
 
     secrets: ClassVar[frozenset[str]] = frozenset({"secret_key"})
-    reloadable: ClassVar[frozenset[str]] = frozenset({"max_connections"})
+    reloadable: ClassVar[frozenset[str]] = frozenset({"max_connections", "trusted_proxies", "proxy_headers"})
 
     host: str = "0.0.0.0"
     port: Port = 8080
+    tls_port: Port = 8443
     secret_key: str | None = None
     workers: Count = 1
     max_connections: Count = 10_000
+    trusted_proxies: tuple[str, ...] = ()
+    proxy_headers: Literal["x-forwarded", "forwarded"] = "x-forwarded"
+    proxy_protocol: bool = False
 
     def __post_init__(self) -> None:
+        _require_networks("trusted_proxies", self.trusted_proxies)
+        if self.proxy_protocol and not self.trusted_proxies:
+            raise Invalid("proxy_protocol", "needs the proxies' networks in server.trusted_proxies")
         if self.workers > 1:
             raise Invalid("workers", "must be 1, because this version serves from a single process")
         require_long_secret("secret_key", self.secret_key)
@@ -81,11 +93,7 @@ class MetricsSettings(Section, frozen=True, kw_only=True):
     max_streams: Annotated[int, Meta(ge=0)] = 100
 
     def __post_init__(self) -> None:
-        for network in self.allow:
-            try:
-                ip_network(network)
-            except ValueError:
-                raise Invalid("allow", 'must hold networks such as "10.0.0.0/8"')
+        _require_networks("allow", self.allow)
 
 
 class CorsSettings(Section, frozen=True, kw_only=True):
@@ -102,18 +110,59 @@ class CorsSettings(Section, frozen=True, kw_only=True):
 
 
 class RateLimitSettings(Section, frozen=True, kw_only=True):
-    """[rate_limit]"""
+    """[rate_limit]: how often one network may do what. `_burst` at once, then `_rate` a second; a burst of 0 is no
+    limit."""
 
-    reloadable: ClassVar[frozenset[str]] = frozenset({"login_attempts", "login_refill"})
+    reloadable: ClassVar[frozenset[str]] = frozenset(
+        {
+            "login_attempts",
+            "login_refill",
+            "exempt",
+            *(
+                f"{kind}_{key}"
+                for kind in ("api", "auth", "media", "websocket", "publish", "failed_keys")
+                for key in ("burst", "rate")
+            ),
+        }
+    )
 
     login_attempts: Count = 10
     login_refill: Seconds = 10.0
+    exempt: tuple[str, ...] = ()
+    api_burst: Burst = 200
+    api_rate: Rate = 40.0
+    auth_burst: Burst = 30
+    auth_rate: Rate = 0.5
+    media_burst: Burst = 0
+    media_rate: Rate = 50.0
+    websocket_burst: Burst = 60
+    websocket_rate: Rate = 2.0
+    publish_burst: Burst = 100
+    publish_rate: Rate = 5.0
+    failed_keys_burst: Burst = 20
+    failed_keys_rate: Rate = 0.1
+
+    def __post_init__(self) -> None:
+        _require_networks("exempt", self.exempt)
 
 
 class TlsSettings(Section, frozen=True, kw_only=True):
-    """[tls]"""
+    """[tls]: the certificates. Without any there is no TLS."""
+
+    reloadable: ClassVar[frozenset[str]] = frozenset({"redirect", "redirect_port", "hsts"})
 
     certificate_directory: str | None = None
+    certificate_file: str | None = None
+    key_file: str | None = None
+    redirect: bool = False
+    redirect_port: Port = 0
+    hsts: Annotated[int, Meta(ge=0)] = 0
+
+    def __post_init__(self) -> None:
+        if self.certificate_directory and self.certificate_file:
+            raise Invalid("certificate_file", "must not be set beside certificate_directory: choose one")
+        if self.key_file and not self.certificate_file:
+            raise Invalid("key_file", "must stand beside certificate_file, whose key it holds")
 
 
 class StorageSettings(Section, frozen=True, kw_only=True):
@@ -123,6 +172,10 @@ class StorageSettings(Section, frozen=True, kw_only=True):
     recordings_path: str = "recordings"
     thumbnails_path: str = "thumbnails"
     max_storage_size: Annotated[int, Meta(ge=0)] = 0
+
+    def recordings(self, data_directory: Path) -> Path:
+        """Where recordings go."""
+        return data_directory / (self.base_path or "") / self.recordings_path
 
 
 Preset = Literal["ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower"]
@@ -194,6 +247,13 @@ class WebrtcSettings(Section, frozen=True, kw_only=True):
     turn_servers: tuple[TurnServer, ...] = ()
 
 
+def _require_networks(key: str, networks: tuple[str, ...]) -> None:
+    try:
+        Networks(networks)
+    except ValueError:
+        raise Invalid(key, 'must hold networks such as "10.0.0.0/8"')
+
+
 def _is_origin(text: str) -> bool:
     try:
         parts = urlsplit(text)
@@ -204,4 +264,6 @@ def _is_origin(text: str) -> bool:
     whole = f"{parts.scheme}://{f'[{host}]' if ':' in host else host}" + (
         f":{port}" if port is not None else ""
     )
-    return parts.scheme in {"http", "https"} and bool(host) and whole == text
+    # A browser leaves out the scheme's own port: an origin with it would never be met.
+    usual = {"http": 80, "https": 443}
+    return parts.scheme in usual and bool(host) and port != usual[parts.scheme] and whole == text

@@ -5,7 +5,7 @@ the other.
 """
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Protocol
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -29,6 +29,16 @@ from oxidecast.streams.settings import StreamsSettings
 from oxidecast.streams.stream import Stream
 
 
+class PublishGuard(Protocol):
+    """Stands before the authenticators: it may refuse what is not worth asking them."""
+
+    def asked(self, request: PublishRequest) -> None:
+        """Raises Refused."""
+
+    def answered(self, request: PublishRequest, code: str | None) -> None:
+        """None for a publisher that may publish, else the refusal's code. Not called when the publisher left before."""
+
+
 @implementer(IHub)
 class Hub:
     """See `IHub`."""
@@ -38,6 +48,7 @@ class Hub:
     def __init__(self, settings: StreamsSettings, registry: Registry, reactor: IReactorTime) -> None:
         self.settings = settings
         self.streams: dict[str, Stream] = {}
+        self.guard: PublishGuard | None = None
         self._registry = registry
         self._reactor = reactor
         self._open = True
@@ -58,7 +69,7 @@ class Hub:
         return stream if stream is not None and stream.renditions else None
 
     async def publish(self, request: PublishRequest, publisher: IPublisher) -> Publication:
-        grant = await self._ask(request)
+        grant = await self._guarded(request)
         if not self._open:
             raise Refused("shutting_down", "The server is shutting down.")
         if grant is None:
@@ -76,6 +87,20 @@ class Hub:
                 )
             stream = self.streams[info.id] = Stream(info, self)
         return stream.publish(request, publisher, grant.key_id)
+
+    async def _guarded(self, request: PublishRequest) -> Grant | None:
+        """Ask the authenticators, if the guard lets that happen."""
+        guard = self.guard
+        if guard is None:
+            return await self._ask(request)
+        guard.asked(request)
+        try:
+            grant = await self._ask(request)
+        except Refused as refused:
+            guard.answered(request, refused.code)
+            raise
+        guard.answered(request, None if grant is not None else "bad_key")
+        return grant
 
     async def _ask(self, request: PublishRequest) -> Grant | None:
         for running in self._registry.of(IAuthenticator):

@@ -38,6 +38,8 @@ class StreamInfo(msgspec.Struct, frozen=True, kw_only=True):
     """False after a stop, until a start."""
     outputs: Mapping[str, Mapping[str, Any]] = {}
     """What the owner chose for each output (`IStreamChoices`), by the output's name."""
+    max_viewers: int = 0
+    """The highest number of viewers that was written; a live stream may have more."""
 
 
 class Grant(NamedTuple):

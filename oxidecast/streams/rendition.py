@@ -66,6 +66,7 @@ class Rendition:
         self.tracks = tracks
         self.packets = 0
         self.bytes = 0
+        self.pictures = 0
         self.keyframes = 0
         self.bitrate = 0
         """Bits a second over the last `RATE_WINDOW`."""
@@ -165,8 +166,9 @@ class Rendition:
         size = len(packet.payload)
         self.packets += 1
         self.bytes += size
-        if packet.keyframe and packet.track.is_video:
-            self.keyframes += 1
+        if packet.track.is_video:
+            self.pictures += 1
+            self.keyframes += packet.keyframe
         if self._window_start is None:
             self._window_start, self._window_bytes = packet.dts, 0
         elif packet.dts - self._window_start >= RATE_WINDOW:

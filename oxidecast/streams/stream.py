@@ -56,6 +56,8 @@ class Stream:
         self.outputs: list[OutputSlot] = []
         self.viewers: dict[str, Viewer] = {}
         self.max_viewers = 0
+        self.reconnects = 0
+        """How often its publisher came back, or another took over."""
         self.notices: dict[str, str] = {}
         self.rebaser = Rebaser()
         self.last_audio: dict[int, int] = {}
@@ -88,8 +90,9 @@ class Stream:
         self._hub.tell("viewer_joined", self, viewer)
         return viewer
 
-    def _viewer_left(self, viewer: Viewer) -> None:
+    def _viewer_left(self, viewer: Viewer, at: float | None) -> None:
         if self.viewers.pop(viewer.id, None) is not None:
+            viewer.left = self.seconds() if at is None else max(viewer.joined, at)
             self._hub.tell("viewer_left", self, viewer)
 
     def notice(self, key: str, sentence: str | None) -> None:
@@ -140,6 +143,7 @@ class Stream:
             self.rebaser.start(TICKS)
             self._start(publication)
             return
+        self.reconnects += 1
         self.rebaser.start(max(self.rebaser.end, self.timeline.ticks(now) - lasted))
         if incumbent is not None:
             self._takeovers.append(now)
@@ -190,6 +194,10 @@ class Stream:
             on_slow=self._subscriber_slow,
         )
         return self.renditions[name]
+
+    def is_described_by(self, info: StreamInfo) -> bool:
+        """Whether there is nothing in `info` that a live stream follows and does not know."""
+        return self.info == msgspec.structs.replace(info, name=self.name)
 
     def change_info(self, info: StreamInfo) -> None:
         """The owner changed something of a live stream; its id and name stay as they are until it ends."""

@@ -10,20 +10,34 @@ from oxidecast.interfaces import IViewer
 
 @implementer(IViewer)
 class Viewer:
-    """`output` is the plugin's name; `joined` is UTC seconds."""
+    """`output` is the plugin's name, or what the viewer said when it joined; `joined` and `left` are UTC seconds."""
 
-    __slots__ = ("_on_leave", "address", "id", "joined", "output")
+    __slots__ = (
+        "_on_leave",
+        "address",
+        "bytes_sent",
+        "id",
+        "joined",
+        "left",
+        "output",
+        "rendition",
+        "user_id",
+    )
 
     def __init__(
-        self, output: str, address: str, joined: float, on_leave: Callable[["Viewer"], None]
+        self, output: str, address: str, joined: float, on_leave: Callable[["Viewer", float | None], None]
     ) -> None:
         self.id = secrets.token_urlsafe(12)
         self.output = output
         self.address = address
         self.joined = joined
-        self._on_leave: Callable[[Viewer], None] | None = on_leave
+        self.left = joined
+        self.rendition = ""
+        self.bytes_sent = 0
+        self.user_id: str | None = None
+        self._on_leave: Callable[[Viewer, float | None], None] | None = on_leave
 
-    def leave(self) -> None:
+    def leave(self, at: float | None = None) -> None:
         on_leave, self._on_leave = self._on_leave, None
         if on_leave is not None:
-            on_leave(self)
+            on_leave(self, at)

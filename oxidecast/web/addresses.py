@@ -1,7 +1,9 @@
 """Where a stream is watched by one type of connection, as one viewer is told it."""
 
+from collections.abc import Callable
 from urllib.parse import quote
 
+from oxidecast.accounts.errors import InvalidToken
 from oxidecast.accounts.tokens import Tokens
 from oxidecast.streams.info import StreamInfo
 from oxidecast.web.api import ApiError, Call, Query, invalid
@@ -14,17 +16,27 @@ WITHOUT_QUERY = frozenset({"udp", "rtp"})
 
 TOKEN = Query("token", str, "For a private stream: a playback token, or an access token.")
 
+BIND = Query(
+    "bind_address",
+    bool,
+    "For a private stream: whether the token in the answer is good only from the address that asks for it.",
+)
+
 
 class Addresses:
-    """The addresses, for callers who may see the stream."""
+    """The addresses, for callers who may see the stream. `binds()` says whether every token is for the address that
+    asks for it (`auth.bind_playback_tokens`)."""
 
-    def __init__(self, views: StreamViews, tokens: Tokens) -> None:
+    def __init__(self, views: StreamViews, tokens: Tokens, binds: Callable[[], bool]) -> None:
         self._views = views
         self._tokens = tokens
+        self._binds = binds
 
-    def of(self, call: Call, info: StreamInfo, kind: str, rendition: str | None = None) -> str:
-        """The address; that of a private stream has a fresh playback token in it. Raises ApiError where the stream
-        cannot be watched so, now or ever."""
+    def of(
+        self, call: Call, info: StreamInfo, kind: str, rendition: str | None = None, *, bind: bool = False
+    ) -> str:
+        """The address; that of a private stream has a fresh playback token in it, which is for the caller's address
+        alone when it is to `bind`. Raises ApiError where the stream cannot be watched so, now or ever."""
         urls = self._views.urls(call, info, rendition)
         url = urls.get(kind)
         if url is None and kind not in CONNECTION_TYPES:
@@ -32,7 +44,19 @@ class Addresses:
             raise invalid("connection_type", f"expected one of {known}")
         if url is None:
             raise not_live(f"This stream cannot be watched by {kind} now.")
-        return with_parameter(url, "token", self._tokens.playback(info.id)) if info.is_private else url
+        if not info.is_private:
+            return url
+        bound = bind or self._binds() or self._is_bound(call, info)
+        token = self._tokens.playback(info.id, call.address if bound else None)
+        return with_parameter(url, "token", token)
+
+    def _is_bound(self, call: Call, info: StreamInfo) -> bool:
+        """Whether the caller came by a token that is for its address: then the next one is too."""
+        try:
+            claims = self._tokens.verify_playback(call.query("token") or "", info.id, call.address)
+        except InvalidToken:
+            return False
+        return claims.net is not None
 
 
 def with_parameter(url: str, name: str, value: str) -> str:

@@ -13,23 +13,38 @@ from typing import Annotated, Any, Generic, TypeVar
 from urllib.parse import unquote_to_bytes
 
 import msgspec
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, TimeoutError
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.web.http import Request
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
 from oxidecast.accounts.accounts import Accounts
+from oxidecast.accounts.admission import Admission
 from oxidecast.accounts.errors import InvalidToken, Overloaded
 from oxidecast.accounts.roles import Permission, may
+from oxidecast.database.audit import ANONYMOUS, Actor
 from oxidecast.database.errors import Conflict, DatabaseUnavailable
-from oxidecast.database.users import User
+from oxidecast.database.users import User, actor
 from oxidecast.delivery.envelope import envelope
+from oxidecast.web import limits
+from oxidecast.web.nesting import DEEPEST, too_deep
+from oxidecast.web.protection import DATA
+from oxidecast.web.request import host_of
 
 T = TypeVar("T")
 
 MOST_PER_PAGE = 100
 """Items in one answer: what a page of a dashboard shows at most, and what a query reads in a few milliseconds."""
+
+MOST_CALLS = 1000
+"""Calls that are being answered at once. A call takes milliseconds; when so many wait, for a database that hangs for
+example, more would only wait longer."""
+
+LONGEST_CALL = 30.0
+"""Seconds after which a call that is not answered is given up. The slowest, a page of a list over a million rows on a
+busy machine, takes one."""
 
 MOST_FAULTS = 10
 """Unknown fields that an answer names: a body may hold thousands."""
@@ -55,6 +70,9 @@ class ApiError(Exception):
         """For a 422: what is wrong, by field."""
 
 
+SOON = (("Retry-After", "1"),)
+
+
 def not_found(sentence: str = "There is nothing at this address.") -> ApiError:
     return ApiError(404, "not_found", sentence)
 
@@ -75,6 +93,13 @@ class Reply:
     data: Any
     status: int = 200
     headers: Sequence[tuple[str, str]] = ()
+
+
+class Answered:
+    """What a handler returns that has answered the request itself, or will: with a file, not with an envelope."""
+
+
+ANSWERED = Answered()
 
 
 class Page(msgspec.Struct, Generic[T], frozen=True):
@@ -100,6 +125,13 @@ class Call:
     unchecked: DatabaseUnavailable | None = None
     """Why nobody knows whose access token was given."""
 
+    @property
+    def actor(self) -> Actor:
+        """The caller, as the audit log names one."""
+        return (
+            actor(self.user, self.address) if self.user is not None else Actor(ANONYMOUS, None, self.address)
+        )
+
     def authenticated(self) -> User:
         """The caller, who must be known."""
         if self.unchecked is not None:
@@ -118,10 +150,8 @@ class Call:
     @property
     def base(self) -> str:
         """`http://HOST:PORT`, as the client knows this server."""
-        host = (self.request.getHeader("host") or "localhost").strip()
-        if not re.fullmatch(
-            r"[A-Za-z0-9.\-]{1,253}(:[0-9]{1,5})?|\[[0-9A-Fa-f:.]{2,45}\](:[0-9]{1,5})?", host
-        ):
+        host = host_of(self.request)
+        if host is None:
             raise ApiError(400, "malformed", "The Host header is not valid.")
         return f"{_scheme(self.request)}://{host}"
 
@@ -179,6 +209,8 @@ class Call:
             raise ApiError(415, "unsupported_media_type", "The body must be application/json.")
         assert self.request.content is not None
         raw = self.request.content.read()
+        if too_deep(raw):
+            raise ApiError(400, "malformed", f"The body is nested deeper than {DEEPEST} levels.")
         try:
             return msgspec.json.decode(raw, type=type)
         except msgspec.ValidationError as error:
@@ -259,6 +291,10 @@ class Route:
     query: Sequence[Query] = ()
     if_match: bool = False
     """Whether the handler heeds If-Match."""
+    media: str = ""
+    """The type of the answer's bytes, of which ranges can be asked, where the answer is a file and no envelope."""
+    limit: str = "api"
+    """The class of `accounts.admission` that its calls count in."""
 
     @property
     def is_guarded(self) -> bool:
@@ -299,12 +335,15 @@ class Api(Resource):
         routes: Sequence[Route],
         accounts: Accounts,
         origins: Callable[[], Sequence[str]],
-        seconds: Callable[[], float],
+        clock: IReactorTime,
+        admission: Admission | None = None,
     ) -> None:
         super().__init__()
         self._accounts = accounts
         self._origins = origins
-        self._seconds = seconds
+        self._clock = clock
+        self._admission = admission
+        self._calls = 0
         self.routes = tuple(routes)
         paths: dict[str, _Compiled] = {}
         for route in routes:
@@ -313,14 +352,25 @@ class Api(Resource):
         self._paths = sorted(paths.values(), key=lambda compiled: compiled.variables)
 
     def render(self, request: Request) -> int:
+        self._calls += 1
         call = Deferred.fromCoroutine(self._answer(request))
+        call.addBoth(self._ended)
         request.notifyFinish().addErrback(lambda _: call.cancel())
         return NOT_DONE_YET
+
+    def _ended(self, result: Any) -> Any:
+        self._calls -= 1
+        return result
 
     async def _answer(self, request: Request) -> None:
         try:
             self._allow_origin(request)
-            reply = await self._call(request)
+            if self._calls > MOST_CALLS:
+                raise ApiError(503, "overloaded", "Too many calls at once: try again in a moment.", SOON)
+            call = Deferred.fromCoroutine(self._call(request))
+            reply = await call.addTimeout(LONGEST_CALL, self._clock)
+            if isinstance(reply, Answered):
+                return
             status, headers, body = reply.status, reply.headers, envelope(self._seconds(), reply.data)
         except CancelledError:
             return
@@ -345,19 +395,25 @@ class Api(Resource):
             sentence = "The database is away: try again in a moment."
             return ApiError(503, "database_away", sentence, [("Retry-After", "5")])
         if isinstance(raised, Overloaded):
-            return ApiError(503, raised.code, str(raised), [("Retry-After", "1")])
+            return ApiError(503, raised.code, str(raised), SOON)
+        if isinstance(raised, TimeoutError):
+            self.log.error(
+                "an API call took too long: {method} {path}", method=request.method, path=request.path
+            )
+            return ApiError(503, "timed_out", "This took too long and was given up: try again later.", SOON)
         if isinstance(raised, Conflict):
             # What a handler looked at first was changed by somebody else before it wrote.
             return ApiError(409, "conflict", str(raised))
         self.log.failure("an API call failed: {method} {path}", method=request.method, path=request.path)
         return ApiError(500, "internal", "Something went wrong on the server.")
 
-    async def _call(self, request: Request) -> Reply:
+    async def _call(self, request: Request) -> Reply | Answered:
         # What follows /api/v1, decoded here and only here, so that %2F stays inside a name.
         segments = [
             unquote_to_bytes(part).decode("utf-8", "replace") for part in request.path.split(b"/")[3:]
         ]
         method = request.method.decode("latin-1")
+        address = getattr(request.getClientAddress(), "host", "")
         for compiled in self._paths:
             arguments = compiled.match(segments)
             if arguments is None:
@@ -365,24 +421,38 @@ class Api(Resource):
             methods = set(compiled.methods) | ({"HEAD"} if "GET" in compiled.methods else set())
             allow = [("Allow", ", ".join(sorted(methods | {"OPTIONS"})))]
             if method == "OPTIONS":
+                # Not counted: a preflight that is refused hides from a page why its call is.
                 request.setHeader("Access-Control-Allow-Methods", ", ".join(sorted(methods)))
                 return Reply(None, 200, allow)
             route = compiled.methods.get("GET" if method == "HEAD" else method)
+            self._admit(route.limit if route is not None else "api", address)
             if route is None:
                 raise ApiError(405, "method_not_allowed", f"{method} is not possible here.", allow)
-            call = Call(request, arguments, getattr(request.getClientAddress(), "host", ""), None)
+            call = Call(request, arguments, address, None)
             if not route.anonymous:
                 try:
                     call.user = await self._caller(request)
                 except DatabaseUnavailable as error:
                     call.unchecked = error  # What anybody may do, this caller may do too.
+            if call.user is not None:
+                self._admit(route.limit, address, call.user.id)
             if route.login:
                 call.authenticated()
             if route.needs is not None:
                 call.require(route.needs)
             result = await route.handler(call)
-            return result if isinstance(result, Reply) else Reply(result)
+            return result if isinstance(result, Reply | Answered) else Reply(result)
+        self._admit("api", address)
         raise not_found()
+
+    def _admit(self, kind: str, address: str, user: str | None = None) -> None:
+        """Count a call; raises ApiError for one too many."""
+        wait = self._admission.take(kind, address, user) if self._admission is not None else 0
+        if wait:
+            raise ApiError(429, limits.CODE, limits.SENTENCE.format(wait=wait), [("Retry-After", str(wait))])
+
+    def _seconds(self) -> float:
+        return float(self._clock.seconds())
 
     async def _caller(self, request: Request) -> User | None:
         scheme, _, token = (request.getHeader("authorization") or "").partition(" ")
@@ -411,8 +481,7 @@ class Api(Resource):
         request.setResponseCode(status, HTTPStatus(status).phrase.encode())
         request.setHeader("Content-Type", "application/json")
         request.setHeader("Cache-Control", "no-store")
-        request.setHeader("X-Content-Type-Options", "nosniff")
-        for name, value in headers:
+        for name, value in (*DATA.items(), *headers):
             request.setHeader(name, value)
         request.setHeader("Content-Length", str(len(body)))
         if request.method != b"HEAD":

@@ -14,9 +14,11 @@ from oxidecast.accounts.errors import (
     TooManyAttempts,
 )
 from oxidecast.accounts.settings import AuthSettings
+from oxidecast.database.audit import Actor
 from oxidecast.database.errors import Conflict
 from oxidecast.database.users import Role, User
 from oxidecast.web.api import ApiError, Call, Reply, Route, invalid, unauthorised
+from oxidecast.web.failed_logins import FailedLogins
 from oxidecast.web.fields import Email, Password, Time, Username
 
 
@@ -66,9 +68,10 @@ class LoginView(msgspec.Struct, frozen=True):
 class AuthRoutes:
     """The handlers."""
 
-    def __init__(self, accounts: Accounts, settings: AuthSettings) -> None:
+    def __init__(self, accounts: Accounts, settings: AuthSettings, failures: FailedLogins) -> None:
         self.settings = settings
         self._accounts = accounts
+        self._failures = failures
 
     def routes(self) -> Sequence[Route]:
         return (
@@ -90,6 +93,7 @@ class AuthRoutes:
                 answer=UserView,
                 status=201,
                 refusals=(403, 409),
+                limit="auth",
             ),
             Route(
                 "POST",
@@ -99,8 +103,17 @@ class AuthRoutes:
                 body=Refresh,
                 answer=LoginView,
                 refusals=(401,),
+                limit="auth",
             ),
-            Route("POST", "/auth/logout", self.logout, anonymous=True, body=Logout, body_optional=True),
+            Route(
+                "POST",
+                "/auth/logout",
+                self.logout,
+                anonymous=True,
+                body=Logout,
+                body_optional=True,
+                limit="auth",
+            ),
         )
 
     async def login(self, call: Call) -> LoginView:
@@ -109,8 +122,10 @@ class AuthRoutes:
         try:
             login = await self._accounts.login(body.username, body.password, call.address)
         except TooManyAttempts as error:
+            self._failures.add(call.address, body.username)
             raise ApiError(429, error.code, str(error), [("Retry-After", str(error.retry_after))])
         except BadCredentials as error:
+            self._failures.add(call.address, body.username)
             raise unauthorised(str(error), error.code)
         return _view(login)
 
@@ -119,13 +134,15 @@ class AuthRoutes:
         if not self.settings.open_registration:
             raise ApiError(403, "registration_closed", "Registration is closed: ask an administrator.")
         body = call.body(Registration)
-        user = await create_account(self._accounts, body.username, body.password, "viewer", body.email)
+        user = await create_account(
+            self._accounts, body.username, body.password, "viewer", body.email, call.actor, "user.register"
+        )
         return Reply(user_view(user), 201)
 
     async def refresh(self, call: Call) -> LoginView:
         """A new pair of tokens for a refresh token, which is used up. One that was used before ends its login."""
         try:
-            return _view(await self._accounts.refresh(call.body(Refresh).refresh_token))
+            return _view(await self._accounts.refresh(call.body(Refresh).refresh_token, call.address))
         except InvalidToken as error:
             raise unauthorised(str(error), error.code)
 
@@ -134,15 +151,21 @@ class AuthRoutes:
         access token, which expires by itself."""
         token = call.optional_body(Logout).refresh_token
         if token is not None:
-            await self._accounts.logout(token)
+            await self._accounts.logout(token, call.address)
 
 
 async def create_account(
-    accounts: Accounts, username: str, password: str, role: Role, email: str | None
+    accounts: Accounts,
+    username: str,
+    password: str,
+    role: Role,
+    email: str | None,
+    by: Actor,
+    action: str = "user.create",
 ) -> User:
     """Raises ApiError for what the account cannot be."""
     try:
-        return await accounts.create(username, password, role, email)
+        return await accounts.create(username, password, role, email, by=by, action=action)
     except InvalidAccount as error:
         raise invalid(error.field, error.rule)
     except Conflict as error:

@@ -42,6 +42,14 @@ class Consequences:
         if stream is not None:
             stream.cut(key_id, "key_revoked", "This stream key was revoked.")
 
+    def everything_changed(self) -> None:
+        """It may have, for all that is known. What is live goes on."""
+        self._keys.forget_all()
+
+    def account_changed(self, user_id: str) -> None:
+        """It may have been disabled, or enabled again. What is live of it goes on."""
+        self._keys.forget_owner(user_id)
+
     def account_ended(self, user_id: str) -> None:
         """It was disabled or deleted: its keys publish no more, and what is live of it ends."""
         self._keys.forget_owner(user_id)

@@ -17,6 +17,7 @@ from twisted.web.resource import Resource
 from twisted.web.server import Request
 
 from oxidecast.web.openapi import COMPONENTS
+from oxidecast.web.protection import DATA
 from oxidecast.web.request import Missing
 
 STYLE = """
@@ -49,7 +50,7 @@ def documents(document: Schema) -> dict[str, Resource]:
         "docs": _Fixed(
             "text/html; charset=utf-8",
             page(document).encode(),
-            {"Content-Security-Policy": POLICY.format(digest=digest), "Referrer-Policy": "no-referrer"},
+            {"Content-Security-Policy": POLICY.format(digest=digest)},
         ),
     }
 
@@ -63,7 +64,7 @@ class _Fixed(Resource):
         self._headers = {
             "Content-Type": content_type,
             "Cache-Control": "no-cache",
-            "X-Content-Type-Options": "nosniff",
+            **DATA,
             **(headers or {}),
         }
 
@@ -129,8 +130,11 @@ def _operation(method: str, path: str, operation: Schema) -> str:
 def _answers(operation: Schema) -> Iterator[tuple[str, ...]]:
     for status, answer in operation["responses"].items():
         if "$ref" not in answer:
-            schema = answer["content"]["application/json"]["schema"]
-            yield f"<code>{escape(status)}</code>", f"data: {_type(schema['properties']['data'])}"
+            what = ", ".join(escape(kind) for kind in answer.get("content", ())) or "nothing"
+            if what == "application/json":
+                schema = answer["content"][what]["schema"]
+                what = f"data: {_type(schema['properties']['data'])}"
+            yield f"<code>{escape(status)}</code>", what
     refused = ", ".join(status for status, answer in operation["responses"].items() if "$ref" in answer)
     yield f"<code>{escape(refused)}</code>", "refused"
 

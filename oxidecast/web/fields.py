@@ -18,6 +18,10 @@ Category = Annotated[str, Meta(max_length=100, pattern=WITHOUT_NUL)]
 StreamName = Annotated[str, Meta(min_length=1, max_length=64)]
 Profiles = Annotated[list[str], Meta(max_length=20)]
 
+Networks = Annotated[list[Annotated[str, Meta(max_length=50)]], Meta(max_length=20)]
+"""So many are looked at for each publisher: offices, studios and mobile carriers have fewer. The longest has 43
+characters."""
+
 KeyName = Annotated[str, Meta(max_length=100, pattern=WITHOUT_NUL)]
 
 Username = Annotated[str, Meta(min_length=3, max_length=50)]

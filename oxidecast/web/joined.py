@@ -68,7 +68,9 @@ class JoinedViewers(Service):
         if self._sweeping.running:
             self._sweeping.stop()
 
-    def join(self, stream: Stream, output: str, address: str) -> str:
+    def join(
+        self, stream: Stream, output: str, address: str, user_id: str | None = None, rendition: str = ""
+    ) -> str:
         """Count one more viewer of a live stream; answers its id. Raises TooManyViewers."""
         network = network_of(address)
         if (
@@ -77,6 +79,7 @@ class JoinedViewers(Service):
         ):
             raise TooManyViewers
         viewer = stream.viewer(output, address)
+        viewer.user_id, viewer.rendition = user_id, rendition
         self._joined[viewer.id] = _Joined(stream, viewer, network, self._clock.seconds())
         self._count(stream.id, network, 1)
         return viewer.id
@@ -93,13 +96,13 @@ class JoinedViewers(Service):
         self._joined.move_to_end(viewer_id)
         return True
 
-    def leave(self, viewer_id: str, stream: str | None = None) -> None:
-        """The viewer leaves; if a stream is named (by id or name), only when it watches that. An unknown one has left
-        already."""
+    def leave(self, viewer_id: str, stream: str | None = None, at: float | None = None) -> None:
+        """The viewer leaves, or has left when it was last heard of (`at`); if a stream is named (by id or name), only
+        when it watches that. An unknown one has left already."""
         joined = self._joined.get(viewer_id)
         if joined is not None and stream in (None, joined.stream.id, joined.stream.name):
             self._forget(viewer_id)
-            joined.viewer.leave()
+            joined.viewer.leave(at)
 
     def _sweep(self) -> None:
         limit = self._clock.seconds() - GONE_AFTER
@@ -107,7 +110,7 @@ class JoinedViewers(Service):
             viewer_id, joined = next(iter(self._joined.items()))
             if joined.heard > limit:
                 return
-            self.leave(viewer_id)
+            self.leave(viewer_id, at=joined.heard)
 
     def _forget(self, viewer_id: str) -> None:
         joined = self._joined.pop(viewer_id)

@@ -8,16 +8,18 @@ from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
 import msgspec
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
 from oxidecast.accounts.errors import KeyUnreadable
 from oxidecast.accounts.keys import PublishKeys, StreamKey
+from oxidecast.accounts.networks import parse_networks
 from oxidecast.database.keys import KeyRecord, TooManyKeys
+from oxidecast.database.streams import target
 from oxidecast.streams.info import is_stream_id
 from oxidecast.web.access import StreamAccess
 from oxidecast.web.api import ApiError, Call, Reply, Route, invalid, not_found
 from oxidecast.web.consequences import Consequences
-from oxidecast.web.fields import KeyName, Time
+from oxidecast.web.fields import KeyName, Networks, Time
 
 LONGEST_OVERLAP = 30 * 86_400
 """Seconds; who needs two keys for longer makes a second one."""
@@ -37,10 +39,21 @@ class NewKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     name: KeyName | None = None
     expires_at: Time | None = None
+    allowed_addresses: Networks | None = None
+
+
+class KeyChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What is left out stays. Null says for `expires_at` that the key does not expire, for all else that it is left
+    out; an empty list of `allowed_addresses`, that it may be used from everywhere."""
+
+    name: KeyName | None = None
+    expires_at: Time | UnsetType | None = UNSET
+    allowed_addresses: Networks | None = None
 
 
 class KeyView(msgspec.Struct, frozen=True, kw_only=True):
-    """A key as its owner sees it. `stream_key` is null when the server secret has changed since it was made."""
+    """A key as its owner sees it. `stream_key` is null when the server secret has changed since it was made;
+    `allowed_addresses` are the networks that it may be used from, none when that is from everywhere."""
 
     id: str
     name: str
@@ -49,6 +62,7 @@ class KeyView(msgspec.Struct, frozen=True, kw_only=True):
     expires_at: Time | None
     last_used_at: Time | None
     last_used_from: str | None
+    allowed_addresses: tuple[str, ...]
 
 
 class KeyRoutes:
@@ -69,6 +83,7 @@ class KeyRoutes:
             Route("POST", f"{newest}/rotate", self.rotate, body=Rotation, body_optional=True, **conflict),
             Route("GET", every, self.list, answer=list[KeyView], **owner),
             Route("POST", every, self.create, body=NewKey, body_optional=True, status=201, **conflict),
+            Route("PATCH", f"{every}/{{key}}", self.change, body=KeyChange, answer=KeyView, **owner),
             Route("DELETE", f"{every}/{{key}}", self.revoke, **owner),
         )
 
@@ -81,6 +96,7 @@ class KeyRoutes:
             raise ApiError(409, error.code, str(error))
         if key is None:
             raise not_found("This stream has no key: make one.")
+        await self._keys.shown(target(info.name), [key.id], call.actor)
         return _view(key, key.text)
 
     async def rotate(self, call: Call) -> KeyView:
@@ -88,7 +104,7 @@ class KeyRoutes:
         info = await self._access.managed(call)
         body = call.optional_body(Rotation)
         try:
-            key = await self._keys.rotate(info.id, body.overlap_seconds or 0.0)
+            key = await self._keys.rotate(info.id, body.overlap_seconds or 0.0, call.actor)
         except TooManyKeys as error:
             raise ApiError(409, "too_many_keys", str(error))
         self._consequences.keys_changed(info.id)
@@ -97,31 +113,56 @@ class KeyRoutes:
     async def revoke_newest(self, call: Call) -> None:
         """Revoke the newest key, and cut who publishes with it. Where there is none, none is left."""
         info = await self._access.managed(call)
-        key_id = await self._keys.revoke_newest(info.id)
+        key_id = await self._keys.revoke_newest(info.id, call.actor)
         if key_id is not None:
             self._consequences.key_revoked(info.id, key_id)
 
     async def list(self, call: Call) -> list[KeyView]:
         """All valid keys, newest first."""
         info = await self._access.managed(call)
-        return [_view(record, text) for record, text in await self._keys.listed(info.id)]
+        listed = await self._keys.listed(info.id)
+        await self._keys.shown(target(info.name), [record.id for record, _ in listed], call.actor)
+        return [_view(record, text) for record, text in listed]
 
     async def create(self, call: Call) -> Reply:
         """One more key, which is then the newest."""
         info = await self._access.managed(call)
         body = call.optional_body(NewKey)
         try:
-            key = await self._keys.create(info.id, body.name or "", self._expiry(body.expires_at))
+            key = await self._keys.create(
+                info.id,
+                body.name or "",
+                self._expiry(body.expires_at),
+                _networks(body.allowed_addresses or []),
+                call.actor,
+            )
         except TooManyKeys as error:
             raise ApiError(409, "too_many_keys", str(error))
         return Reply(_view(key, key.text), 201, [("Location", f"/api/v1/streams/{info.name}/keys/{key.id}")])
+
+    async def change(self, call: Call) -> KeyView:
+        """Change a key's name, expiry, or the addresses that it may be used from. Who publishes with it goes on."""
+        info = await self._access.managed(call)
+        body, key_id = call.body(KeyChange), call.arguments["key"]
+        changed: dict[str, Any] = {}
+        if body.name is not None:
+            changed["name"] = body.name
+        if body.expires_at is not UNSET:
+            changed["expires_at"] = self._expiry(body.expires_at)
+        if body.allowed_addresses is not None:
+            changed["allowed_addresses"] = list(_networks(body.allowed_addresses))
+        key = await self._keys.change(info.id, key_id, changed, call.actor)
+        if key is None:
+            raise not_found("This stream has no such key.")
+        self._consequences.keys_changed(info.id)
+        return _view(*key)
 
     async def revoke(self, call: Call) -> None:
         """Revoke a key, and cut who publishes with it. One that is not there is as good as revoked."""
         info = await self._access.managed(call)
         key_id = call.arguments["key"]
         if is_stream_id(key_id):
-            await self._keys.revoke(info.id, key_id)
+            await self._keys.revoke(info.id, key_id, call.actor)
             # Also when it was not valid any more: who publishes with a key that was rotated away is still there.
             self._consequences.key_revoked(info.id, key_id)
 
@@ -134,6 +175,13 @@ class KeyRoutes:
         return at.astimezone(UTC)
 
 
+def _networks(texts: Sequence[str]) -> tuple[str, ...]:
+    try:
+        return parse_networks(texts)
+    except ValueError as error:
+        raise invalid("allowed_addresses", str(error))
+
+
 def _view(key: StreamKey | KeyRecord, text: str | None) -> KeyView:
     return KeyView(
         id=key.id,
@@ -143,4 +191,5 @@ def _view(key: StreamKey | KeyRecord, text: str | None) -> KeyView:
         expires_at=key.expires_at,
         last_used_at=key.last_used_at,
         last_used_from=key.last_used_from,
+        allowed_addresses=key.allowed_addresses,
     )

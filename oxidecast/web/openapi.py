@@ -25,6 +25,7 @@ PATH_PARAMETERS = {
     "key": "A key's id, which is not the key.",
     "viewer": "The id that joining gave.",
     "output": "An output's name, such as hls.",
+    "recording": "A recording's id.",
 }
 
 INTRODUCTION = """Every answer is the same envelope: `success`, `data`, `error` (a sentence), `code` (a word for
@@ -84,7 +85,7 @@ def document(routes: Sequence[Route]) -> dict[str, Any]:
 
 def refusals(route: Route) -> list[int]:
     """Every status that a route may refuse with."""
-    statuses = {400, 503, *route.refusals}
+    statuses = {400, 429, 503, *route.refusals}
     if not route.anonymous:
         statuses.add(401)
     if route.needs is not None:
@@ -97,6 +98,8 @@ def refusals(route: Route) -> list[int]:
         statuses |= {413, 415, 422}
     if route.query:
         statuses.add(422)
+    if route.media:
+        statuses.add(416)
     return sorted(statuses)
 
 
@@ -128,7 +131,7 @@ def _operation(route: Route, schemas: _Schemas) -> dict[str, Any]:
         "security": _security(route),
         "parameters": _parameters(route, schemas),
         "responses": {
-            str(route.status): _success(route, schemas),
+            **_successes(route, schemas),
             **{str(status): {"$ref": f"#/components/responses/{status}"} for status in refusals(route)},
         },
     }
@@ -185,6 +188,19 @@ def _parameters(route: Route, schemas: _Schemas) -> list[dict[str, Any]]:
             }
         )
     return parameters
+
+
+def _successes(route: Route, schemas: _Schemas) -> dict[str, Any]:
+    if not route.media:
+        return {str(route.status): _success(route, schemas)}
+    content = {route.media: {"schema": {"type": "string", "format": "binary"}}}
+    return {
+        **{
+            status: {"description": HTTPStatus(int(status)).phrase, "content": content}
+            for status in ("200", "206")
+        },
+        "304": {"description": HTTPStatus(304).phrase},
+    }
 
 
 def _success(route: Route, schemas: _Schemas) -> dict[str, Any]:

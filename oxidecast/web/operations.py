@@ -1,14 +1,18 @@
-"""`/health`, `/ready` and `/metrics`: for those who run the server."""
+"""`/health`, `/ready` and `/metrics`: for those who run the server, and the keys by which others check its tokens."""
 
-from collections.abc import Callable, Sequence
-from ipaddress import ip_address, ip_network
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 from twisted.web.http import Request
 from twisted.web.resource import Resource
 
+from oxidecast.formats.addresses import Networks
 from oxidecast.metrics.prometheus import CONTENT_TYPE, Metrics
+from oxidecast.web.protection import DATA
+
+KEYS_AGE = 300
+"""Seconds for which others may remember our public keys."""
 
 
 class Health(Resource):
@@ -54,19 +58,36 @@ class MetricsResource(Resource):
         if not self._is_allowed(getattr(request.getClientAddress(), "host", "")):
             return _json(request, 403, {"error": "This address may not read the metrics."})
         request.setHeader("Content-Type", CONTENT_TYPE)
+        for name, value in DATA.items():
+            request.setHeader(name, value)
         return self._metrics.render()
 
     def _is_allowed(self, host: str) -> bool:
-        try:
-            address = ip_address(host.partition("%")[0])
-        except ValueError:
-            return False
-        mapped = getattr(address, "ipv4_mapped", None)
-        return any((mapped or address) in ip_network(network) for network in self._allow())
+        return host in Networks(self._allow())
+
+
+class KeySet(Resource):
+    """`/.well-known/jwks.json` (RFC 7517, 5): the public keys that our tokens are signed with. Empty where a secret
+    signs them, which only this server can check."""
+
+    isLeaf = True
+
+    def __init__(self, keys: Callable[[], Sequence[Mapping[str, str]]]) -> None:
+        super().__init__()
+        self._keys = keys
+
+    def render_GET(self, request: Request) -> bytes:
+        body = _json(request, 200, {"keys": list(self._keys())})
+        request.setHeader("Access-Control-Allow-Origin", "*")
+        # So long a new key has to be listed before it signs, for everybody to know it.
+        request.setHeader("Cache-Control", f"public, max-age={KEYS_AGE}")
+        return body
 
 
 def _json(request: Request, status: int, data: Any) -> bytes:
     request.setResponseCode(status)
     request.setHeader("Content-Type", "application/json")
     request.setHeader("Cache-Control", "no-store")
+    for name, value in DATA.items():
+        request.setHeader(name, value)
     return msgspec.json.encode(data)

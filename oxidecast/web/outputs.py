@@ -85,7 +85,8 @@ class OutputRoutes:
             running.instance.check_choices(info, choices)
         except Refused as refused:
             raise ApiError(409, refused.code, refused.sentence)
-        changed = await self._streams.choose(info.id, running.name, msgspec.to_builtins(choices))
+        chosen = msgspec.to_builtins(choices)
+        changed = await self._streams.choose(info.id, running.name, chosen, call.actor)
         if changed is None:
             raise not_found("There is no such stream.")
         self._on_change(changed)

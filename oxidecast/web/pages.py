@@ -16,6 +16,8 @@ from twisted.web.http import NOT_MODIFIED
 from twisted.web.resource import IResource, Resource
 from twisted.web.server import Request
 
+from oxidecast.web.protection import DATA, EVERYWHERE, ISOLATED, NO_FRAME, OWN
+
 STATIC = Path(__file__).parent / "static"
 
 _PAGES = ("index", "player", "watch", "embed")
@@ -76,7 +78,7 @@ class _File(Resource):
 
     def __init__(self, path: Path, headers: dict[str, str]) -> None:
         super().__init__()
-        self._headers = {"Content-Type": _TYPES[path.suffix], "X-Content-Type-Options": "nosniff", **headers}
+        self._headers = {"Content-Type": _TYPES[path.suffix], **EVERYWHERE, **OWN, **headers}
         # A variant has an ETag of its own: the tag is of the bytes that travel.
         self._variants: list[tuple[str, bytes, str]] = []
         for coding, suffix in (*_CODINGS, ("", "")):
@@ -92,7 +94,8 @@ class _File(Resource):
 
     def render_GET(self, request: Request) -> bytes:
         for name, value in self._headers.items():
-            request.setHeader(name, value)
+            if name not in ISOLATED or request.isSecure():
+                request.setHeader(name, value)
         request.setHeader("Vary", "Accept-Encoding")
         coding, body, tag = self._choose(request.getHeader("accept-encoding") or "")
         if coding:
@@ -121,15 +124,16 @@ def _matches(if_none_match: str | None, tag: str) -> bool:
 
 
 def _page(static: Path, name: str) -> _File:
-    ancestors = "*" if name == "embed" else "'none'"
+    # Any site may frame the one, and none the others.
+    framed = name == "embed"
+    ancestors = "*" if framed else "'none'"
     return _File(
         static / f"{name}.html",
         {
             "Cache-Control": "no-cache",
             "Content-Security-Policy": _POLICY.format(ancestors=ancestors),
-            # A playback token may be in the address: no other site is told of it.
-            "Referrer-Policy": "no-referrer",
             "Permissions-Policy": _PERMISSIONS,
+            **({"Cross-Origin-Resource-Policy": "cross-origin"} if framed else {**NO_FRAME, **ISOLATED}),
         },
     )
 
@@ -180,6 +184,6 @@ class _Notice(Resource):
         request.setResponseCode(self._status)
         request.setHeader("Content-Type", _TYPES[".html"])
         request.setHeader("Cache-Control", "no-store")
-        request.setHeader("X-Content-Type-Options", "nosniff")
-        request.setHeader("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
+        for name, value in DATA.items():
+            request.setHeader(name, value)
         return self._text

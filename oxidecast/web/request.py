@@ -6,17 +6,20 @@ plugin's too, need not think of it, and cannot forget it.
 # twisted.web carries few annotations.
 # mypy: allow-untyped-calls
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from twisted.logger import Logger
 from twisted.python.failure import Failure
+from twisted.web import http
 from twisted.web.error import UnsupportedMethod
 from twisted.web.resource import IResource, Resource
 from twisted.web.server import NOT_DONE_YET, Request
 
 from oxidecast.delivery.envelope import envelope
 from oxidecast.delivery.hot import REASONS
+from oxidecast.web.protection import DATA, EVERYWHERE
 
 API = [b"api", b"v1"]
 """The path below which every error is an envelope."""
@@ -27,6 +30,9 @@ SENTENCES = {
     500: "Something went wrong on the server.",
 }
 """What the server itself has to say. It repeats nothing of the request, which may be anybody's text."""
+
+
+_HOST = re.compile(r"[A-Za-z0-9.\-]{1,253}(:[0-9]{1,5})?|\[[0-9A-Fa-f:.]{2,45}\](:[0-9]{1,5})?")
 
 
 class SiteRequest(Request):
@@ -56,7 +62,7 @@ class SiteRequest(Request):
         self.setResponseCode(status)
         self.setHeader(b"Content-Type", b"text/plain; charset=utf-8")
         self.setHeader(b"Cache-Control", b"no-store")
-        self.setHeader(b"X-Content-Type-Options", b"nosniff")
+        self._protect(DATA)
         return f"{_sentence(status)}\n".encode()
 
     def write(self, data: bytes) -> None:
@@ -68,6 +74,7 @@ class SiteRequest(Request):
             return
         # Which version of what runs here is nobody's business.
         self.responseHeaders.removeHeader(b"server")
+        self._protect(EVERYWHERE)
         if self._lacks_envelope():
             super().write(self._envelope())
             self.write = _drop  # type: ignore[method-assign]
@@ -84,6 +91,12 @@ class SiteRequest(Request):
         return reason
 
     # -- inside
+
+    def _protect(self, fields: Mapping[str, str]) -> None:
+        """Add what the resource has not said itself."""
+        for name, value in fields.items():
+            if not self.responseHeaders.hasHeader(name):
+                self.setHeader(name, value)
 
     def _head(self, resource: IResource) -> Any:
         """The resource's answer to a HEAD. Raises UnsupportedMethod when it has no GET either."""
@@ -122,7 +135,7 @@ class SiteRequest(Request):
         body = envelope(self.site.seconds(), error=_sentence(self.code), code=code)
         self.setHeader(b"Content-Type", b"application/json")
         self.setHeader(b"Cache-Control", b"no-store")
-        self.setHeader(b"X-Content-Type-Options", b"nosniff")
+        self._protect(DATA)
         self.setHeader(b"Content-Length", b"%d" % len(body))
         return body
 
@@ -134,6 +147,13 @@ class Missing(Resource):
 
     def render(self, request: SiteRequest) -> bytes:
         return request.refuse(404)
+
+
+def host_of(request: http.Request) -> str | None:
+    """The Host header, `example.com:8080`; None when it is not one (RFC 9110, 7.2), so that it can be written into an
+    address. Without one (HTTP/1.0) it is `localhost`."""
+    host: str = (request.getHeader("host") or "localhost").strip()
+    return host if _HOST.fullmatch(host) else None
 
 
 def _allowed(methods: Iterable[bytes]) -> list[bytes]:

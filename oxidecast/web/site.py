@@ -9,6 +9,7 @@ from twisted.web.resource import IResource, Resource
 from twisted.web.server import Request, Site
 
 from oxidecast.web.api import Api
+from oxidecast.web.redirect import ToHTTPS
 from oxidecast.web.request import Missing, SiteRequest
 
 
@@ -45,10 +46,19 @@ class QuietSite(Site):
     displayTracebacks = False
     noisy = False
 
-    def __init__(self, root: IResource, seconds: Callable[[], float]) -> None:
+    def __init__(
+        self, root: IResource, seconds: Callable[[], float], to_https: ToHTTPS | None = None
+    ) -> None:
         super().__init__(root)
+        self._to_https = to_https
         self.seconds = seconds
         """Since 1970."""
+
+    def getResourceFor(self, request: Request) -> IResource:
+        if self._to_https is not None and self._to_https.takes(request):
+            return self._to_https
+        resource: IResource = super().getResourceFor(request)
+        return resource
 
     def log(self, request: Any) -> None:
         """Nothing."""
@@ -60,11 +70,19 @@ def site(
     api: Api,
     outputs: Mapping[str, IResource],
     seconds: Callable[[], float],
+    to_https: ToHTTPS | None = None,
 ) -> Site:
-    """Put everything in its place. `seconds()` since 1970 stamp the errors."""
+    """Put everything in its place; a name with a slash in it lies below another. `seconds()` since 1970 stamp the
+    errors."""
     root, versions = _Way(), _Way()
-    for segment, resource in {**pages, **operations}.items():
-        root.putChild(segment, resource)
+    for name, resource in {**pages, **operations}.items():
+        place = root
+        *ways, leaf = name.split(b"/")
+        for way in ways:
+            if way not in place.children:
+                place.putChild(way, _Way())
+            place = place.children[way]
+        place.putChild(leaf, resource)
     root.putChild(b"api", versions)
     versions.putChild(b"v1", _Versioned(api, outputs))
-    return QuietSite(root, seconds)
+    return QuietSite(root, seconds, to_https)

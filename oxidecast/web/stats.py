@@ -1,4 +1,4 @@
-"""`/stats` and `/streams/{stream}/stats`: what the server, and one stream, is doing now."""
+"""`/stats` and `/streams/{stream}/stats`: what the server is doing now, and what one stream does and did."""
 
 import os
 import resource
@@ -20,6 +20,7 @@ from oxidecast.streams.stream import Stream
 from oxidecast.web.access import StreamAccess
 from oxidecast.web.api import Call, Route
 from oxidecast.web.fields import Time
+from oxidecast.web.history import History, HistoryStats
 from oxidecast.web.stream_views import PublisherView, SlotView, publisher_view, slot_view
 
 STATM = Path("/proc/self/statm")
@@ -87,7 +88,7 @@ class RenditionStats(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StreamStats(msgspec.Struct, frozen=True, kw_only=True):
-    """One stream while it is live; `uptime` in seconds."""
+    """One stream as it is now, with `uptime` in seconds, and as it was; `max_viewers` were the most ever."""
 
     is_live: bool
     state: str
@@ -99,17 +100,24 @@ class StreamStats(msgspec.Struct, frozen=True, kw_only=True):
     publisher: PublisherView | None
     renditions: list[RenditionStats]
     outputs: list[SlotView]
+    history: HistoryStats
 
 
 class StatsRoutes:
     """The handlers. `http()` gives the figures of the HTTP port."""
 
     def __init__(
-        self, hub: Hub, registry: Registry, access: StreamAccess, http: Callable[[], HTTPStats]
+        self,
+        hub: Hub,
+        registry: Registry,
+        access: StreamAccess,
+        history: History,
+        http: Callable[[], HTTPStats],
     ) -> None:
         self._hub = hub
         self._registry = registry
         self._access = access
+        self._history = history
         self._http = http
         self._started_at = hub.seconds()
 
@@ -163,11 +171,12 @@ class StatsRoutes:
         )
 
     async def stream(self, call: Call) -> StreamStats:
-        """One stream, as it is now."""
+        """One stream, as it is now and as it was."""
         info = await self._access.managed(call)
+        history = await self._history.totals(info)
         stream = self._hub.streams.get(info.id)
         if stream is None or not stream.renditions:
-            return IDLE
+            return _idle(info.max_viewers, history)
         publication = stream.publication
         return StreamStats(
             is_live=True,
@@ -175,26 +184,29 @@ class StatsRoutes:
             started_at=datetime.fromtimestamp(stream.started_at, UTC),
             uptime=max(0.0, stream.seconds() - stream.started_at),
             viewers=stream.viewer_count,
-            max_viewers=stream.max_viewers,
+            max_viewers=max(info.max_viewers, stream.max_viewers),
             viewers_by_output=dict(_by_output([stream])),
             publisher=publisher_view(publication) if publication is not None else None,
             renditions=[_rendition(rendition) for rendition in stream.renditions.values()],
             outputs=[slot_view(slot) for slot in stream.outputs],
+            history=history,
         )
 
 
-IDLE = StreamStats(
-    is_live=False,
-    state="idle",
-    started_at=None,
-    uptime=0.0,
-    viewers=0,
-    max_viewers=0,
-    viewers_by_output={},
-    publisher=None,
-    renditions=[],
-    outputs=[],
-)
+def _idle(max_viewers: int, history: HistoryStats) -> StreamStats:
+    return StreamStats(
+        is_live=False,
+        state="idle",
+        started_at=None,
+        uptime=0.0,
+        viewers=0,
+        max_viewers=max_viewers,
+        viewers_by_output={},
+        publisher=None,
+        renditions=[],
+        outputs=[],
+        history=history,
+    )
 
 
 def _by_output(streams: Iterable[Stream]) -> Counter[str]:

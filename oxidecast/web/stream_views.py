@@ -157,7 +157,7 @@ class StreamViews:
             "state": stream.state if stream is not None else "idle",
             "started_at": datetime.fromtimestamp(stream.started_at, UTC) if stream is not None else None,
             "viewer_count": stream.viewer_count if stream is not None else 0,
-            "max_viewers": stream.max_viewers if stream is not None else 0,
+            "max_viewers": max(info.max_viewers, stream.max_viewers if stream is not None else 0),
             "thumbnail_url": None,
             "tracks": [_track(track) for track in stream.source.tracks] if stream is not None else [],
             "renditions": [_rendition(r) for r in stream.renditions.values()] if stream is not None else [],

@@ -15,7 +15,7 @@ from oxidecast.settings.sections import TranscodingSettings
 from oxidecast.streams.hub import Hub
 from oxidecast.streams.info import StreamInfo
 from oxidecast.web.access import StreamAccess
-from oxidecast.web.addresses import CONNECTION_TYPES, TOKEN, Addresses
+from oxidecast.web.addresses import BIND, CONNECTION_TYPES, TOKEN, Addresses
 from oxidecast.web.api import PAGING, ApiError, Call, Page, Query, Reply, Route, invalid
 from oxidecast.web.consequences import Consequences
 from oxidecast.web.fields import Category, Description, Profiles, StreamName, Title
@@ -123,7 +123,7 @@ class StreamRoutes:
             Route("DELETE", one, self.delete, login=True, refusals=(403,)),
             Route("POST", f"{one}/start", self.start, **switch),
             Route("POST", f"{one}/stop", self.stop, **switch),
-            Route("GET", f"{one}/url", self.url, answer=Address, query=(kind, TOKEN), refusals=(403,)),
+            Route("GET", f"{one}/url", self.url, answer=Address, query=(kind, TOKEN, BIND), refusals=(403,)),
             Route("GET", "/ingests", self.ingests, answer=Ingests),
         )
 
@@ -173,12 +173,13 @@ class StreamRoutes:
                 is_private=body.is_private or False,
                 recording_enabled=body.recording_enabled or False,
                 transcoding_profiles=profiles,
+                by=call.actor,
             )
         except Conflict as error:
             raise ApiError(409, "name_taken", str(error))
         except ValueError as error:
             raise invalid("name", str(error))
-        key = await self._keys.create(info.id)
+        key = await self._keys.create(info.id, by=call.actor)
         headers = [("Location", f"/api/v1/streams/{info.name}"), _etag(info)]
         return Reply(self._views.new(call, info, key.text), 201, headers)
 
@@ -199,7 +200,9 @@ class StreamRoutes:
         if body.transcoding_profiles is not None:
             self._check_profiles(body.transcoding_profiles)
         try:
-            changed = await self._streams.update(info.id, _change(body), versions=_expected(call))
+            changed = await self._streams.update(
+                info.id, _change(body), versions=_expected(call), by=call.actor
+            )
         except Outdated as error:
             raise ApiError(412, "changed_meanwhile", str(error))
         except Conflict as error:
@@ -212,19 +215,20 @@ class StreamRoutes:
         """Delete a stream with its keys, and end it when it is live. One that is not there is as good as deleted."""
         info = await self._access.managed_or_none(call)
         if info is not None:
-            await self._streams.delete(info.id)
+            await self._streams.delete(info.id, call.actor)
             self._consequences.stream_deleted(info.id)
 
     async def start(self, call: Call) -> Reply:
         """Let publishers in again after a stop."""
         info = await self._access.managed(call)
         change = StreamChange(accepts_publishing=True)
-        return self._changed(call, await self._streams.update(info.id, change))
+        return self._changed(call, await self._streams.update(info.id, change, by=call.actor))
 
     async def stop(self, call: Call) -> Reply:
         """End a stream when it is live, and refuse its keys until it is started."""
         info = await self._access.managed(call)
-        changed = await self._streams.update(info.id, StreamChange(accepts_publishing=False))
+        change = StreamChange(accepts_publishing=False)
+        changed = await self._streams.update(info.id, change, by=call.actor)
         self._consequences.stream_stopped(info.id)
         return self._changed(call, changed)
 
@@ -232,7 +236,8 @@ class StreamRoutes:
         """Where to watch by one type of connection; for a private stream with a fresh playback token in it."""
         kind = call.query("connection_type") or "hls"
         info = await self._access.visible(call)
-        return Address(self._addresses.of(call, info, kind), kind)
+        bind = call.flag("bind_address") or False
+        return Address(self._addresses.of(call, info, kind, bind=bind), kind)
 
     async def ingests(self, call: Call) -> Ingests:
         """Where to publish: for the start page, which cannot know on which port RTMP listens."""

@@ -105,7 +105,7 @@ class UserRoutes:
         """Make an account, of the role viewer unless another is named."""
         body = call.body(NewUser)
         user = await create_account(
-            self._accounts, body.username, body.password, body.role or "viewer", body.email
+            self._accounts, body.username, body.password, body.role or "viewer", body.email, call.actor
         )
         return Reply(_view(user), 201, [("Location", f"/api/v1/users/{user.id}")])
 
@@ -125,7 +125,12 @@ class UserRoutes:
             raise not_found("There is no such user.")
         try:
             user = await self._accounts.change(
-                user_id, role=body.role, email=body.email, password=body.password, disabled=body.disabled
+                user_id,
+                role=body.role,
+                email=body.email,
+                password=body.password,
+                disabled=body.disabled,
+                by=call.actor,
             )
         except InvalidAccount as error:
             raise invalid(error.field, error.rule)
@@ -146,7 +151,7 @@ class UserRoutes:
         if not is_stream_id(user_id):
             return
         try:
-            await self._accounts.delete(user_id)
+            await self._accounts.delete(user_id, call.actor)
         except LastAdmin as error:
             raise ApiError(409, "last_admin", str(error))
         self._consequences.account_ended(user_id)

@@ -22,10 +22,12 @@ VIEWER = Query("viewer_id", str, "Who leaves, where the body does not say it.")
 
 
 class Join(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`quality_profile` is a rendition of the stream; one that it does not have now gives the whole stream."""
+    """`quality_profile` is a rendition of the stream; one that it does not have now gives the whole stream.
+    `bind_address` makes the token of a private stream good only from the address that joins."""
 
     connection_type: Annotated[str, Meta(max_length=64)]
     quality_profile: Annotated[str, Meta(max_length=64)] | None = None
+    bind_address: bool = False
 
 
 class Leave(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -93,15 +95,21 @@ class ViewerRoutes:
         the address that is given is not counted a second time for what it loads."""
         body = call.body(Join)
         info = await self._access.visible(call)
-        url = self._addresses.of(call, info, body.connection_type)
+        url = self._addresses.of(call, info, body.connection_type, bind=body.bind_address)
         stream = self._views.live(info)
         if stream is None:
             raise not_live("This stream is not live.")
         rendition = self._rendition(stream, body.quality_profile)
         if rendition is not None:
-            url = self._addresses.of(call, info, body.connection_type, rendition)
+            url = self._addresses.of(call, info, body.connection_type, rendition, bind=body.bind_address)
         try:
-            viewer_id = self._joined.join(stream, body.connection_type, call.address)
+            viewer_id = self._joined.join(
+                stream,
+                body.connection_type,
+                call.address,
+                call.user.id if call.user is not None else None,
+                rendition or "",
+            )
         except TooManyViewers:
             sentence = "There are as many viewers as can be counted."
             raise ApiError(429, "too_many_viewers", sentence, [("Retry-After", f"{HEARTBEAT:.0f}")])

@@ -7,7 +7,6 @@ from twisted.internet.defer import Deferred
 from oxidecast.accounts import KeyAuthenticator, OpenAuthenticator, PublishKeys, PublishRefused
 from oxidecast.accounts.settings import KEY_LIFETIME
 from oxidecast.database.streams import StreamChange, Streams
-from oxidecast.database.users import Users
 from tests.accounts.support import AccountsCase
 from tests.database.support import both_engines
 
@@ -34,6 +33,37 @@ class Keys(AuthenticatorCase):
         grant = await self.authenticator.authenticate_publish(self.key.text)
         self.assertEqual((grant.stream, grant.key_id), (self.stream, self.key.id))
 
+    async def test_a_key_may_be_for_some_addresses_only(self) -> None:
+        await self.keys.change(self.stream.id, self.key.id, {"allowed_addresses": ["203.0.113.0/24"]})
+        for address in ("203.0.113.9", "::ffff:203.0.113.9"):
+            await self.authenticator.authenticate_publish(self.key.text, address)
+        for other in ("203.0.114.9", "2001:db8::1", None):
+            answer = Deferred.fromCoroutine(self.authenticator.authenticate_publish(self.key.text, other))
+            error = await self.assertFailure(answer, PublishRefused)
+            self.assertEqual(
+                (error.code, str(error)),
+                ("address_not_allowed", "This stream key may not be used from here."),
+            )
+
+    async def test_from_elsewhere_nothing_is_learnt_of_the_stream(self) -> None:
+        await self.keys.change(self.stream.id, self.key.id, {"allowed_addresses": ["203.0.113.0/24"]})
+        await self.streams.update(self.stream.id, StreamChange(accepts_publishing=False))
+        await self.database.execute("UPDATE users SET disabled = true")
+        await self.assertRefused("address_not_allowed")
+
+    async def test_also_while_the_database_is_away(self) -> None:
+        await self.keys.change(self.stream.id, self.key.id, {"allowed_addresses": ["203.0.113.0/24"]})
+        await self.authenticator.authenticate_publish(self.key.text, "203.0.113.9")
+        await self.database.close()
+        await self.authenticator.authenticate_publish(self.key.text, "203.0.113.8")
+        await self.assertRefused("address_not_allowed")
+
+    async def test_a_rotation_keeps_the_addresses(self) -> None:
+        await self.keys.change(self.stream.id, self.key.id, {"allowed_addresses": ["203.0.113.0/24"]})
+        self.key = await self.keys.rotate(self.stream.id)
+        self.assertEqual(self.key.allowed_addresses, ("203.0.113.0/24",))
+        await self.assertRefused("address_not_allowed")
+
     async def test_a_wrong_key_is_refused(self) -> None:
         for key in ("", "birds", self.stream.id, self.safe.new(), "x" * 10_000, "'; DROP TABLE users"):
             await self.assertRefused("unknown_key", key)
@@ -58,7 +88,7 @@ class Keys(AuthenticatorCase):
         await self.assertRefused("stream_stopped")
 
     async def test_a_disabled_owner_is_said_so(self) -> None:
-        await Users(self.database, self.clock).set_disabled(self.owner.id, True)
+        await self.disable(self.owner)
         await self.assertRefused("account_disabled")
 
     async def test_what_was_read_before_a_change_counts_no_more_after_it(self) -> None:
@@ -165,7 +195,7 @@ class DatabaseAway(AuthenticatorCase):
 class WithoutKeys(AuthenticatorCase):
     async def setUp(self) -> None:  # type: ignore[override]
         await super().setUp()
-        self.open = OpenAuthenticator(self.database, self.clock)
+        self.open = OpenAuthenticator(self.database, self.clock, lambda: self.authenticator.changes)
 
     async def test_any_text_names_a_stream(self) -> None:
         first = (await self.open.authenticate_publish("../Front Door")).stream
@@ -179,6 +209,36 @@ class WithoutKeys(AuthenticatorCase):
         await self.streams.update(self.stream.id, StreamChange(accepts_publishing=False))
         answer = Deferred.fromCoroutine(self.open.authenticate_publish("birds"))
         await self.assertFailure(answer, PublishRefused)
+
+    async def test_one_whose_owner_is_disabled_is_refused(self) -> None:
+        await self.disable(self.owner)
+        answer = Deferred.fromCoroutine(self.open.authenticate_publish("birds"))
+        self.assertEqual((await self.assertFailure(answer, PublishRefused)).code, "account_disabled")
+
+    async def test_one_that_is_stopped_while_it_is_looked_up_is_refused(self) -> None:
+        find = self.open._streams.find
+
+        async def find_slowly(name: str) -> Any:
+            found = await find(name)
+            if found is not None and found.accepts_publishing:
+                await self.streams.update(self.stream.id, StreamChange(accepts_publishing=False))
+                self.authenticator.forget(self.stream.id)
+            return found
+
+        self.patch(self.open._streams, "find", find_slowly)
+        answer = Deferred.fromCoroutine(self.open.authenticate_publish("birds"))
+        self.assertEqual((await self.assertFailure(answer, PublishRefused)).code, "stream_stopped")
+
+    async def test_a_look_up_that_is_overtaken_without_end_is_given_up(self) -> None:
+        find = self.open._streams.find
+
+        async def find_slowly(name: str) -> Any:
+            self.authenticator.forget("another stream")
+            return await find(name)
+
+        self.patch(self.open._streams, "find", find_slowly)
+        answer = Deferred.fromCoroutine(self.open.authenticate_publish("birds"))
+        self.assertEqual((await self.assertFailure(answer, PublishRefused)).code, "unavailable")
 
     async def test_it_needs_no_database(self) -> None:
         await self.database.close()

@@ -10,6 +10,7 @@ from zope.interface.verify import verifyObject
 
 from oxidecast.accounts.errors import InvalidToken, PublishRefused
 from oxidecast.accounts.gate import AccountsGate
+from oxidecast.accounts.signing import Keyring, secret_key
 from oxidecast.accounts.tokens import Tokens
 from oxidecast.database.errors import DatabaseUnavailable
 from oxidecast.interfaces import IAuthenticator, PlayRequest, PublishRequest, Refused
@@ -20,7 +21,7 @@ from tests.streams.stage import info
 class GateCase(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
-        self.tokens = Tokens(b"s" * 32, self.clock, 3600)
+        self.tokens = Tokens(Keyring(secret_key(b"s" * 32)), self.clock, 3600)
         self.known: Any = Grant(info("show"), "key-id")
         self.bearer_error: Exception = InvalidToken()
         self.user: Any = None
@@ -102,6 +103,10 @@ class TestPlay(GateCase):
     def test_a_playback_token_of_this_stream(self) -> None:
         self.assertTrue(self.play(self.tokens.playback(info("show").id)))
         self.assertEqual(self.play(self.tokens.playback(info("other").id)), "token_invalid")
+
+    def test_one_that_is_for_another_address(self) -> None:
+        self.assertTrue(self.play(self.tokens.playback(info("show").id, "192.0.2.1")))
+        self.assertEqual(self.play(self.tokens.playback(info("show").id, "192.0.2.2")), "token_invalid")
 
     def test_an_expired_one_is_said_to_be(self) -> None:
         token = self.tokens.playback(info("show").id)

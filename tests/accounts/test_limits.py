@@ -1,7 +1,7 @@
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from oxidecast.accounts.limits import NEIGHBOURS, LoginThrottle, TokenBuckets, network_of
+from oxidecast.accounts.limits import TokenBuckets, network_of
 
 
 class Buckets(SynchronousTestCase):
@@ -45,47 +45,6 @@ class Buckets(SynchronousTestCase):
         self.buckets.take("a")
         self.clock.rightNow = 0.0
         self.assertEqual(self.buckets.wait("a"), 0.0)
-
-
-class Logins(SynchronousTestCase):
-    def setUp(self) -> None:
-        self.clock = Clock()
-        self.throttle = LoginThrottle(self.clock, attempts=3, refill=10.0)
-
-    def exhaust(self, address: str, username: str) -> None:
-        for _ in range(3):
-            self.assertEqual(self.throttle.attempt(address, username), 0.0)
-
-    def test_the_fourth_try_waits(self) -> None:
-        self.exhaust("192.0.2.1", "ada")
-        self.assertEqual(self.throttle.attempt("192.0.2.1", "ADA"), 10.0)
-
-    def test_a_refused_try_costs_nothing(self) -> None:
-        self.exhaust("192.0.2.1", "ada")
-        for _ in range(100):
-            self.throttle.attempt("192.0.2.1", "ada")
-        self.clock.advance(10)
-        self.assertEqual(self.throttle.attempt("192.0.2.1", "ada"), 0.0)
-
-    def test_the_owner_gets_in_from_elsewhere(self) -> None:
-        self.exhaust("192.0.2.1", "ada")
-        self.assertEqual(self.throttle.attempt("192.0.2.2", "ada"), 0.0)
-
-    def test_an_address_that_tries_many_names_waits(self) -> None:
-        for number in range(3 * NEIGHBOURS):
-            self.assertEqual(self.throttle.attempt("192.0.2.1", f"user{number}"), 0.0)
-        self.assertGreater(self.throttle.attempt("192.0.2.1", "another"), 0.0)
-
-    def test_addresses_of_one_ipv6_network_count_together(self) -> None:
-        for number in range(3):
-            self.throttle.attempt(f"2001:db8::{number}", "ada")
-        self.assertGreater(self.throttle.attempt("2001:db8::ffff:1:2:3", "ada"), 0.0)
-        self.assertEqual(self.throttle.attempt("2001:db8:0:1::1", "ada"), 0.0)
-
-    def test_success_forgives(self) -> None:
-        self.exhaust("192.0.2.1", "ada")
-        self.throttle.succeeded("192.0.2.1", "Ada")
-        self.assertEqual(self.throttle.attempt("192.0.2.1", "ada"), 0.0)
 
 
 class Networks(SynchronousTestCase):

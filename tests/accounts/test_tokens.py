@@ -9,11 +9,12 @@ from hypothesis import strategies as st
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from oxidecast.accounts import InvalidToken, Tokens
+from oxidecast.accounts import InvalidToken, Keyring, Tokens, secret_key
 from oxidecast.database.users import User
 from tests.accounts.support import SECRET
 from tests.database.support import START
 
+HOME = "192.0.2.1"
 ADA = User(
     id="1",
     username="ada",
@@ -24,7 +25,7 @@ ADA = User(
     created_at=START,
     updated_at=START,
     last_login_at=None,
-    tokens_valid_from=None,
+    token_generation=7,
 )
 
 
@@ -32,7 +33,11 @@ class TokensCase(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.clock.advance(START.timestamp())
-        self.tokens = Tokens(SECRET, self.clock, 3600.0)
+        self.tokens = self.made(SECRET)
+
+    def made(self, secret: bytes, *before: bytes) -> Tokens:
+        ring = Keyring(secret_key(secret), *(secret_key(old) for old in before))
+        return Tokens(ring, self.clock, 3600.0)
 
     def assertInvalid(self, token: str, code: str = "token_invalid") -> None:
         error = self.assertRaises(InvalidToken, self.tokens.verify_access, token)
@@ -50,7 +55,7 @@ class TokensCase(SynchronousTestCase):
 class Access(TokensCase):
     def test_a_token_says_whose_it_is(self) -> None:
         claims = self.tokens.verify_access(self.tokens.access(ADA))
-        self.assertEqual((claims.sub, claims.username, claims.role), ("1", "ada", "streamer"))
+        self.assertEqual((claims.sub, claims.username, claims.role, claims.gen), ("1", "ada", "streamer", 7))
         self.assertEqual(claims.exp - claims.iat, 3600)
 
     def test_two_tokens_differ(self) -> None:
@@ -68,14 +73,14 @@ class Access(TokensCase):
 
     def test_another_secret(self) -> None:
         self.assertInvalid(self.forged(secret=b"another secret that is long enough too"))
-        self.assertInvalid(Tokens(SECRET + b"!", self.clock, 3600).access(ADA))
+        self.assertInvalid(self.made(SECRET + b"!").access(ADA))
 
     def test_another_audience_issuer_kind(self) -> None:
         for changes in ({"aud": "x"}, {"aud": ["oxidecast-api"]}, {"iss": "x"}, {"typ": "playback"}):
             self.assertInvalid(self.forged(**changes))
 
     def test_missing_and_mistyped_claims(self) -> None:
-        for claim in ("sub", "aud", "iss", "typ", "exp", "iat", "jti", "username", "role"):
+        for claim in ("sub", "aud", "iss", "typ", "exp", "iat", "jti", "username", "role", "gen"):
             self.assertInvalid(self.forged(**{claim: None}))
             if claim not in {"aud", "iss"}:
                 self.assertInvalid(self.forged(**{claim: {"a": 1}}))
@@ -114,14 +119,30 @@ class Access(TokensCase):
 class Playback(TokensCase):
     def test_it_opens_its_stream_only(self) -> None:
         token = self.tokens.playback("s1")
-        self.assertEqual(self.tokens.verify_playback(token, "s1").sub, "s1")
-        self.assertRaises(InvalidToken, self.tokens.verify_playback, token, "s2")
+        self.assertEqual(self.tokens.verify_playback(token, "s1", HOME).sub, "s1")
+        self.assertRaises(InvalidToken, self.tokens.verify_playback, token, "s2", HOME)
 
     def test_it_ends_soon(self) -> None:
         token = self.tokens.playback("s1")
         self.clock.advance(300)
-        self.assertRaises(InvalidToken, self.tokens.verify_playback, token, "s1")
+        self.assertRaises(InvalidToken, self.tokens.verify_playback, token, "s1", HOME)
+
+    def test_one_for_an_address_opens_from_its_network_alone(self) -> None:
+        for address, same, other in (
+            (HOME, (HOME, f"::ffff:{HOME}"), ("192.0.2.2", "", "2001:db8::1")),
+            ("2001:db8::1", ("2001:db8::2", "2001:db8:0:0:ffff::%eth0"), ("2001:db8:0:1::1", HOME)),
+        ):
+            token = self.tokens.playback("s1", address)
+            for presented in same:
+                self.tokens.verify_playback(token, "s1", presented)
+            for presented in other:
+                self.assertRaises(InvalidToken, self.tokens.verify_playback, token, "s1", presented)
+
+    def test_one_for_everybody_opens_from_anywhere(self) -> None:
+        token = self.tokens.playback("s1")
+        for presented in (HOME, "2001:db8::1", ""):
+            self.tokens.verify_playback(token, "s1", presented)
 
     def test_neither_kind_passes_for_the_other(self) -> None:
         self.assertInvalid(self.tokens.playback("s1"))
-        self.assertRaises(InvalidToken, self.tokens.verify_playback, self.tokens.access(ADA), "1")
+        self.assertRaises(InvalidToken, self.tokens.verify_playback, self.tokens.access(ADA), "1", HOME)

@@ -10,11 +10,12 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from oxidecast.database import IDatabase
+from oxidecast.database.audit import SERVER
 from oxidecast.database.migrations import migrate
 from oxidecast.database.postgres import PostgresDatabase
 from oxidecast.database.records import utc
 from oxidecast.database.sqlite import SqliteDatabase
-from oxidecast.database.users import User, Users
+from oxidecast.database.users import User, Users, change_user
 from tests.database.cluster import Cluster, cluster
 from tests.settings.support import temporary_folder
 
@@ -80,6 +81,9 @@ class DatabaseCase(EmptyCase):
 
     async def someone(self, username: str = "ada") -> User:
         return await Users(self.database, self.clock).create(username, "no hash", "streamer")
+
+    async def disable(self, user: User) -> None:
+        await self.database.transaction(change_user, user.id, {"disabled": True}, utc(self.clock), SERVER)
 
 
 _numbers = count(1)

@@ -5,7 +5,6 @@ from twisted.internet.defer import Deferred
 from oxidecast.database import Conflict
 from oxidecast.database.keys import StreamKeys
 from oxidecast.database.streams import Streams
-from oxidecast.database.users import Users
 from tests.database.support import START, DatabaseCase, both_engines
 
 
@@ -60,7 +59,7 @@ class StreamKeysTable(DatabaseCase):
 
     async def test_a_disabled_owner_is_said_so(self) -> None:
         await self.keys.add(self.stream.id, "digest", b"")
-        await Users(self.database, self.clock).set_disabled(self.owner.id, True)
+        await self.disable(self.owner)
         found = await self.keys.find("digest")
         assert found is not None
         self.assertTrue(found.owner_disabled)
@@ -70,6 +69,18 @@ class StreamKeysTable(DatabaseCase):
         await self.keys.used(made.id, "2001:db8::1")
         [key] = await self.keys.valid(self.stream.id)
         self.assertEqual((key.last_used_at, key.last_used_from), (START, "2001:db8::1"))
+
+    async def test_where_it_was_used_from_is_an_address_or_nothing(self) -> None:
+        made = await self.keys.add(self.stream.id, "digest", b"")
+        for address, kept in (
+            ("::ffff:192.0.2.1", "192.0.2.1"),
+            ("fe80::1%eth0", "fe80::1"),
+            ("", None),
+            (None, None),
+        ):
+            await self.keys.used(made.id, address)
+            [key] = await self.keys.valid(self.stream.id)
+            self.assertEqual(key.last_used_from, kept)
 
     async def test_keys_go_with_their_stream(self) -> None:
         await self.keys.add(self.stream.id, "digest", b"")

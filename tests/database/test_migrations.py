@@ -4,14 +4,19 @@ import subprocess
 import sys
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import msgspec
 from twisted.internet.defer import Deferred, gatherResults
 
 from oxidecast.database import DatabaseError, SchemaTooNew, migrate, pending
+from oxidecast.database.audit import AuditLog
+from oxidecast.database.broadcasts import Broadcasts
+from oxidecast.database.keys import StreamKeys
 from oxidecast.database.migrations import find_migrations
 from oxidecast.database.records import new_id
 from oxidecast.database.streams import Streams
+from oxidecast.database.users import Users
 from oxidecast.settings.data import data_path
 from tests.database.support import START, DatabaseCase, EmptyCase, both_engines
 from tests.settings.support import temporary_folder
@@ -26,10 +31,12 @@ TABLES = (
     "refresh_tokens",
     "stream_sessions",
     "viewer_sessions",
+    "viewer_hours",
     "stream_metrics",
     "recordings",
     "multicast_groups",
     "audit_log",
+    "changes",
     "settings",
     "schema_migrations",
 )
@@ -93,6 +100,54 @@ class Earlier(EmptyCase):
         stream = await Streams(self.database, self.clock).find("old")
         assert stream is not None
         self.assertEqual((stream.title, stream.outputs), ("Old", {}))
+        owner = await Users(self.database, self.clock).by_username("ada")
+        assert owner is not None
+        self.assertEqual((owner.id, owner.token_generation), (row["id"], 0))
+
+    async def test_a_broadcast_and_its_viewers_of_the_second_schema(self) -> None:
+        old = temporary_folder(self)
+        for file in data_path("migrations").glob("000[12]_*.sql"):
+            (old / file.name).write_text(file.read_text())
+        await migrate(self.database, START, old)
+        row: dict[str, Any] = {"id": new_id(), "now": START}
+        for sql in (
+            "INSERT INTO users (id, username, role, password_hash, created_at, updated_at)"
+            " VALUES (:id, 'ada', 'streamer', 'no hash', :now, :now)",
+            "INSERT INTO streams (id, owner_id, name, title, transcoding_profiles, created_at, updated_at)"
+            " VALUES (:id, :id, 'old', 'Old', '[]', :now, :now)",
+            "INSERT INTO stream_sessions (id, stream_id, protocol, started_at) VALUES (:id, :id, 'rtmp', :now)",
+            "INSERT INTO viewer_sessions (id, stream_id, connection_type, started_at)"
+            " VALUES (:id, :id, 'hls', :now)",
+        ):
+            await self.database.execute(sql, row)
+        await migrate(self.database, START)
+        found = await Broadcasts(self.database).page(row["id"])
+        self.assertEqual([(one.protocol, one.unique_viewers) for one in found.items], [("rtmp", 0)])
+        rows = await self.database.query("SELECT connection_type FROM viewer_sessions")
+        self.assertEqual(rows, [{"connection_type": "hls"}])
+
+    async def test_a_key_and_an_audit_log_of_the_second_schema(self) -> None:
+        old = temporary_folder(self)
+        for file in data_path("migrations").glob("000[12]_*.sql"):
+            (old / file.name).write_text(file.read_text())
+        await migrate(self.database, START, old)
+        row = {"id": new_id(), "now": START}
+        for sql in (
+            "INSERT INTO users (id, username, role, password_hash, created_at, updated_at)"
+            " VALUES (:id, 'ada', 'streamer', 'no hash', :now, :now)",
+            "INSERT INTO streams (id, owner_id, name, title, transcoding_profiles, created_at, updated_at)"
+            " VALUES (:id, :id, 'old', 'Old', '[]', :now, :now)",
+            "INSERT INTO stream_keys (id, stream_id, digest, sealed, created_at)"
+            " VALUES (:id, :id, 'digest', :sealed, :now)",
+            "INSERT INTO audit_log (id, at, actor, action, details) VALUES (:id, :now, 'ada', 'login', '{}')",
+        ):
+            await self.database.execute(sql, {**row, "sealed": b"sealed"} if ":sealed" in sql else row)
+        await migrate(self.database, START)
+        found = await StreamKeys(self.database, self.clock).find("digest")
+        assert found is not None
+        self.assertEqual((found.stream.name, found.key.allowed_addresses), ("old", ()))
+        [entry] = (await AuditLog(self.database, self.clock).page()).items
+        self.assertEqual((entry.actor, entry.times, entry.last_at), ("ada", 1, None))
 
 
 class FolderCase(DatabaseCase):

@@ -1,7 +1,9 @@
 from twisted.internet.defer import Deferred
 
 from oxidecast.database import Conflict
-from oxidecast.database.users import Users
+from oxidecast.database.audit import SERVER
+from oxidecast.database.records import utc
+from oxidecast.database.users import Users, change_user
 from tests.database.support import START, DatabaseCase, both_engines
 
 
@@ -30,21 +32,30 @@ class UsersTable(DatabaseCase):
     async def test_a_change_is_dated_and_says_whether_there_was_such_a_user(self) -> None:
         made = await self.users.create("ada", "hash", "viewer")
         self.clock.advance(60)
-        self.assertTrue(await self.users.set_role(made.id, "admin"))
-        self.assertTrue(await self.users.set_disabled(made.id, True))
-        self.assertTrue(await self.users.renew_hash(made.id, "other"))
-        self.assertFalse(await self.users.set_role("x", "admin"))
+        changed = {"role": "streamer", "disabled": True}
+        now = utc(self.clock)
+        self.assertTrue(await self.users.renew_hash(made, "other"))
+        self.assertTrue(await self.database.transaction(change_user, made.id, changed, now, SERVER))
+        self.assertIs(await self.database.transaction(change_user, "x", changed, now, SERVER), None)
         user = await self.users.by_id(made.id)
         assert user is not None
-        self.assertEqual((user.role, user.disabled, user.password_hash), ("admin", True, "other"))
+        self.assertEqual((user.role, user.disabled, user.password_hash), ("streamer", True, "other"))
         self.assertEqual((user.updated_at - user.created_at).seconds, 60)
 
     async def test_a_hash_that_is_renewed_ends_no_token(self) -> None:
         made = await self.users.create("ada", "hash", "viewer")
-        await self.users.renew_hash(made.id, "other")
+        await self.users.renew_hash(made, "other")
         user = await self.users.by_id(made.id)
         assert user is not None
-        self.assertIs(user.tokens_valid_from, None)
+        self.assertEqual(user.token_generation, 0)
+
+    async def test_a_hash_is_not_renewed_in_place_of_another_password(self) -> None:
+        made = await self.users.create("ada", "hash", "viewer")
+        await self.users.renew_hash(made, "another password")
+        self.assertFalse(await self.users.renew_hash(made, "the first password"))
+        user = await self.users.by_id(made.id)
+        assert user is not None
+        self.assertEqual(user.password_hash, "another password")
 
     async def test_a_page_has_the_true_total(self) -> None:
         for number in range(5):

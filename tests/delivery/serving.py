@@ -17,6 +17,7 @@ from oxidecast.delivery.hot import HotAnswer, HotRequest, IHotResource
 from oxidecast.delivery.http import HTTPChannel
 from oxidecast.delivery.http_limits import HTTPLimits
 from oxidecast.delivery.http_server import HTTPServerFactory
+from oxidecast.delivery.proxied import Proxies
 
 PREFIX = b"/api/v1/hls/"
 PLAYLIST = b"#EXTM3U\n" + b"#" * 492
@@ -96,6 +97,8 @@ class Server:
 
     limits: HTTPLimits = field(default_factory=HTTPLimits)
     admit: Callable[[HotRequest], HotAnswer | None] | None = None
+    admit_hot: Callable[[HotRequest], HotAnswer | None] | None = None
+    proxies: Proxies | None = None
     clock: Any = field(default_factory=Clock)
 
     def __post_init__(self) -> None:
@@ -113,6 +116,8 @@ class Server:
             self.clock,
             lambda *labels: self.counted.append(labels),
             self.admit,
+            self.admit_hot,
+            self.proxies,
         )
 
     def connect(self) -> "Connection":

@@ -509,7 +509,7 @@ class HookTests(SynchronousTestCase):
         )
 
     def test_admission_leaves_a_repeated_request_as_it_was(self) -> None:
-        connection = Server(admit=lambda request: None).connect()
+        connection = Server(admit_hot=lambda request: None).connect()
         for _ in range(3):
             self.assertEqual(body_of(connection.get(PLAYLIST_PATH)), PLAYLIST)
 
@@ -519,7 +519,7 @@ class HookTests(SynchronousTestCase):
                 return HotAnswer(b"slow down", status=429, headers=((b"Retry-After", b"1"),))
             return None
 
-        connection = Server(admit=admit).connect()
+        connection = Server(admit=admit, admit_hot=admit).connect()
         for path in (PLAYLIST_PATH, b"/echo"):
             self.assertEqual(status(connection.get(path)), 200)
             self.assertEqual(status(connection.get(path + b"?busy=1")), 429)

@@ -1,6 +1,5 @@
 """The port on real sockets: what the kernel, curl, TLS and slow readers make of it."""
 
-import datetime
 import gc
 import hashlib
 import os
@@ -8,23 +7,19 @@ import shutil
 import socket
 import ssl
 import struct
+import tempfile
 import time
 from base64 import b64encode
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import psutil
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from cryptography.x509.oid import NameOID
 from twisted.internet import reactor as default_reactor
 from twisted.internet import tcp
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import UNIXServerEndpoint
 from twisted.internet.protocol import Protocol
-from twisted.internet.ssl import PrivateCertificate
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 from twisted.internet.utils import getProcessOutputAndValue
@@ -32,9 +27,13 @@ from twisted.protocols.policies import ProtocolWrapper
 from twisted.trial.unittest import SkipTest, TestCase
 from twisted.web.server import Request
 
+from oxidecast.delivery.certificates import Source
 from oxidecast.delivery.hot import HotAnswer
 from oxidecast.delivery.http_limits import HTTPLimits
-from oxidecast.delivery.sink import SocketSink, TransportSink
+from oxidecast.delivery.sink import PIECE, SocketSink, TransportSink
+from oxidecast.delivery.tls import Certificates
+from oxidecast.settings.sections import TlsSettings
+from tests.delivery.secure import Authority
 from tests.delivery.serving import PLAYLIST, PREFIX, SEGMENT, Server, body_of, field_of, request, status
 
 reactor: Any = default_reactor
@@ -271,24 +270,14 @@ class TightLimitTests(SocketTestCase):
             await self.read_all(client)
 
 
-def certificate() -> PrivateCertificate:
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-    start = datetime.datetime(2020, 1, 1)
-    signed = (
-        x509.CertificateBuilder(name, name, key.public_key(), 1, start, start.replace(year=2100))
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()) + signed.public_bytes(
-        Encoding.PEM
-    )
-    return PrivateCertificate.loadPEM(pem)
-
-
 class TLSTests(SocketTestCase):
     def listen(self) -> None:
-        port = reactor.listenSSL(0, self.server.factory, certificate().options(), interface="127.0.0.1")
+        folder = Path(tempfile.mkdtemp())
+        self.addCleanup(shutil.rmtree, folder)
+        Authority().issue("localhost").write(folder / "localhost.pem")
+        source = Source(TlsSettings(certificate_directory=folder.name), folder.parent)
+        secured = Certificates(source, reactor).wrap("https", self.server.factory)
+        port = reactor.listenTCP(0, secured, backlog=256, interface="127.0.0.1")
         self.port = port.getHost().port
         self.addCleanup(self.stop, port)
 
@@ -323,6 +312,32 @@ class TLSTests(SocketTestCase):
         self.assertGreater(channel._sink.pending, len(SEGMENT) // 2)
         self.assertEqual(body_of(await self.read_all(client)), SEGMENT)
 
+    async def test_slow_readers_hold_little_whatever_they_ask_for(self) -> None:
+        raws = [self.connect(receive_buffer=4096) for _ in range(20)]
+        clients = [await deferToThread(self.secured, raw) for raw in raws]
+        for channel in self.server.factory.channels:
+            channel.transport.transport.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        for client in clients:
+            client.sendall(request(PREFIX + b"segment.m4s"))
+        await self.until(lambda: len(self.server.counted) == 20)
+        for channel in self.server.factory.channels:
+            connection = channel.transport.transport
+            held = len(connection.dataBuffer) + connection._tempDataLen
+            self.assertGreater(channel._sink.pending, len(SEGMENT) // 2)
+            self.assertLess(held, 2.5 * PIECE)
+        for client in clients:
+            client.close()
+        await self.until(lambda: not self.server.factory.channels)
+
+    async def test_small_packets_are_not_delayed(self) -> None:
+        self.connect()
+        await self.until(lambda: len(self.server.factory.channels) == 1)
+        (channel,) = self.server.factory.channels
+        self.assertTrue(channel.transport.getTcpNoDelay())
+
+    async def test_autobahn_takes_over_and_talks(self) -> None:
+        await talk_by_websocket(self, self.secured)
+
 
 class UnixTests(SocketTestCase):
     def listen(self) -> None:
@@ -346,37 +361,43 @@ class SinkChoiceTests(SocketTestCase):
 
 class WebSocketTests(SocketTestCase):
     async def test_autobahn_takes_over_and_talks(self) -> None:
-        try:
-            from autobahn.twisted.resource import WebSocketResource
-            from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
-        except ImportError:
-            raise SkipTest("autobahn is not installed")
+        await talk_by_websocket(self, lambda raw: raw)
 
-        class Loud(WebSocketServerProtocol):
-            def onMessage(self, payload: bytes, isBinary: bool) -> None:
-                self.sendMessage(payload.upper(), isBinary)
 
-        factory = WebSocketServerFactory(reactor=reactor)
-        factory.protocol = Loud
-        self.server.root.putChild(b"ws", WebSocketResource(factory))
-        client = self.connect()
-        key = b64encode(os.urandom(16))
-        upgrade = (b"Upgrade: websocket", b"Connection: Upgrade", b"Sec-WebSocket-Version: 13")
-        head = request(b"/ws", *upgrade, b"Sec-WebSocket-Key: " + key)
-        frame = b"\x81\x82\x00\x00\x00\x00hi"
+async def talk_by_websocket(case: SocketTestCase, secured: Callable[[socket.socket], socket.socket]) -> None:
+    """autobahn's resource answers, plain and by TLS alike."""
+    try:
+        from autobahn.twisted.resource import WebSocketResource
+        from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
+    except ImportError:
+        raise SkipTest("autobahn is not installed")
 
-        def talk() -> bytes:
-            client.sendall(head + frame)
-            received = b""
-            while not received.endswith(b"HI"):
-                received += client.recv(65536)
-            client.sendall(frame)
-            return received + client.recv(65536)
+    class Loud(WebSocketServerProtocol):
+        def onMessage(self, payload: bytes, isBinary: bool) -> None:
+            self.sendMessage(payload.upper(), isBinary)
 
-        answer = await deferToThread(talk)
-        accept = b64encode(hashlib.sha1(key + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest())
-        self.assertEqual((status(answer), field_of(answer, b"Sec-WebSocket-Accept")), (101, accept))
-        self.assertTrue(answer.endswith(b"\x81\x02HI\x81\x02HI"))
-        self.assertEqual(len(self.server.factory.channels), 1)
+    factory = WebSocketServerFactory(reactor=reactor)
+    factory.protocol = Loud
+    case.server.root.putChild(b"ws", WebSocketResource(factory))
+    raw = case.connect()
+    key = b64encode(os.urandom(16))
+    upgrade = (b"Upgrade: websocket", b"Connection: Upgrade", b"Sec-WebSocket-Version: 13")
+    head = request(b"/ws", *upgrade, b"Sec-WebSocket-Key: " + key)
+    frame = b"\x81\x82\x00\x00\x00\x00hi"
+
+    def talk() -> bytes:
+        client = secured(raw)
+        client.sendall(head + frame)
+        received = b""
+        while not received.endswith(b"HI"):
+            received += client.recv(65536)
+        client.sendall(frame)
+        received += client.recv(65536)
         client.close()
-        await self.until(lambda: not self.server.factory.channels)
+        return received
+
+    answer = await deferToThread(talk)
+    accept = b64encode(hashlib.sha1(key + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest())
+    case.assertEqual((status(answer), field_of(answer, b"Sec-WebSocket-Accept")), (101, accept))
+    case.assertTrue(answer.endswith(b"\x81\x02HI\x81\x02HI"))
+    await case.until(lambda: not case.server.factory.channels)

@@ -122,6 +122,9 @@ class Watcher:
 class BrowserTestCase(unittest.TestCase):
     """Tests with a Chromium of their own."""
 
+    arguments: ClassVar[tuple[str, ...]] = ()
+    """What it is started with besides."""
+
     playwright: ClassVar[Playwright]
     browser: ClassVar[Browser]
 
@@ -129,7 +132,9 @@ class BrowserTestCase(unittest.TestCase):
     def setUpClass(cls) -> None:
         cls.playwright = sync_playwright().start()
         cls.addClassCleanup(cls.playwright.stop)
-        cls.browser = cls.playwright.chromium.launch(executable_path=CHROMIUM, headless=True, args=ARGUMENTS)
+        cls.browser = cls.playwright.chromium.launch(
+            executable_path=CHROMIUM, headless=True, args=[*ARGUMENTS, *cls.arguments]
+        )
         cls.addClassCleanup(cls.browser.close)
 
     def setUp(self) -> None:

@@ -77,9 +77,9 @@ def shifted(sent: Sequence[Tag], by: int) -> list[Tag]:
 class Encoder:
     """One connection that publishes; a context manager, which hangs up at the end."""
 
-    def __init__(self, port: int, key: str, *, app: str = "live") -> None:
+    def __init__(self, port: int, key: str, *, app: str = "live", source: str = "127.0.0.1") -> None:
         self.session = ClientSession("publish", app=app, tc_url=f"rtmp://127.0.0.1:{port}/{app}", name=key)
-        self.socket = socket.create_connection(("127.0.0.1", port), TIMEOUT)
+        self.socket = socket.create_connection(("127.0.0.1", port), TIMEOUT, (source, 0))
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.events: list[ClientEvent] = []
         self._flush()

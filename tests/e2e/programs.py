@@ -120,6 +120,7 @@ class Server(Program):
             "OXIDECAST_SERVER_PORT": str(self.http),
             "OXIDECAST_RTMP_BIND_ADDRESS": f"127.0.0.1:{self.rtmp}",
             "OXIDECAST_MULTICAST_INTERFACE": "127.0.0.1",
+            "OXIDECAST_RATE_LIMIT_EXEMPT": '["127.0.0.0/8"]',
             "OXIDECAST_DATA_DIR": str(folder / "data"),
             "OXIDECAST_LOGGING_LEVEL": "debug",
             **(settings or {}),

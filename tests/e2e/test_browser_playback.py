@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import pytest
 from playwright.sync_api import expect
 
+from oxidecast.accounts.signing import Keyring, secret_key
 from oxidecast.accounts.tokens import Tokens
 from tests.e2e.browser import PHONE, BrowserTestCase, Watcher, seconds_to_playing
 from tests.e2e.programs import FFMPEG_9, Server, publish, server, until
@@ -204,8 +205,8 @@ class PlaybackTests(BrowserTestCase):
         self.requests_may_fail = True
         lifetime = 10
         with self.live("Family Again", {}, is_private=True) as name:
-            tokens = Tokens(SECRET.encode(), WallClock(), 60)  # type: ignore[arg-type]
-            token = tokens.playback(self.server.stream(name)["id"], lifetime)
+            tokens = Tokens(Keyring(secret_key(SECRET.encode())), WallClock(), 60)  # type: ignore[arg-type]
+            token = tokens.playback(self.server.stream(name)["id"], lifetime=lifetime)
             expires = time.monotonic() + lifetime
             guest = self.watch(f"{self.server.url}/player/{name}?token={token}")
             before = guest.wait_for_motion()

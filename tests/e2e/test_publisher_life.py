@@ -194,6 +194,23 @@ class TakeoverTests(LifeCase):
         self.began: dict[Encoder, float] = {}
         material()
 
+    def test_an_old_one_that_goes_on_sending_reads_why_all_the_same(self) -> None:
+        """It looks at what it was told only after a second of sending: a connection that is reset would not let it."""
+        name, key = self.server.new_stream("Unread")
+        with Encoder(self.server.rtmp, key).start() as old:
+            old.play(material(2), speed=4)
+            self.server.wait_live(name)
+            old.look()
+            with self.publishing(key):
+                until(
+                    lambda: f"{name}: taken over" in self.server.output, 10, "the newcomer feeds the stream"
+                )
+                for _ in range(20):
+                    time.sleep(0.05)
+                    old.socket.sendall(bytes(65536))
+                old.wait_status("NetStream.Publish.BadName")
+                self.assertTrue(old.hung_up())
+
     def test_the_newcomer_takes_over_and_the_old_one_is_told(self) -> None:
         name, key = self.server.new_stream("Taken")
         with self.publishing(key) as old, self.watched(name) as watcher:

@@ -91,7 +91,7 @@ class CommandTests(SynchronousTestCase):
         self.assertEqual(run.returncode, 1)
         self.assertIn(
             "plugins.disabled names 'anexb', and no such plugin was found; "
-            "found: annexb, hls, multicast, rtmp, testpattern",
+            "found: analytics, annexb, hls, multicast, rtmp, testpattern",
             run.stderr,
         )
         self.assertNotIn("Traceback", run.stderr)

@@ -1,12 +1,15 @@
 """The RTMP port on a clock: a real client session talks to it through a transport in memory."""
 
+import shutil
 import socket
+import tempfile
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import msgspec
 from twisted.internet import reactor
-from twisted.internet.address import IPv4Address
+from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
 from twisted.internet.task import Clock
@@ -17,13 +20,26 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
+from oxidecast.delivery.certificates import Source
+from oxidecast.delivery.proxied import Proxies
+from oxidecast.delivery.tls import Certificates
 from oxidecast.interfaces import Refused
 from oxidecast.media import RemoteProtocolError
 from oxidecast.rtmp import events
 from oxidecast.rtmp.client import ClientSession
-from oxidecast.rtmp.server import EARLY_BYTES, FAREWELL, IMediaSink, RTMPConnection, RTMPPort
+from oxidecast.rtmp.server import (
+    EARLY_BYTES,
+    FAREWELL,
+    LEFTOVER,
+    REFUSED_AT_ONCE,
+    IMediaSink,
+    RTMPConnection,
+    RTMPPort,
+)
 from oxidecast.rtmp.settings import RtmpSettings
 from oxidecast.settings.errors import StartError
+from oxidecast.settings.sections import TlsSettings
+from tests.delivery.secure import CLIENT, Authority, Client, HouseClock, trusting
 
 KEY = "very-secret-key"
 PICTURE = b"\x17\x01\x00\x00\x00picture"
@@ -62,6 +78,9 @@ class Transport(StringTransport):
 
     def abortConnection(self) -> None:
         self.aborted = True
+
+    def loseWriteConnection(self) -> None:
+        self.disconnecting = True
 
 
 class Peer:
@@ -196,6 +215,13 @@ class TestRefusal(ServerCase):
     def test_who_does_not_read_the_refusal_is_cut_off(self) -> None:
         peer = Peer(self.port).talk()
         self.clock.advance(FAREWELL)
+        self.assertTrue(peer.aborted)
+
+    def test_who_only_sends_after_the_refusal_is_cut_off(self) -> None:
+        peer = Peer(self.port).talk()
+        peer.connection.dataReceived(bytes(LEFTOVER))
+        self.assertFalse(peer.aborted)
+        peer.connection.dataReceived(b"x")
         self.assertTrue(peer.aborted)
 
     def test_media_after_the_refusal_goes_nowhere(self) -> None:
@@ -486,7 +512,34 @@ class TestLimits(ServerCase):
         for peer in peers:
             assert peer is not None
             peer.connectionLost(DONE)
-        self.assertEqual((self.port.connections, dict(self.port._by_address)), (0, {}))
+        self.assertEqual((self.port.connections, dict(self.port._by_network)), (0, {}))
+
+    def test_addresses_of_one_ipv6_network_count_together(self) -> None:
+        self.port = self.make(max_connections_per_address=2)
+        for number in range(2):
+            self.assertIsNotNone(self.port.buildProtocol(IPv6Address("TCP", f"2001:db8::{number}", 1)))
+        self.assertIsNone(self.port.buildProtocol(IPv6Address("TCP", "2001:db8::ffff:1", 1)))
+        self.assertIsNotNone(self.port.buildProtocol(IPv6Address("TCP", "2001:db8:0:1::1", 1)))
+
+    def test_connects_that_come_too_often_are_told_when_to_try_again(self) -> None:
+        asked: list[str] = []
+        self.port.admit = lambda address: asked.append(address) or 7
+        for purpose, code in (
+            ("publish", "NetStream.Publish.BadName"),
+            ("play", "NetStream.Play.StreamNotFound"),
+        ):
+            peer = Peer(self.port, purpose=purpose).talk()
+            sentence = "Too many connections came from your network: try again in 7 s."
+            self.assertEqual(peer.told, [events.Refused(code, sentence)])
+            self.assertTrue(peer.closing)
+        self.assertEqual((self.asked, asked, self.port.refused), ([], ["192.0.2.1"] * 2, 2))
+
+    def test_only_some_of_them_at_once_are_told(self) -> None:
+        self.port.admit = lambda address: 7
+        peers = [Peer(self.port) for _ in range(REFUSED_AT_ONCE)]
+        self.assertIsNone(self.port.buildProtocol(IPv4Address("TCP", "192.0.2.1", 1)))
+        peers[0].lose()
+        Peer(self.port)
 
     def test_new_limits_hold_for_the_next_connection(self) -> None:
         Peer(self.port)
@@ -495,6 +548,26 @@ class TestLimits(ServerCase):
 
 
 class TestPort(SynchronousTestCase):
+    def test_the_proxy_protocol_needs_proxies(self) -> None:
+        port = RTMPPort(RtmpSettings(proxy_protocol=True), MemoryReactorClock())
+        port.publish_gate = lambda connection, request: None  # type: ignore
+        with self.assertRaisesRegex(StartError, "trusted_proxies"):
+            port.startService()
+
+    def test_a_publisher_behind_a_proxy_has_its_own_address(self) -> None:
+        reactor = MemoryReactorClock()
+        port = RTMPPort(RtmpSettings(proxy_protocol=True), reactor, Proxies(["192.0.2.0/24"]))
+        port.publish_gate = lambda connection, request: None  # type: ignore
+        port.startService()
+        factory = reactor.tcpServers[0][1]
+        transport = Transport()
+        before = factory.buildProtocol(IPv4Address("TCP", "192.0.2.1", 5000))
+        before.makeConnection(transport)
+        before.dataReceived(b"PROXY TCP4 203.0.113.7 192.0.2.1 4711 1935\r\n")
+        (connection,) = port._connections
+        self.assertEqual(connection.address, "203.0.113.7")
+        connection.connectionLost(DONE)
+
     def test_it_listens_where_the_settings_say_once_there_is_a_gate(self) -> None:
         reactor = MemoryReactorClock()
         port = RTMPPort(RtmpSettings(bind_address="127.0.0.1:1936"), reactor)
@@ -514,3 +587,85 @@ class TestPort(SynchronousTestCase):
             error = self.assertRaises(StartError, port.startService)
         self.assertIn(f"127.0.0.1:{number}", str(error))
         self.assertIn("rtmp.bind_address", str(error))
+
+    def test_with_tls_it_listens_twice(self) -> None:
+        memory = MemoryReactorClock()
+        port = RTMPPort(RtmpSettings(tls_bind_address="127.0.0.1:1944"), memory)
+        port.publish_gate = lambda connection, request: None  # type: ignore
+        wrapped: Any = object()
+        port.secure = lambda factory: wrapped if factory is port else None  # type: ignore
+        port.startService()
+        plain, secure = memory.tcpServers
+        self.assertEqual((plain[0], plain[1]), (1935, port))
+        self.assertEqual((secure[0], secure[1], secure[3]), (1944, wrapped, "127.0.0.1"))
+
+
+class TestSecure(ServerCase):
+    """The same port behind TLS."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.clock = self.house = HouseClock()
+        folder = Path(tempfile.mkdtemp())
+        self.addCleanup(shutil.rmtree, folder)
+        self.root = Authority()
+        self.root.issue("h").write(folder / "h.pem")
+        self.certificates = Certificates(Source(TlsSettings(certificate_file="h.pem"), folder), self.house)
+        self.port = self.make(max_connections_per_address=2)
+        self.secured = self.certificates.wrap("rtmps", self.port)
+
+    def client(self) -> Client:
+        return Client(self.secured, trusting(self.root), "h")
+
+    def test_a_publisher_is_taken(self) -> None:
+        peer = self.client().handshake()
+        session = ClientSession("publish", app="live", tc_url="rtmps://h/live", name=KEY)
+        told: list[Any] = []
+        while output := session.take_output():
+            told += session.receive(peer.send(output))
+        self.assertEqual([type(event) for event in told], [events.Started])
+        session.send_video(0, PICTURE)
+        peer.send(session.take_output())
+        self.assertIn(("video", 0, PICTURE), self.sink.got)
+
+    def test_the_limits_of_an_address_hold_for_both(self) -> None:
+        first = self.client()
+        plain = self.port.buildProtocol(IPv4Address("TCP", CLIENT.host, 1))
+        self.assertIsNotNone(plain)
+        self.assertIsNone(self.secured.buildProtocol(CLIENT))
+        self.assertIsNone(self.port.buildProtocol(CLIENT))
+        self.assertEqual((self.port.connections, self.port.refused), (2, 2))
+        first.lose(DONE)
+        self.assertIsNotNone(self.secured.buildProtocol(CLIENT))
+
+    def test_one_that_never_speaks_tls_is_cut_off_in_time(self) -> None:
+        client = self.client()
+        self.house.pump([1] * 9)
+        self.assertFalse(client.ended)
+        self.house.pump([1] * 2)
+        self.assertTrue(client.aborted)
+        client.lose(DONE)
+        self.assertEqual(self.port.connections, 0)
+        self.house.advance(FAREWELL)
+        self.assertEqual(self.house.getDelayedCalls(), [])
+
+    def test_one_that_shakes_hands_and_says_nothing_has_no_more_time(self) -> None:
+        client = self.client()
+        self.house.advance(6)
+        client.handshake()
+        self.house.advance(5)
+        client.answer()
+        self.assertTrue(client.closed)
+        self.house.advance(FAREWELL + 1)
+        self.assertTrue(client.aborted)
+
+    def test_plain_rtmp_is_closed(self) -> None:
+        client = self.client()
+        client.server.dataReceived(b"\x03" + bytes(1536))  # type: ignore[union-attr]
+        self.assertTrue(client.ended)
+
+    def test_a_web_client_is_closed_without_an_answer(self) -> None:
+        client = self.client().handshake()
+        client.send(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+        self.assertTrue(client.closed)
+        self.assertEqual(client.received, b"")

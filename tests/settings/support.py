@@ -10,9 +10,15 @@ from twisted.trial.unittest import SynchronousTestCase
 from oxidecast.foundation import SECTIONS
 from oxidecast.outputs.hls.settings import HlsSettings
 from oxidecast.outputs.multicast.settings import MulticastSettings
+from oxidecast.outputs.recording.settings import RecordingSettings
 from oxidecast.settings import Settings, load
 
-ALL: dict[str, type[msgspec.Struct]] = {**SECTIONS, "hls": HlsSettings, "multicast": MulticastSettings}
+ALL: dict[str, type[msgspec.Struct]] = {
+    **SECTIONS,
+    "hls": HlsSettings,
+    "multicast": MulticastSettings,
+    "recording": RecordingSettings,
+}
 
 
 def temporary_folder(case: SynchronousTestCase) -> Path:

@@ -8,7 +8,9 @@ from oxidecast.settings.sections import (
     CorsSettings,
     MetricsSettings,
     Profile,
+    RateLimitSettings,
     ServerSettings,
+    TlsSettings,
 )
 from tests.settings.support import loaded
 
@@ -24,14 +26,40 @@ class Rules(SynchronousTestCase):
 
     def test_an_origin_is_exact(self) -> None:
         CorsSettings(origins=("https://example.com", "http://[::1]:8080"))
-        for wrong in ("*", "https://example.com/", "example.com", "https://", "https://a:b", "HTTPS://A.com"):
+        for wrong in (
+            "*",
+            "null",
+            "https://example.com/",
+            "example.com",
+            "https://",
+            "https://a:b",
+            "HTTPS://A.com",
+            "https://example.com:443",
+            "http://example.com:80",
+        ):
             self.assertRaises(Invalid, CorsSettings, origins=(wrong,))
 
     def test_a_network_is_a_network(self) -> None:
         self.assertRaises(Invalid, MetricsSettings, allow=("10.0.0.1/8",))
+        self.assertRaises(Invalid, RateLimitSettings, exempt=("everybody",))
+        self.assertRaises(Invalid, ServerSettings, trusted_proxies=("proxy.example",))
+
+    def test_the_proxy_protocol_needs_proxies(self) -> None:
+        self.assertRaises(Invalid, ServerSettings, proxy_protocol=True)
+        ServerSettings(proxy_protocol=True, trusted_proxies=("10.0.0.1",))
 
     def test_a_profile_cannot_be_called_source(self) -> None:
         self.assertRaises(Invalid, Profile, name="source", width=16, height=16, bitrate=1)
+
+    def test_certificates_come_from_one_place(self) -> None:
+        TlsSettings(certificate_directory="pems", redirect=True, hsts=60)
+        TlsSettings(certificate_file="a.pem", key_file="a.key")
+        for wrong in (
+            {"certificate_directory": "pems", "certificate_file": "a.pem"},
+            {"key_file": "a.key"},
+            {"certificate_directory": "pems", "key_file": "a.key"},
+        ):
+            self.assertRaises(Invalid, TlsSettings, **wrong)
 
     def test_a_database_is_sqlite_or_postgresql(self) -> None:
         for url in ("mysql://db", "sqlite:///", "sqlite:///:memory:", "oxidecast.db"):
@@ -46,6 +74,8 @@ class BindAddress(SynchronousTestCase):
     def test_anything_else_is_refused(self) -> None:
         for wrong in ("1935", ":1935", "host:", "host:x", "host:65536", "::1:1935", "host:²"):
             self.assertRaises(Invalid, RtmpSettings, bind_address=wrong)
+            error = self.assertRaises(Invalid, RtmpSettings, tls_bind_address=wrong)
+            self.assertEqual(error.key, "tls_bind_address")
 
 
 class Representation(SynchronousTestCase):

@@ -479,6 +479,15 @@ class TestNoticesAndViewers(HubCase):
         self.stream.notice("key", None)
         self.assertEqual(self.stream.notices, {})
 
+    def test_when_a_viewer_left(self) -> None:
+        self.live()
+        began = self.clock.seconds()
+        viewers = [self.stream.viewer("watching", "192.0.2.1") for _ in range(3)]
+        self.clock.advance(30)
+        for viewer, at in zip(viewers, (None, began + 10, began - 10), strict=True):
+            viewer.leave(at)
+        self.assertEqual([viewer.left - began for viewer in viewers], [30, 10, 0])
+
     def test_viewers_are_counted_and_the_most_is_kept(self) -> None:
         self.live()
         viewers = [self.stream.viewer("watching", f"192.0.2.{number}") for number in range(3)]

@@ -58,6 +58,19 @@ class TestJoined(HubCase):
         self.assertFalse(self.joined.heartbeat(viewer))
         self.assertEqual(len(self.joined), 0)
 
+    def test_who_is_gone_was_there_until_it_was_last_heard_of(self) -> None:
+        viewer = self.stream.viewers[self.join()]
+        self.wait(HEARTBEAT)
+        self.joined.heartbeat(viewer.id)
+        heard = self.clock.seconds()
+        self.wait(GONE_AFTER + 1)
+        self.assertEqual((self.stream.viewer_count, viewer.left), (0, heard))
+
+    def test_who_watches_and_what(self) -> None:
+        viewer_id = self.joined.join(self.stream, "hls", HOME, "somebody", "720p")
+        viewer = self.stream.viewers[viewer_id]
+        self.assertEqual((viewer.output, viewer.user_id, viewer.rendition), ("hls", "somebody", "720p"))
+
     def test_who_says_to_leave_another_stream_stays(self) -> None:
         viewer = self.join()
         self.joined.leave(viewer, "other")

@@ -202,6 +202,75 @@ class TestSeveralKeys(KeysCase):
         self.assertEnvelope(await self.own("POST", KEYS), 201)
 
 
+class TestChanging(KeysCase):
+    async def changed(self, change: Any, key: str = "") -> Answer:
+        key = key or (await self.own("GET", KEY)).data["id"]
+        return await self.own("PATCH", f"{KEYS}/{key}", change)
+
+    async def test_what_is_left_out_stays(self) -> None:
+        key = await self.owned()
+        at = "2030-01-01T00:00:00Z"
+        answer = await self.changed({"name": "studio", "expires_at": at})
+        self.assertEnvelope(answer, 200)
+        self.assertEqual((answer.data["name"], answer.data["expires_at"]), ("studio", at))
+        answer = await self.changed({"allowed_addresses": ["203.0.113.0/24", "192.0.2.7"]})
+        self.assertEqual((answer.data["name"], answer.data["expires_at"]), ("studio", at))
+        self.assertEqual(answer.data["allowed_addresses"], ["203.0.113.0/24", "192.0.2.7/32"])
+        answer = await self.changed({"expires_at": None, "name": None})
+        self.assertEqual((answer.data["name"], answer.data["expires_at"]), ("studio", None))
+        self.assertEqual(answer.data["stream_key"], key)
+        self.assertEqual((await self.changed({})).data, answer.data)
+        self.assertEqual((await self.own("GET", KEY)).data, answer.data)
+
+    async def test_it_publishes_from_where_it_may_and_then_from_everywhere(self) -> None:
+        key = await self.owned()
+        await self.changed({"allowed_addresses": ["203.0.113.0/24"]})
+        self.assertFalse(await self.publishes(key))
+        await self.changed({"allowed_addresses": ["203.0.113.0/24", "192.0.2.7"]})
+        self.assertTrue(await self.publishes(key))
+        await self.changed({"allowed_addresses": ["203.0.113.0/24"]})
+        await self.changed({"allowed_addresses": []})
+        self.assertTrue(await self.publishes(key))
+
+    async def test_a_new_one_may_be_for_some_addresses(self) -> None:
+        await self.owned()
+        made = (await self.own("POST", KEYS, {"allowed_addresses": ["2001:db8::/32"]})).data
+        self.assertEqual(made["allowed_addresses"], ["2001:db8::/32"])
+        self.assertFalse(await self.publishes(made["stream_key"]))
+
+    async def test_what_is_no_network_is_told(self) -> None:
+        await self.owned()
+        for networks in (["studio"], ["192.0.2.7/24"], ["192.0.2.1"] * 21, "192.0.2.1", [1], ["1" * 51]):
+            for answer in (
+                await self.changed({"allowed_addresses": networks}),
+                await self.own("POST", KEYS, {"allowed_addresses": networks}),
+            ):
+                self.assertEnvelope(answer, 422, "invalid")
+                self.assertEqual(list(answer.data["fields"]), ["allowed_addresses"])
+
+    async def test_nobody_who_publishes_is_cut(self) -> None:
+        await self.on_air()
+        await self.changed({"allowed_addresses": ["203.0.113.0/24"]})
+        at = datetime.now(UTC) + timedelta(seconds=0.1)
+        await self.changed({"expires_at": at.isoformat()})
+        while datetime.now(UTC) < at:
+            await self.own("GET", KEYS)
+        await self.own("POST", KEYS)  # which makes room: what was valid once goes
+        await self.server.web.elsewhere.look()
+        self.assertEqual(self.publisher.stopped, [])
+
+    async def test_only_a_valid_key_of_the_stream(self) -> None:
+        await self.owned()
+        key = (await self.own("GET", KEY)).data["id"]
+        other = (await self.ask("POST", "/api/v1/streams", {"title": "Other"}, self.owner)).data["id"]
+        path = f"/api/v1/streams/{other}/keys/{key}"
+        self.assertEnvelope(await self.own("PATCH", path, {"name": "x"}), 404, "not_found")
+        for name in ("%00", "x", "00000000-0000-4000-8000-000000000000"):
+            self.assertEnvelope(await self.changed({"name": "x"}, name), 404, "not_found")
+        await self.own("DELETE", KEY)
+        self.assertEnvelope(await self.changed({"name": "x"}, key), 404, "not_found")
+
+
 class TestWhoMay(KeysCase):
     async def test_only_the_owner_and_an_admin(self) -> None:
         await self.owned()

@@ -7,11 +7,12 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
 from oxidecast.interfaces import PublishRequest, Refused
+from oxidecast.outputs.recording import rows
 from oxidecast.settings.errors import StartError
 from tests.database.cluster import cluster
 from tests.database.support import create_database
 from tests.house import HouseCase
-from tests.streams.stage import AUDIO, VIDEO, Encoder
+from tests.streams.stage import AUDIO, PAYLOAD, PICTURE, VIDEO, Encoder
 
 SOON = 10.0
 """Seconds within which the API serves again."""
@@ -46,6 +47,42 @@ class OnPostgres(HouseCase):
             self.assertLess(time.monotonic() - began, SOON)
             await deferLater(reactor, 0.1)
 
+    async def test_rows_about_viewers_wait_for_the_database_up_to_a_bound(self) -> None:
+        """The stream goes on and is watched meanwhile; what is more than may wait is counted."""
+        await self.start()
+        token = await self.token("streamer")
+        made = (await self.ask("POST", "/api/v1/streams", {"title": "Birds"}, token)).data
+        encoder = Encoder(self, key=made["stream_key"])  # type: ignore[arg-type]
+        request = PublishRequest(protocol="test", address="192.0.2.1", key=made["stream_key"])
+        publication = await self.server.hub.publish(request, encoder)
+        publication.expect(True, False)
+        publication.track(VIDEO)
+        publication.packet(1, 0, 0, True, PAYLOAD)
+        stream = self.server.hub.find("birds")
+        assert stream is not None
+        analytics = next(one.instance for one in self.server.registry.running if one.name == "analytics")
+        viewers = analytics.writer.tables[1]
+        viewers._most = 10
+        await deferLater(reactor, 2.5)  # its beginning is written
+        self.cluster.kill()
+        for _ in range(2):
+            for _ in range(8):
+                stream.viewer("hls", "192.0.2.1").leave()
+            await deferLater(reactor, 2.5)
+        publication.packet(1, PICTURE, PICTURE, True, PAYLOAD)
+        self.assertEqual((stream.state, stream.source.packets), ("live", 2))
+        self.assertEqual((len(viewers), viewers.dropped), (10, 6))
+        text = (await self.ask("GET", "/metrics")).body.decode()
+        self.assertIn('oxidecast_rows_dropped_total{table="viewer_sessions"} 6.0', text)
+        self.assertRegex(text, r"\noxidecast_rows_waiting 1[01]\.0\n")
+        self.cluster.start()
+        began = time.monotonic()
+        while analytics.writer.waiting:
+            self.assertLess(time.monotonic() - began, SOON)
+            await deferLater(reactor, 0.1)
+        page = await self.ask("GET", "/api/v1/streams/birds/viewers", token=token)
+        self.assertEqual((page.status, page.data["total"]), (200, 10))
+
     async def test_who_watches_what_is_live_does_not_wait_for_it(self) -> None:
         await self.start()
         token = await self.token("streamer")
@@ -61,9 +98,33 @@ class OnPostgres(HouseCase):
         self.assertEqual((await self.ask("GET", "/api/v1/streams/nest", token=token)).code, "database_away")
         self.assertEqual((await self.ask("GET", "/api/v1/streams/other")).code, "database_away")
 
-    async def live(self, token: str, title: str, is_private: bool) -> None:
+    async def test_what_is_recorded_meanwhile_is_listed_afterwards(self) -> None:
+        self.patch(rows, "RETRY", 0.2)
+        await self.start()
+        token = await self.token("streamer")
+        await self.live(token, "Birds", False, recording_enabled=True)
+        self.cluster.stop()  # Nothing is lost of what was written just now.
+        while (await self.ask("GET", "/api/v1/streams")).status != 503:
+            await deferLater(reactor, 0.05)
+        [stream] = self.server.hub.streams.values()
+        stream.end("over")
+        directory = self.folder / "data" / "recordings"
+        while not (files := list(directory.rglob("*.mp4"))):
+            await deferLater(reactor, 0.05)
+        self.cluster.start()
+        began = time.monotonic()
+        while (listed := await self.ask("GET", "/api/v1/recordings", token=token)).status != 200 or not (
+            listed.data["total"]
+        ):
+            self.assertLess(time.monotonic() - began, SOON)
+            await deferLater(reactor, 0.1)
+        [one] = listed.data["items"]
+        self.assertEqual((one["state"], one["size"]), ("complete", files[0].stat().st_size))
+        self.assertEqual((one["stream"], one["title"]), ("birds", "Birds"))
+
+    async def live(self, token: str, title: str, is_private: bool, **more: bool) -> None:
         """A stream that is on the air."""
-        body = {"title": title, "is_private": is_private}
+        body = {"title": title, "is_private": is_private, **more}
         key = (await self.ask("POST", "/api/v1/streams", body, token)).data["stream_key"]
         request = PublishRequest(protocol="test", address="192.0.2.1", key=key)
         publication = await self.server.hub.publish(request, Encoder(self, key=key))  # type: ignore[arg-type]

@@ -149,7 +149,7 @@ class OddCase(SynchronousTestCase):
     def connected(self, resource: Any) -> Connection:
         server = Server()
         accounts: Any = None  # No route of the API asks for them.
-        api = Api([], accounts, lambda: (), server.clock.seconds)
+        api = Api([], accounts, lambda: (), server.clock)
         server.factory.site = site({}, {}, api, {"odd": resource}, server.clock.seconds)
         return server.connect()
 

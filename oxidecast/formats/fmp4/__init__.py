@@ -7,7 +7,8 @@ HEVC), 14496-14 (AAC), 23000-19 (CMAF), and the AV1, VP9, Opus and AC-3 (ETSI TS
 """
 
 from oxidecast.formats.fmp4.fragment import fragment
+from oxidecast.formats.fmp4.index import Reference, segment_index
 from oxidecast.formats.fmp4.init import carries, init_segment
 from oxidecast.formats.fmp4.timescale import timescale
 
-__all__ = ["carries", "fragment", "init_segment", "timescale"]
+__all__ = ["Reference", "carries", "fragment", "init_segment", "segment_index", "timescale"]

@@ -45,6 +45,7 @@ def fragment(
     following: Mapping[Track, int] | None = None,
     styp: bool = False,
     utc: float | None = None,
+    origin: int = 0,
 ) -> bytes:
     """One `moof` and `mdat` holding `samples`, each track's packets in decoding order.
 
@@ -53,12 +54,13 @@ def fragment(
 
     `sequence` rises with each fragment of a rendition. `styp` marks the start of a segment. `utc` (Unix
     seconds) is the moment to which the first track's first dts belongs; it is told in a `prft` box.
+    `origin` is the dts at which the file's own time begins: for a file that holds a part of a stream's life.
 
-    Raises LocalProtocolError for an empty fragment or track, a dts below zero or not rising, and numbers
+    Raises LocalProtocolError for an empty fragment or track, a dts below `origin` or not rising, and numbers
     beyond their fields (4 GiB of media, 13 hours in one sample).
     """
     try:
-        return _fragment(sequence, samples, following or {}, styp, utc)
+        return _fragment(sequence, samples, following or {}, styp, utc, origin)
     except (struct.error, OverflowError) as error:
         raise LocalProtocolError(f"packets do not fit a fragment (is dts rising and above zero?): {error}")
 
@@ -69,10 +71,11 @@ def _fragment(
     following: Mapping[Track, int],
     styp: bool,
     utc: float | None,
+    origin: int,
 ) -> bytes:
     if not samples or not all(samples.values()):
         raise LocalProtocolError("a fragment needs at least one packet of each of its tracks")
-    runs = [_Run(track, packets, following.get(track)) for track, packets in samples.items()]
+    runs = [_Run(track, packets, following.get(track), origin) for track, packets in samples.items()]
     offset = _MOOF.size + sum(run.size for run in runs)
     parts = [_STYP] if styp else []
     if utc is not None:
@@ -106,7 +109,7 @@ class _Run:
         "track",
     )
 
-    def __init__(self, track: Track, packets: Sequence[Packet], end: int | None) -> None:
+    def __init__(self, track: Track, packets: Sequence[Packet], end: int | None, origin: int) -> None:
         self.track = track
         times = [packet.dts for packet in packets]
         times.append(times[-1] + packets[-1].duration if end is None else end)
@@ -115,7 +118,8 @@ class _Run:
         if scale != TICKS:
             times = [to_units(ticks, scale) for ticks in times]
             offsets = [to_units(ticks, scale) for ticks in offsets]
-        self.start = times[0]
+        # Taken off in the track's own units: what was a whole sample apart stays so.
+        self.start = times[0] - to_units(origin, scale)
         durations = list(map(sub, times[1:], times))
         self.payloads = [packet.payload for packet in packets]
         sizes = list(map(len, self.payloads))

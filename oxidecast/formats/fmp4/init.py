@@ -1,8 +1,8 @@
 """The initialisation segment: what a player must know before a fragment (ISO/IEC 14496-12, 8.2 and 8.8.1).
 
 It holds no samples: every sample table is empty, `mvex` says that fragments follow, and durations are zero
-because a live stream's is unknown. Parameter sets travel here, in the sample entries `avc1` and `hvc1`; a
-change of them is a new initialisation segment.
+because a live stream's is unknown; that of a recording, which ends, stands in `mehd`. Parameter sets travel
+here, in the sample entries `avc1` and `hvc1`; a change of them is a new initialisation segment.
 """
 
 import struct
@@ -25,8 +25,11 @@ def carries(codec: Codec) -> bool:
     return codec in _SAMPLE_ENTRIES
 
 
-def init_segment(tracks: Sequence[Track]) -> bytes:
+def init_segment(tracks: Sequence[Track], duration: int | None = None) -> bytes:
     """`ftyp` and `moov` for these tracks, whose ids become the track IDs.
+
+    `duration` (ticks, of all fragments together) is for files; the same tracks give as many bytes with any number, so
+    that it can be written when it is known.
 
     Raises LocalProtocolError for no track, an id that is not a positive number of its own, a codec that MP4
     does not carry here, or a codec configuration that is missing.
@@ -40,7 +43,11 @@ def init_segment(tracks: Sequence[Track]) -> bytes:
         b"moov",
         _movie_header(max(ids) + 1),
         *[_track(track) for track in tracks],
-        box(b"mvex", *[full_box(b"trex", 0, 0, struct.pack(">5I", i, 1, 0, 0, 0)) for i in ids]),
+        box(
+            b"mvex",
+            *([full_box(b"mehd", 1, 0, struct.pack(">Q", duration))] if duration is not None else ()),
+            *[full_box(b"trex", 0, 0, struct.pack(">5I", i, 1, 0, 0, 0)) for i in ids],
+        ),
     )
 
 

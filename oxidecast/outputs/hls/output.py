@@ -153,6 +153,8 @@ class HLSResource(Resource):
                     stream.sessions.seen(session, _address(request))
                     return rendition.playlist
             elif (answer := rendition.files.get(parts[3])) is not None:
+                if request.method == b"GET":
+                    stream.sessions.sent(session, rendition.name, len(answer.body))
                 return answer
         elif len(parts) == 2 and parts[1] == "playlist.m3u8":
             return Deferred.fromCoroutine(self._start(stream, request))

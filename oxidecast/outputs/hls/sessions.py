@@ -58,13 +58,21 @@ class Sessions:
         elif self._open and len(self._viewers) < MOST:
             self._viewers[session] = (self._stream.viewer("hls", address), [self._seconds()])
 
+    def sent(self, session: str, rendition: str, size: int) -> None:
+        """So many bytes of a segment were answered."""
+        known = self._viewers.get(session)
+        viewer = known[0] if known is not None else self._stream.viewers.get(session[:-_PROOF])
+        if viewer is not None:
+            viewer.rendition = rendition
+            viewer.bytes_sent += size
+
     def sweep(self) -> None:
         """Let go of who has not asked for long."""
         limit = self._seconds() - LEFT_AFTER
         for session, (viewer, last) in list(self._viewers.items()):
             if last[0] < limit:
                 del self._viewers[session]
-                viewer.leave()
+                viewer.leave(last[0])
 
     def close(self) -> None:
         """The stream is over: everybody has left, and nobody is counted any more."""

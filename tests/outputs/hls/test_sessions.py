@@ -16,12 +16,21 @@ class FakeStream:
         self.watching: set[int] = set()
         self.viewers: dict[str, Any] = {}
         self.joined = 0
+        self.counted: list[Any] = []
+        self.left: list[float | None] = []
 
     def viewer(self, output: str, address: str) -> Any:
         self.joined += 1
         number = self.joined
         self.watching.add(number)
-        return SimpleNamespace(leave=lambda: self.watching.discard(number))
+
+        def leave(at: float | None = None) -> None:
+            self.watching.discard(number)
+            self.left.append(at)
+
+        viewer = SimpleNamespace(leave=leave, rendition="", bytes_sent=0)
+        self.counted.append(viewer)
+        return viewer
 
 
 class TestSessions(SynchronousTestCase):
@@ -95,6 +104,27 @@ class TestSessions(SynchronousTestCase):
         self.assertEqual(len(self.stream.watching), 1)
         self.sessions.seen(leaves, "b")
         self.assertEqual((len(self.stream.watching), self.stream.joined), (2, 3))
+
+    def test_who_left_was_there_until_it_was_last_seen(self) -> None:
+        self.clock.advance(1000)
+        self.sessions.seen(self.sessions.new(), "a")
+        self.clock.advance(LEFT_AFTER + 5)
+        self.sessions.sweep()
+        self.assertEqual(self.stream.left, [1000])
+
+    def test_what_is_sent_is_added_up(self) -> None:
+        session, uncounted = self.sessions.new(), self.sessions.new()
+        self.sessions.seen(session, "a")
+        for rendition, size in (("720p", 10), ("source", 5)):
+            self.sessions.sent(session, rendition, size)
+            self.sessions.sent(uncounted, rendition, size)
+        [viewer] = self.stream.counted
+        self.assertEqual((viewer.rendition, viewer.bytes_sent), ("source", 15))
+
+    def test_what_is_sent_to_who_joined(self) -> None:
+        joined = self.stream.viewers["me"] = SimpleNamespace(rendition="", bytes_sent=0)
+        self.sessions.sent(self.sessions.new("me"), "source", 7)
+        self.assertEqual((joined.rendition, joined.bytes_sent), ("source", 7))
 
     def test_after_the_end_nobody_is_counted(self) -> None:
         session = self.sessions.new()

@@ -1,0 +1,5 @@
+"""`python -m oxidecast.cli`: the `oxidecast` command."""
+
+from oxidecast.cli import main
+
+main()

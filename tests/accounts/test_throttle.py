@@ -1,0 +1,199 @@
+"""How long who fails to log in has to wait, and who never does."""
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from oxidecast.accounts.throttle import CROWD, LONGEST_WAIT, NEIGHBOURS, QUIET, LoginThrottle
+
+HOME = "192.0.2.1"
+
+
+class ThrottleCase(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.clock.advance(1_000_000)
+        self.throttle = LoginThrottle(self.clock, attempts=3, refill=10.0)
+
+    def tries(self, address: str, username: str, times: int = 3) -> None:
+        for _ in range(times):
+            self.assertEqual(self.throttle.attempt(address, username), 0.0)
+
+    def attack(self, username: str) -> None:
+        """From many addresses, each of which does what it may."""
+        for number in range(CROWD):
+            self.tries(f"198.51.100.{number}", username)
+
+
+class OnePair(ThrottleCase):
+    def test_the_fourth_try_waits(self) -> None:
+        self.tries(HOME, "ada")
+        self.assertEqual(self.throttle.attempt(HOME, "ADA"), 10.0)
+
+    def test_each_further_failure_waits_twice_as_long(self) -> None:
+        self.tries(HOME, "ada")
+        for wait in (10.0, 20.0, 40.0, 80.0, 160.0, LONGEST_WAIT, LONGEST_WAIT):
+            self.assertEqual(self.throttle.attempt(HOME, "ada"), wait)
+            self.clock.advance(wait - 1)
+            self.assertEqual(self.throttle.attempt(HOME, "ada"), 1.0)
+            self.clock.advance(1)
+            self.assertEqual(self.throttle.attempt(HOME, "ada"), 0.0)
+
+    def test_it_never_waits_for_ever(self) -> None:
+        for _ in range(5000):
+            wait = self.throttle.attempt(HOME, "ada")
+            self.assertTrue(wait <= LONGEST_WAIT)
+            self.clock.advance(wait)
+
+    def test_a_refused_try_costs_nothing(self) -> None:
+        self.tries(HOME, "ada")
+        for _ in range(100):
+            self.throttle.attempt(HOME, "ada")
+        self.clock.advance(10)
+        self.assertEqual(self.throttle.attempt(HOME, "ada"), 0.0)
+
+    def test_quiet_forgives(self) -> None:
+        self.tries(HOME, "ada")
+        self.clock.advance(QUIET)
+        self.tries(HOME, "ada")
+        self.assertEqual(self.throttle.attempt(HOME, "ada"), 10.0)
+
+    def test_coming_back_after_quiet_is_no_faster_than_going_on(self) -> None:
+        tries, end = 0, self.clock.seconds() + 10 * QUIET
+        while self.clock.seconds() < end:
+            tries += 1
+            self.clock.advance(self.throttle.attempt(HOME, "ada"))
+        self.assertGreaterEqual(tries, 10 * 3)
+
+    def test_success_forgives(self) -> None:
+        self.tries(HOME, "ada")
+        self.throttle.succeeded(HOME, "Ada")
+        self.assertEqual(self.throttle.attempt(HOME, "ada"), 0.0)
+
+    def test_a_try_that_was_none_is_not_counted(self) -> None:
+        for _ in range(100):
+            self.tries(HOME, "ada", 1)
+            self.throttle.undo(HOME, "ada")
+
+    def test_a_clock_that_goes_back_lengthens_no_wait(self) -> None:
+        self.tries(HOME, "ada")
+        self.clock.rightNow -= 500_000
+        self.assertEqual(self.throttle.attempt(HOME, "ada"), 10.0)
+
+    def test_a_first_wait_that_is_longer_than_the_longest_stays(self) -> None:
+        self.throttle = LoginThrottle(self.clock, 1, 1000.0)
+        self.tries(HOME, "ada", 1)
+        self.assertEqual(self.throttle.attempt(HOME, "ada"), 1000.0)
+
+
+class Reloading(ThrottleCase):
+    def test_other_numbers_forget_nobody(self) -> None:
+        self.tries(HOME, "ada")
+        self.throttle.limit(4, 20.0)
+        self.tries(HOME, "ada", 1)
+        self.assertEqual(self.throttle.attempt(HOME, "ada"), 20.0)
+
+
+class Others(ThrottleCase):
+    def test_the_owner_gets_in_from_elsewhere(self) -> None:
+        self.tries(HOME, "ada")
+        self.assertEqual(self.throttle.attempt("192.0.2.2", "ada"), 0.0)
+
+    def test_an_address_that_tries_many_names_waits_longer_each_time(self) -> None:
+        for number in range(3 * NEIGHBOURS):
+            self.tries(HOME, f"user{number}", 1)
+        for number in range(3):
+            wait = self.throttle.attempt(HOME, f"another{number}")
+            self.assertEqual(wait, 10.0 / NEIGHBOURS * 2**number)
+            self.clock.advance(wait)
+            self.tries(HOME, f"another{number}", 1)
+
+    def test_one_that_knows_a_password_is_not_forgiven_the_other_names(self) -> None:
+        for number in range(3 * NEIGHBOURS - 1):
+            self.tries(HOME, f"user{number}", 1)
+            self.tries(HOME, "mallory", 1)
+            self.throttle.succeeded(HOME, "mallory")
+        self.tries(HOME, "another", 1)
+        self.assertGreater(self.throttle.attempt(HOME, "mallory"), 0.0)
+
+    def test_many_people_behind_one_address_log_in(self) -> None:
+        for number in range(1000):
+            self.tries(HOME, f"user{number}", 1)
+            self.throttle.succeeded(HOME, f"user{number}")
+
+    def test_addresses_of_one_ipv6_network_count_together(self) -> None:
+        for number in range(3):
+            self.throttle.attempt(f"2001:db8::{number}", "ada")
+        self.assertGreater(self.throttle.attempt("2001:db8::ffff:1:2:3", "ada"), 0.0)
+        self.assertEqual(self.throttle.attempt("2001:db8:0:1::1", "ada"), 0.0)
+
+
+class Crowd(ThrottleCase):
+    def test_an_account_under_attack_gives_strangers_one_try(self) -> None:
+        self.attack("ada")
+        self.tries("203.0.113.9", "ada", 1)
+        self.assertEqual(self.throttle.attempt("203.0.113.9", "ada"), 10.0)
+
+    def test_its_owner_gets_in_from_anywhere(self) -> None:
+        self.attack("ada")
+        self.tries("203.0.113.9", "ada", 1)
+        self.throttle.succeeded("203.0.113.9", "ada")
+
+    def test_who_logged_in_lately_may_try_as_often_as_ever(self) -> None:
+        self.throttle.attempt(HOME, "ada")
+        self.throttle.succeeded(HOME, "ada")
+        self.attack("ada")
+        self.tries(HOME, "ada")
+        self.assertEqual(self.throttle.attempt(HOME, "ada"), 10.0)
+
+    def test_other_accounts_are_as_ever(self) -> None:
+        self.attack("ada")
+        self.tries("203.0.113.9", "bob")
+
+    def test_a_name_that_is_no_accounts_is_treated_alike(self) -> None:
+        self.attack("nobody")
+        self.tries("203.0.113.9", "nobody", 1)
+        self.assertGreater(self.throttle.attempt("203.0.113.9", "nobody"), 0.0)
+
+    def test_an_attack_that_is_over_is_forgotten(self) -> None:
+        self.attack("ada")
+        self.clock.advance(QUIET)
+        self.tries("203.0.113.9", "ada")
+
+
+class Memory(ThrottleCase):
+    def test_it_is_bounded(self) -> None:
+        self.throttle = throttle = LoginThrottle(self.clock, 3, 10.0, maximum=5)
+        for number in range(100):
+            throttle.attempt(f"192.0.2.{number}", f"user{number}" * 1000)
+            throttle.succeeded(f"192.0.2.{number}", f"user{number}")
+            throttle.attempt(f"192.0.2.{number}", f"user{number}")
+        for kept in (throttle._pairs, throttle._networks, throttle._accounts, throttle._known):
+            self.assertEqual(len(kept), 5)  # type: ignore[arg-type]
+
+    def test_asking_takes_none(self) -> None:
+        self.tries(HOME, "ada")
+        self.clock.advance(1)
+        self.throttle.attempt(HOME, "ada")
+        self.assertEqual(len(self.throttle._pairs), 1)
+
+    @given(
+        st.lists(
+            st.tuples(
+                st.sampled_from(("attempt", "succeeded", "undo")),
+                st.text(max_size=5) | st.sampled_from((HOME, "2001:db8::1")),
+                st.text(max_size=5) | st.just("ada"),
+                st.floats(-100, 4000),
+            ),
+            max_size=40,
+        )
+    )
+    @settings(max_examples=60, deadline=None)
+    def test_no_order_of_things_makes_anybody_wait_longer_than_the_longest(self, steps: list) -> None:  # type: ignore[type-arg]
+        self.setUp()
+        for step, address, username, seconds in steps:
+            wait = getattr(self.throttle, step)(address, username)
+            if step == "attempt":
+                self.assertTrue(0.0 <= wait <= LONGEST_WAIT)
+            self.clock.rightNow += seconds
