@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from oxidecast.formats.framed_messages import End, Figures, Job
 from oxidecast.media import TICKS, Track, aac, h264
 from oxidecast.settings.sections import TranscodingSettings
 from oxidecast.transcoding.backends import Software
-from oxidecast.transcoding.profiles import Rendition, job, ladder
+from oxidecast.transcoding.profiles import Rendition, job, ladder, low_latency
 
 NAMES = ("720p", "480p", "360p")
 
@@ -35,27 +36,11 @@ def source(ffmpeg: str, path: Path, seconds: int) -> None:
     pictures = (
         f"testsrc2=size=1920x1080:rate=30,noise=alls=12:allf=t:all_seed=1,gblur=0.7,trim=duration={seconds}"
     )
-    command = [ffmpeg, "-y", "-v", "error", "-f", "lavfi", "-i", pictures]
-    command += ["-f", "lavfi", "-i", f"anoisesrc=a=0.1:d={seconds}:r=48000,aformat=channel_layouts=stereo"]
-    command += [
-        "-c:v",
-        "libx264",
-        "-preset",
-        "veryfast",
-        "-b:v",
-        "5M",
-        "-maxrate",
-        "5M",
-        "-bufsize",
-        "5M",
-        "-g",
-        "60",
-        "-sc_threshold",
-        "0",
-        "-bf",
-        "2",
-    ]
-    subprocess.run([*command, *["-pix_fmt", "yuv420p", "-c:a", "aac", "-b:a", "160k"], str(path)], check=True)
+    sound = f"anoisesrc=a=0.1:d={seconds}:r=48000,aformat=channel_layouts=stereo"
+    command = [ffmpeg, "-y", "-v", "error", "-f", "lavfi", "-i", pictures, "-f", "lavfi", "-i", sound]
+    command += ["-c:v", "libx264", "-preset", "veryfast", "-g", "60", "-sc_threshold", "0", "-bf", "2"]
+    command += ["-b:v", "5M", "-maxrate", "5M", "-bufsize", "5M", "-pix_fmt", "yuv420p"]
+    subprocess.run([*command, "-c:a", "aac", "-b:a", "160k", str(path)], check=True)
 
 
 def packets(path: Path) -> tuple[list[Track], list[FramedPacket]]:
@@ -82,11 +67,16 @@ def cpu(process: subprocess.Popen[bytes]) -> float:
     return usage.ru_utime + usage.ru_stime
 
 
+def child() -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "oxidecast.transcoding.worker", str(os.getpid()), "0"]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+
 def ours(asked: Job, tracks: list[Track], sent: list[FramedPacket]) -> tuple[float, list[Any]]:
+    """CPU seconds, and all that the child said."""
     data = framed.message(asked) + b"".join(framed.track(track) for track in tracks)
     data += b"".join(framed.packet(*msgspec.structs.astuple(packet)) for packet in sent)
-    command = [sys.executable, "-m", "oxidecast.transcoding.worker", str(os.getpid()), "0"]
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    process = child()
     stdin, stdout = process.stdin, process.stdout
     assert stdin is not None and stdout is not None
 
@@ -101,6 +91,43 @@ def ours(asked: Job, tracks: list[Track], sent: list[FramedPacket]) -> tuple[flo
         said += reader.receive(chunk)
     writer.join()
     return cpu(process), said
+
+
+def latency(
+    asked: Job, tracks: list[Track], sent: list[FramedPacket]
+) -> tuple[dict[int, list[float]], float]:
+    """Seconds from a picture's way in to its way out, by feed, in real time; and from the child's start to its first
+    coded picture. Sent as they are decoded, so that the source's own B-frames are not counted."""
+    process = child()
+    stdin, stdout = process.stdin, process.stdout
+    assert stdin is not None and stdout is not None
+    began, went, first = time.monotonic(), {}, 0.0
+
+    def write() -> None:
+        stdin.write(framed.message(asked) + b"".join(framed.track(track) for track in tracks))
+        start = time.monotonic()
+        for packet in sent:
+            time.sleep(max(0.0, start + (packet.dts - sent[0].dts) / TICKS - time.monotonic()))
+            if packet.track_id == 1:
+                went[packet.pts] = time.monotonic()
+            stdin.write(framed.packet(*msgspec.structs.astuple(packet)))
+            stdin.flush()
+        stdin.write(framed.message(End()))
+        stdin.close()
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    took: dict[int, list[float]] = {feed.feed: [] for feed in asked.videos}
+    reader = FrameReader()
+    while chunk := stdout.read1(1 << 18):  # type: ignore[attr-defined]
+        now = time.monotonic()
+        for item in reader.receive(chunk):
+            if isinstance(item, FramedPacket) and item.track_id in took:
+                first = first or now - began
+                took[item.track_id].append(now - went[item.pts])
+    writer.join()
+    cpu(process)
+    return took, first
 
 
 def theirs(
@@ -157,12 +184,19 @@ def main() -> None:
             for name, program in programs.items():
                 seconds, rates[name] = theirs(program, path, renditions, backend)
                 results[name].append(seconds)
+        made = low_latency(renditions[-1], "360p, no B-frames")
+        names = {one.video: one.name for one in (*renditions, made)}
+        took, first = latency(job([*renditions, made], backend), tracks, sent)
     own = statistics.median(results["ours"])
     print("| | CPU, s | of a core in real time | ours / it | pictures, Mbit/s |")
     for name, times in results.items():
         middle = statistics.median(times)
         share = 100 * middle / arguments.seconds
         print(f"| {name} | {middle:.2f} | {share:.0f} % | {own / middle:.2f} | {rates[name] / 1e6:.2f} |")
+    print(f"first coded picture {first:.2f} s after the child's start\n| added latency | p50 | p99 |")
+    for feed, each in took.items():
+        at = statistics.quantiles(each, n=100)
+        print(f"| {names[feed]} | {1000 * at[49]:.0f} ms | {1000 * at[98]:.0f} ms |")
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ started after a while that grows, and begins at the source's next keyframe. The 
 """
 
 import os
+import re
 import resource
 import sys
 from collections import deque
@@ -74,6 +75,11 @@ END_WITHIN = 5.0
 
 MOST_LOGGED = 500
 """Characters of what a child writes to its standard error, each time."""
+
+ENVIRONMENT = re.compile(
+    r"PATH|PYTHON(PATH|HOME)|VIRTUAL_ENV|LANG|LC_\w+|TZ|(LD|DYLD|CUDA|NVIDIA|LIBVA|INTEL|ONEVPL)_\w+"
+)
+"""What a child gets of the server's environment, which may hold secrets: what programs and drivers are found by."""
 
 WORKER = (sys.executable, "-m", "oxidecast.transcoding.worker")
 
@@ -300,7 +306,7 @@ class Supervisor:
         self._idle.clear()
         child = self._child = _Child(self)
         try:
-            self._reactor.spawnProcess(child, self._command[0], self._command, env=None)
+            self._reactor.spawnProcess(child, self._command[0], self._command, env=environment())
         except OSError as error:
             self._child = None
             self._died(f"it could not be started: {error}")
@@ -467,6 +473,11 @@ def resident(pid: int) -> int | None:
     except (OSError, ValueError, IndexError):
         return None
     return pages * resource.getpagesize()
+
+
+def environment() -> dict[str, str]:
+    """The child's."""
+    return {name: value for name, value in os.environ.items() if ENVIRONMENT.fullmatch(name)}
 
 
 def _said_by(reason: Any) -> str:

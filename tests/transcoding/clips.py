@@ -99,11 +99,12 @@ def video(
             "x265-params": f"log-level=none:bframes={bframes}:keyint={frames}",
         },
         "libsvtav1": {"preset": "12", "svtav1-params": f"keyint={frames}"},
+        "libx264rgb": {"preset": "ultrafast", "sc_threshold": "0"},
     }[codec] | (options or {})
     encoder.flags |= av.codec.context.Flags.global_header
     encoder.open()
     extradata = bytes(encoder.extradata)
-    if codec == "libx264":
+    if codec in ("libx264", "libx264rgb"):
         track = h264.track(h264.configuration_from_annexb(extradata))
     elif codec == "libx265":
         track = hevc.track(hevc.configuration_from_annexb(extradata))

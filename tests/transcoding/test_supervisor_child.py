@@ -121,6 +121,15 @@ class TestChild(SupervisedCase):
         )
         self.assertEqual([one for one in self.listener.heard if isinstance(one, str)], [])
 
+    async def test_it_is_given_no_secret_of_the_environment(self) -> None:
+        for name in ("OXIDECAST_SERVER_SECRET_KEY", "DATABASE_URL", "PYTHONPATH"):
+            self.patch(os, "environ", os.environ | {name: "of the server"})
+        supervisor = self.begin()
+        await self.until(lambda: supervisor.latest)
+        has = psutil.Process(supervisor.pid).environ()
+        self.assertEqual([name for name, value in has.items() if value == "of the server"], ["PYTHONPATH"])
+        self.assertIn("PATH", has)
+
     async def test_sigkill(self) -> None:
         await self._survives(signal.SIGKILL, "signal 9")
 

@@ -133,6 +133,15 @@ class TestTime(SoundCase):
         self.assert_sync(made, 128, flashes(made.decoded(1)))
         self.assert_gapless(made, 128)
 
+    def test_b_frames_variable_rate_and_mono_at_once(self) -> None:
+        pictures = video(6.5, bframes=3, gop=3, keep=lambda number: number % 30 < 9 or number % 5 == 0)
+        source = clip(pictures, audio(6.5, rate=44_100, layout="mono"))
+        made = self.of(source, small(1, options={"bf": "3"}), small(2, framerate=12.0), AAC, OPUS)
+        self.assertEqual(flashes(made.decoded(1)), [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0])
+        for feed in (128, 129):
+            self.assert_sync(made, feed, flashes(made.decoded(1)))
+        self.assertEqual(made.keyframes(1), made.keyframes(2))
+
     def test_a_discontinuity(self) -> None:
         source = clip(video(2.5), audio(2.5))
         made = self.made(

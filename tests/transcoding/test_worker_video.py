@@ -156,7 +156,12 @@ class TestShapes(WorkerCase):
             self.assertEqual((frame.width, frame.height), expected)
 
     def test_hevc_av1_and_ten_bits_become_h264_in_eight(self) -> None:
-        for codec, pixels in (("libx265", "yuv420p10le"), ("libsvtav1", "yuv420p"), ("libx264", "yuv422p")):
+        for codec, pixels in (
+            ("libx265", "yuv420p10le"),
+            ("libsvtav1", "yuv420p"),
+            ("libx264", "yuv422p"),
+            ("libx264rgb", "bgr24"),
+        ):
             source = clip(video(1, codec=codec, pixels=pixels))
             made = self.of(source, small(1))
             self.assertEqual(times(made.packets(1)), times(source.video), codec)

@@ -51,6 +51,11 @@ def shape_of(frame: Any, context: Any, rotation: int) -> Shape:
     )
 
 
+def why(error: Exception) -> str:
+    """What the library says went wrong, without its call."""
+    return getattr(error, "strerror", None) or str(error)
+
+
 def _opus_head(dops: bytes) -> bytes:
     """OpusHead (RFC 7845 5.1) of a dOps body: the same fields, little endian. But for the pre-skip, which the decoder
     would cut off the first packet without moving its time: time stamps say already what comes too early."""

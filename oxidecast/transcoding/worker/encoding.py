@@ -16,6 +16,7 @@ import msgspec
 from oxidecast.formats.framed_messages import FeedEnded, FeedFigures, Trouble, VideoFeed
 from oxidecast.media import TICKS, h264, nal
 from oxidecast.transcoding.sizes import fit, same_shape
+from oxidecast.transcoding.worker.decoders import why
 from oxidecast.transcoding.worker.frames import FrameQueue, Picture, Shape, most_queued
 from oxidecast.transcoding.worker.output import Output
 from oxidecast.transcoding.worker.scaling import scaler
@@ -45,6 +46,8 @@ class VideoEncoder(threading.Thread):
         self._last_dts: int | None = None
         self._broken = 0
         """Pictures in a row that could not be scaled."""
+        self._owed = False
+        """A keyframe was among them."""
 
     # -- Called by the decoder's thread ------------------------------------------------------------------------------
 
@@ -104,7 +107,7 @@ class VideoEncoder(threading.Thread):
                 else:
                     item()
         except Exception as error:
-            self._output.fail(f"{self.feed.encoder} failed: {error}", self.feed.feed)
+            self._output.fail(f"{self.feed.encoder} failed: {why(error)}", self.feed.feed)
 
     def _picture(self, picture: Picture) -> None:
         try:
@@ -116,14 +119,18 @@ class VideoEncoder(threading.Thread):
             # A damaged stream shows sizes and formats for a moment that no scaler takes.
             self._shape = None
             self._broken += 1
+            self._owed |= picture.keyframe
             if self._broken == 1:
-                self._output.message(Trouble(f"a picture cannot be scaled: {error}", feed=self.feed.feed))
+                self._output.message(
+                    Trouble(f"a picture cannot be scaled: {why(error)}", feed=self.feed.feed)
+                )
             return
         self._broken = 0
         if self._encoder is None:
-            self._open(picture.shape)
+            self._open(frame)
         frame.pts, frame.time_base = picture.pts, TIME_BASE
-        frame.pict_type = 1 if picture.keyframe else 0
+        frame.pict_type = 1 if picture.keyframe or self._owed else 0
+        self._owed = False
         if self._last_pts is not None:
             self._media += min(max(picture.pts - self._last_pts, 0), TICKS) / TICKS
         self._last_pts = picture.pts
@@ -140,7 +147,7 @@ class VideoEncoder(threading.Thread):
                 self._size = size
         self._graph, self._shape = scaler(shape, self._size, self.feed.pixel_format), shape
 
-    def _open(self, shape: Shape) -> None:
+    def _open(self, frame: Any) -> None:
         feed = self.feed
         ceiling = Fraction(feed.framerate).limit_denominator(1001)
         rate = min(self.source_rate or ceiling, ceiling)
@@ -150,8 +157,8 @@ class VideoEncoder(threading.Thread):
         encoder.sample_aspect_ratio = Fraction(1)
         encoder.bit_rate = feed.bitrate
         # The pictures are as they were, but for their size and depth: HDR keeps its name, and players its meaning.
-        encoder.colorspace, encoder.color_range = shape.colorspace, shape.color_range
-        encoder.color_primaries, encoder.color_trc = shape.color_primaries, shape.color_trc
+        encoder.colorspace, encoder.color_range = frame.colorspace, frame.color_range
+        encoder.color_primaries, encoder.color_trc = frame.color_primaries, frame.color_trc
         encoder.options = dict(feed.options)
         encoder.flags |= av.codec.context.Flags.global_header | av.codec.context.Flags.closed_gop
         encoder.open()

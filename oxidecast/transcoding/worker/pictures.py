@@ -12,9 +12,9 @@ from oxidecast.formats.framed import FramedPacket
 from oxidecast.formats.framed_messages import FeedFigures, Job, Trouble
 from oxidecast.media import Track
 from oxidecast.transcoding.worker.choosing import KeyframeChoice, RateCeiling
-from oxidecast.transcoding.worker.decoders import decoder, shape_of
+from oxidecast.transcoding.worker.decoders import decoder, shape_of, why
 from oxidecast.transcoding.worker.encoding import TIME_BASE, VideoEncoder
-from oxidecast.transcoding.worker.frames import Picture
+from oxidecast.transcoding.worker.frames import Picture, Shape
 from oxidecast.transcoding.worker.output import Output
 from oxidecast.transcoding.worker.thumbnails import Thumbnailer
 
@@ -38,6 +38,7 @@ class Pictures:
         self._last_pts: int | None = None
         self._said_hdr = False
         self._rotation = 0
+        self._shape: Shape | None = None
         self._lossless = False
 
     def job(self, job: Job) -> None:
@@ -67,7 +68,7 @@ class Pictures:
             self._decoder = decoder(track)
         except (av.FFmpegError, ValueError) as error:
             self._decoder = None
-            self._output.message(Trouble(f"no decoder takes the source's {track.codec}: {error}"))
+            self._output.message(Trouble(f"no decoder takes the source's {track.codec}: {why(error)}"))
 
     def packet(self, packet: FramedPacket) -> None:
         if self._decoder is None:
@@ -134,6 +135,10 @@ class Pictures:
             self._said_hdr = True
             name = _HDR[shape.color_trc]
             self._output.message(Trouble(f"the source is HDR ({name}): feeds keep its colours, in 8 bits"))
+        if shape != self._shape:
+            # Feeds that need another encoder for it begin with a keyframe, so all have one.
+            self._shape = shape
+            self._keyframes.force()
         keyframe = self._keyframes.is_keyframe(pts)
         for number, (encoder, ceiling) in self._feeds.items():
             own = number in self._wanted_keyframes

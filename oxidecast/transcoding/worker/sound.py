@@ -17,13 +17,14 @@ import av.filter
 from oxidecast.formats.framed import FramedPacket
 from oxidecast.formats.framed_messages import AudioFeed, FeedEnded, Job, Trouble
 from oxidecast.media import TICKS, Track, aac, opus
-from oxidecast.transcoding.worker.decoders import decoder
+from oxidecast.transcoding.worker.decoders import decoder, why
 from oxidecast.transcoding.worker.output import Output
 
 TIME_BASE = Fraction(1, TICKS)
 
 MAX_QUEUED = 1024
-"""Packets: some 20 s. Sound costs so little that they wait only when the whole machine stands still."""
+"""Packets of sound and times of pictures: some 13 s. Sound costs so little that they wait only when the whole machine
+stands still."""
 
 SILENCE_AFTER = TICKS
 """Pictures so far ahead of the sound mean a gap: sources interleave within 1 s (`media/timestamps.py`)."""
@@ -171,9 +172,11 @@ class Sound(threading.Thread):
 
     def pictures_at(self, pts: int) -> None:
         """The source's pictures are here: sound that is missing up to a second before is silence."""
-        end = self._end
-        if end is not None and pts - end > SILENCE_AFTER and self._queue.empty():
-            self._queue.put(lambda: self._fill(pts - SILENCE_AFTER))
+        try:
+            # In its place behind the sound that came before.
+            self._queue.put(lambda: self._fill(pts - SILENCE_AFTER), self._lossless)
+        except queue.Full:
+            pass  # the next picture says it again
 
     def drain(self) -> None:
         done = threading.Event()
@@ -214,7 +217,7 @@ class Sound(threading.Thread):
         try:
             self._decoder = decoder(track)
         except (av.FFmpegError, ValueError) as error:
-            self._output.message(Trouble(f"no decoder takes the source's {track.codec}: {error}"))
+            self._output.message(Trouble(f"no decoder takes the source's {track.codec}: {why(error)}"))
 
     def _packet(self, packet: FramedPacket) -> None:
         for feed in self._feeds.values():
@@ -247,11 +250,13 @@ class Sound(threading.Thread):
 
     def _fill(self, until: int) -> None:
         """Silence from where the sound ends."""
-        if self._end is None or self._form is None:
+        if self._end is None or self._form is None or until <= self._end:
             return
         format, layout, rate = self._form
         if until - self._end > LONGEST_GAP:
-            self._end = until - TICKS
+            self._drain()
+            self._end = until
+            return
         samples = (until - self._end) * rate // TICKS
         if samples <= 0:
             return
