@@ -1,7 +1,7 @@
-"""Tracks and packets over a pipe, between a child process and the server.
+"""Tracks, packets and messages over a pipe, between a child process and the server.
 
 The house's own format, for one machine and one version: a frame is a kind (1 byte), a body length (4) and a body; a
-packet's body is a fixed head and its payload. Sans-IO: bytes in, tracks and packets out.
+packet's body is a fixed head and its payload. Sans-IO: bytes in, tracks, packets and messages out.
 """
 
 import struct
@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from oxidecast.formats.framed_messages import Message
 from oxidecast.media import RemoteProtocolError, Track
 
 _FRAME = struct.Struct(">cI")
@@ -47,6 +48,7 @@ def _decode_other(type: type, value: Any) -> Any:
 
 _encoder = msgspec.msgpack.Encoder(enc_hook=_encode_other)
 _decoder = msgspec.msgpack.Decoder(Track, dec_hook=_decode_other)
+_messages: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message)
 
 
 def track(value: Track) -> bytes:
@@ -61,14 +63,20 @@ def packet(track_id: int, dts: int, pts: int, keyframe: bool, payload: bytes, sa
     return b"".join((_FRAME.pack(b"P", len(head) + len(payload)), head, payload))
 
 
+def message(value: Message) -> bytes:
+    """A frame with a message."""
+    body = _encoder.encode(value)
+    return _FRAME.pack(b"M", len(body)) + body
+
+
 class FrameReader:
     """Puts frames together again."""
 
     def __init__(self) -> None:
         self._buffer = bytearray()
 
-    def receive(self, data: bytes) -> Iterator[Track | FramedPacket]:
-        """Take bytes as they come; raises RemoteProtocolError for what `track` and `packet` never make."""
+    def receive(self, data: bytes) -> Iterator[Track | FramedPacket | Message]:
+        """Take bytes as they come; raises RemoteProtocolError for what the functions above never make."""
         buffer = self._buffer
         buffer += data
         offset = 0
@@ -87,7 +95,7 @@ class FrameReader:
             del buffer[:offset]
 
     @staticmethod
-    def _parse(kind: bytes, body: bytes) -> Track | FramedPacket:
+    def _parse(kind: bytes, body: bytes) -> Track | FramedPacket | Message:
         if kind == b"T":
             try:
                 return _decoder.decode(body)
@@ -96,4 +104,9 @@ class FrameReader:
         if kind == b"P" and len(body) >= _PACKET.size:
             track_id, keyframe, dts, pts, samples = _PACKET.unpack_from(body)
             return FramedPacket(track_id, dts, pts, keyframe, body[_PACKET.size :], samples)
+        if kind == b"M":
+            try:
+                return _messages.decode(body)
+            except (msgspec.MsgspecError, ValueError, RecursionError):
+                raise RemoteProtocolError("a message frame does not hold a message")
         raise RemoteProtocolError("a frame is of an unknown kind")

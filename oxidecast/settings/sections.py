@@ -178,6 +178,10 @@ class StorageSettings(Section, frozen=True, kw_only=True):
         return data_directory / (self.base_path or "") / self.recordings_path
 
 
+Preset = Literal["ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower"]
+"""Of x264: from the least CPU to the best picture."""
+
+
 class HardwareAcceleration(Section, frozen=True, kw_only=True):
     """[transcoding.hardware_acceleration]"""
 
@@ -192,6 +196,8 @@ class Profile(Section, frozen=True, kw_only=True):
     width: Annotated[int, Meta(ge=16, le=8192, multiple_of=2)]
     height: Annotated[int, Meta(ge=16, le=8192, multiple_of=2)]
     bitrate: Bitrate
+    maxrate: Bitrate | None = None
+    bufsize: Bitrate | None = None
     framerate: Annotated[float, Meta(gt=0, le=240)] = 30.0
     keyframe_interval: Seconds = 2.0
     audio_bitrate: Bitrate = 128_000
@@ -208,6 +214,7 @@ class TranscodingSettings(Section, frozen=True, kw_only=True):
 
     ffmpeg_path: str = "ffmpeg"
     max_concurrent: Count = 4
+    preset: Preset = "veryfast"
     hardware_acceleration: HardwareAcceleration = HardwareAcceleration()
     profiles: tuple[Profile, ...] = (
         Profile(name="1080p", width=1920, height=1080, bitrate=5_000_000, audio_bitrate=192_000),

@@ -7,6 +7,21 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from oxidecast.formats import framed
 from oxidecast.formats.framed import LONGEST_FRAME, FramedPacket, FrameReader
+from oxidecast.formats.framed_messages import (
+    MAX_FEEDS,
+    AudioFeed,
+    Discontinuity,
+    End,
+    FeedEnded,
+    FeedFigures,
+    Figures,
+    Job,
+    KeyframeWanted,
+    Ready,
+    Thumbnail,
+    Trouble,
+    VideoFeed,
+)
 from oxidecast.media import Codec, RemoteProtocolError, Track
 
 TRACK = Track(
@@ -19,6 +34,24 @@ TRACK = Track(
     frame_rate=Fraction(30000, 1001),
 )
 PACKET = FramedPacket(1, -5, 2**40, True, b"payload", 1024)
+
+MESSAGES = (
+    Job(
+        videos=(
+            VideoFeed(feed=1, width=640, height=360, framerate=29.97, bitrate=500_000, options={"bf": "2"}),
+        ),
+        audios=(AudioFeed(feed=128, codec="opus", bitrate=64_000),),
+        thumbnail_every=10.0,
+    ),
+    Discontinuity(3),
+    KeyframeWanted(feed=2),
+    End(),
+    Ready(("network", "files")),
+    Trouble("a sentence", fatal=True, feed=1),
+    FeedEnded(feed=5),
+    Figures(read=5, cpu=1.5, feeds=(FeedFigures(feed=1, busy=0.5),)),
+    Thumbnail(pts=-5, width=640, height=360, jpeg=b"\xff\xd8"),
+)
 
 
 def frame(packet: FramedPacket) -> bytes:
@@ -53,6 +86,46 @@ class TestFrames(SynchronousTestCase):
         self.assertEqual(next(events), PACKET)
         events.close()
         self.assertEqual(list(reader.receive(b"")), [TRACK])
+
+
+class TestMessages(SynchronousTestCase):
+    def test_each_arrives_as_it_was(self) -> None:
+        for message in MESSAGES:
+            self.assertEqual(read(framed.message(message)), [message])
+
+    def test_they_keep_their_place_among_packets(self) -> None:
+        data = frame(PACKET) + framed.message(MESSAGES[0]) + framed.track(TRACK)
+        self.assertEqual(read(data), [PACKET, MESSAGES[0], TRACK])
+
+    def test_one_that_is_none(self) -> None:
+        good = framed.message(MESSAGES[0])[5:]
+        beyond = msgspec.msgpack.encode({"type": "KeyframeWanted", "feed": 256})
+        for body in (b"", b"\xc0", b"\x91" * 5000, good[:-1], good + b"\0", b"\x81\xa4type\xa3New", beyond):
+            data = b"M" + len(body).to_bytes(4, "big") + body
+            self.assertIn("message", str(self.assertRaises(RemoteProtocolError, read, data)))
+
+    def test_too_many_feeds(self) -> None:
+        feed = AudioFeed(feed=1, codec="aac")
+        data = framed.message(Job(audios=(feed,) * (MAX_FEEDS + 1)))
+        self.assertRaises(RemoteProtocolError, read, data)
+
+    @settings(max_examples=200, deadline=None)
+    @given(st.sampled_from(range(8)), st.integers(0), st.integers(0, 255))
+    def test_a_changed_byte_is_refused_or_read(self, which: int, at: int, value: int) -> None:
+        data = bytearray(framed.message(MESSAGES[which]))
+        data[5 + at % (len(data) - 5)] = value
+        try:
+            read(bytes(data))
+        except RemoteProtocolError:
+            pass
+
+    @settings(max_examples=200, deadline=None)
+    @given(st.binary(max_size=200))
+    def test_any_body(self, body: bytes) -> None:
+        try:
+            read(b"M" + len(body).to_bytes(4, "big") + body)
+        except RemoteProtocolError:
+            pass
 
 
 class TestNonsense(SynchronousTestCase):

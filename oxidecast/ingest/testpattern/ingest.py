@@ -16,7 +16,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from oxidecast.formats.framed import FrameReader
+from oxidecast.formats.framed import FramedPacket, FrameReader
 from oxidecast.interfaces import (
     IIngest,
     IPublication,
@@ -55,7 +55,7 @@ class _Child(ProcessProtocol):
             for item in self._reader.receive(data):
                 if isinstance(item, Track):
                     self._publication.track(item)
-                else:
+                elif isinstance(item, FramedPacket):
                     self._publication.packet(
                         item.track_id, item.dts, item.pts, item.keyframe, item.payload, item.samples
                     )

@@ -1,0 +1,488 @@
+"""Starts and watches the one child process of a stream, and survives whatever happens to it.
+
+    stopped -> starting -> running -> (died, hung, too large) -> waiting -> starting ...
+                                   -> ending -> stopped          |
+                                                                 `-> given up
+
+The one idea: a child owes a word every second (its figures) and packets for what it takes. One that is silent, that
+holds pictures without coding any, or that does not read what it is sent, is killed as if it had crashed; a new one is
+started after a while that grows, and begins at the source's next keyframe. The stream never waits for any of it.
+"""
+
+import os
+import re
+import resource
+import sys
+from collections import deque
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ProcessDone, ProcessExitedAlready
+from twisted.internet.interfaces import IPushProducer
+from twisted.internet.protocol import ProcessProtocol
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from oxidecast.formats import framed
+from oxidecast.formats.framed import FramedPacket, FrameReader
+from oxidecast.formats.framed_messages import (
+    Discontinuity,
+    End,
+    FeedEnded,
+    Figures,
+    Job,
+    KeyframeWanted,
+    Message,
+    Ready,
+    Thumbnail,
+    Trouble,
+)
+from oxidecast.media import Packet, RemoteProtocolError, Track
+
+MAX_WAITING = 8 * 1024 * 1024
+"""Bytes that wait for the child to read: some 10 s of 6 Mbit/s, while it starts or its decoder is behind. When they
+are full all of them are dropped, and it goes on at the next keyframe."""
+
+SILENT = 3
+"""Seconds (looks) without a word, after the first one: it owes one every second, whatever it does."""
+
+SILENT_AT_START = 15
+"""Before its first word: a busy machine takes a few seconds to load the libraries."""
+
+STUCK = 10
+"""Seconds (looks) without a packet for pictures that it holds, or without it reading: a large picture at a slow preset
+may take one, and a decoder some for a burst."""
+
+LOOK_EVERY = 1.0
+
+MAX_MEMORY = 2 * 1024 * 1024 * 1024
+"""Bytes resident. A ladder of 1080p takes 300 MB, of 2160p 1 GB; what takes more has been fed something crafted."""
+
+FIRST_WAIT, LONGEST_WAIT = 0.5, 30.0
+"""Seconds before a new child: doubled with each death in short order."""
+
+HEALTHY = 60.0
+"""Seconds that a child has to live for the waits to begin anew."""
+
+MOST_DEATHS, DEATHS_WITHIN = 10, 600.0
+"""So many deaths in so many seconds: it is given up, for the input or the machine is at fault."""
+
+END_WITHIN = 5.0
+"""Seconds that a child may take to code what it still has when the stream ends; then it is killed."""
+
+MOST_LOGGED = 500
+"""Characters of what a child writes to its standard error, each time."""
+
+ENVIRONMENT = re.compile(
+    r"PATH|PYTHON(PATH|HOME)|VIRTUAL_ENV|LANG|LC_\w+|TZ|(LD|DYLD|CUDA|NVIDIA|LIBVA|INTEL|ONEVPL)_\w+"
+)
+"""What a child gets of the server's environment, which may hold secrets: what programs and drivers are found by."""
+
+WORKER = (sys.executable, "-m", "oxidecast.transcoding.worker")
+
+
+class Receiver(Protocol):
+    """Who takes what the child makes. All calls are made in the reactor's thread."""
+
+    def track(self, track: Track) -> None:
+        """A feed's configuration; `track.id` is the feed's number."""
+
+    def packet(self, packet: FramedPacket) -> None:
+        """`packet.track_id` is the feed's number."""
+
+    def discontinuity(self) -> None:
+        """What follows does not continue what came before: as the source said, or because the child is a new one."""
+
+    def feed_ended(self, feed: int) -> None:
+        """A feed that the job no longer has."""
+
+    def thumbnail(self, thumbnail: Thumbnail) -> None: ...
+
+    def figures(self, figures: Figures) -> None:
+        """Every second. Its counts begin at 0 with each child."""
+
+    def trouble(self, trouble: Trouble) -> None:
+        """A sentence for people."""
+
+    def gave_up(self, reason: str) -> None:
+        """No further child is started; `restart` does."""
+
+
+class _Child(ProcessProtocol):
+    """One process. It belongs to its supervisor until `processEnded`."""
+
+    def __init__(self, owner: "Supervisor") -> None:
+        self._owner = owner
+        self._reader = FrameReader()
+        self.killed_for = ""
+        self.killed = False
+        self.pid = 0
+
+    def connectionMade(self) -> None:
+        self.pid = self.transport.pid  # type: ignore[union-attr]
+        self._owner._started(self)
+
+    def outReceived(self, data: bytes) -> None:
+        if self._owner._child is not self:
+            return
+        try:
+            for item in self._reader.receive(data):
+                self._owner._said(item)
+        except RemoteProtocolError as error:
+            self.kill(f"it sent nonsense: {error}")
+
+    def errReceived(self, data: bytes) -> None:
+        text = data.decode("utf-8", "replace").strip()[-MOST_LOGGED:]
+        self._owner.log.warn("{name}: the transcoder's child says: {text}", name=self._owner.name, text=text)
+
+    def processEnded(self, reason: Failure) -> None:
+        self._owner._ended(self, reason)
+
+    def write(self, data: bytes) -> None:
+        self.transport.write(data)  # type: ignore[union-attr]
+
+    def kill(self, reason: str) -> None:
+        if self.killed:
+            return
+        self.killed = True
+        self.killed_for = self.killed_for or reason
+        try:
+            self.transport.signalProcess("KILL")  # type: ignore[union-attr]
+        except ProcessExitedAlready:
+            pass
+
+
+@implementer(IPushProducer)
+class Supervisor:
+    """Give it the tracks and packets of one stream, one track of each kind; `receiver` hears what is made of them.
+
+    It drops packets until it has seen a keyframe, after a loss, and while no child runs.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self,
+        reactor: Any,
+        name: str,
+        receiver: Receiver,
+        *,
+        command: Sequence[str] = WORKER,
+        nice: int = 5,
+        devices: bool = False,
+        max_memory: int = MAX_MEMORY,
+        max_waiting: int = MAX_WAITING,
+        memory_of: Callable[[int], int | None] | None = None,
+    ) -> None:
+        """`name` is the stream's, for logs. `devices` for hardware encoders, which write to device files."""
+        self.name = name
+        self.dropped = 0
+        """Packets that the child was too slow to read."""
+        self.restarts = 0
+        self.latest: Figures | None = None
+        self.confined: tuple[str, ...] = ()
+        self.state = "stopped"
+        """`stopped`, `running` (or starting), `waiting` for the next try, `ending`, `given up`."""
+        self._reactor = reactor
+        self._receiver = receiver
+        self._command = [*command, str(os.getpid()), str(nice), *(["devices"] if devices else [])]
+        self._max_memory = max_memory
+        self._max_waiting = max_waiting
+        self._memory_of = memory_of or resident
+        self._child: _Child | None = None
+        self._job: Job | None = None
+        self._tracks: dict[bool, Track] = {}
+        self._deaths: deque[float] = deque()
+        self._wait = FIRST_WAIT
+        self._born = 0.0
+        self._again: Any = None
+        self._look: Any = None
+        self._stopped: Deferred[None] | None = None
+        self._made_any = False
+        # The way in: what waits for the child, and what it has to begin with.
+        self._waiting: deque[bytes] = deque()
+        self._waiting_bytes = 0
+        self._paused = True
+        self._at_keyframe = self._lost = False
+        self._discontinuities = 0
+        # The watch: looks since the child spoke, since it read, and since each feed gave a packet.
+        self._silent = self._unread = 0
+        self._silent_allowed = SILENT_AT_START
+        self._last_read = -1
+        self._idle: dict[int, int] = {}
+
+    # -- For the owner of the stream ---------------------------------------------------------------------------------
+
+    @property
+    def pid(self) -> int | None:
+        """The child's process id, while there is one."""
+        return self._child.pid if self._child is not None else None
+
+    @property
+    def waiting(self) -> int:
+        """Bytes that the child has not read."""
+        return self._waiting_bytes
+
+    def start(self, job: Job) -> None:
+        """Begin. Tracks may be given before or after."""
+        self._job = job
+        self._spawn()
+
+    def job(self, job: Job) -> None:
+        """Make something else from now on."""
+        self._job = job
+        self._idle.clear()
+        self._send(framed.message(job))
+
+    def restart(self) -> None:
+        """Try again what was given up."""
+        if self.state == "given up":
+            self._deaths.clear()
+            self._wait = FIRST_WAIT
+            self._spawn()
+
+    def track(self, track: Track) -> None:
+        self._tracks[track.is_video] = track
+        self._send(framed.track(track))
+
+    def packet(self, packet: Packet, samples: int = 0) -> None:
+        """One of the source. `samples` as in `IPublication.packet`."""
+        if self._child is None or self.state != "running":
+            return
+        if not self._at_keyframe:
+            if not (packet.keyframe and (packet.track.is_video or True not in self._tracks)):
+                self.dropped += self._lost
+                return
+            self._at_keyframe, self._lost = True, False
+        if self._waiting_bytes + len(packet.payload) > self._max_waiting:
+            self._drop()
+            return
+        self._send(
+            framed.packet(packet.track.id, packet.dts, packet.pts, packet.keyframe, packet.payload, samples)
+        )
+
+    def discontinuity(self) -> None:
+        """The source begins anew: its tracks follow where they have changed."""
+        self._discontinuities += 1
+        self._send(framed.message(Discontinuity(self._discontinuities)))
+        self._at_keyframe = False
+
+    def keyframe(self, feed: int) -> None:
+        """Ask for one feed's keyframe."""
+        self._send(framed.message(KeyframeWanted(feed=feed)))
+
+    def stop(self) -> Deferred[None]:
+        """End it. Fires when no process is left; what the child still had has been received by then."""
+        if self._stopped is not None:
+            return self._stopped
+        self._stopped = Deferred()
+        if self._again is not None:
+            self._again.cancel()
+            self._again = None
+        if self._child is None:
+            self.state = "stopped"
+            self._stopped.callback(None)
+            return self._stopped
+        self._send(framed.message(End()))
+        self.state = "ending"
+        self._again = self._reactor.callLater(END_WITHIN, self._end_is_late)
+        return self._stopped
+
+    # -- Births and deaths -------------------------------------------------------------------------------------------
+
+    def _spawn(self) -> None:
+        self._again = None
+        self.state = "running"
+        self._born = self._reactor.seconds()
+        self._waiting.clear()
+        self._waiting_bytes = 0
+        self._paused, self._at_keyframe, self._lost = True, False, False
+        self._silent = self._unread = 0
+        self._silent_allowed = SILENT_AT_START
+        self._last_read = -1
+        self._idle.clear()
+        child = self._child = _Child(self)
+        try:
+            self._reactor.spawnProcess(child, self._command[0], self._command, env=environment())
+        except OSError as error:
+            self._child = None
+            self._died(f"it could not be started: {error}")
+
+    def _started(self, child: _Child) -> None:
+        assert self._job is not None
+        child.transport.pipes[0].registerProducer(self, True)  # type: ignore[union-attr]
+        self._paused = False
+        self._send(framed.message(self._job))
+        for track in self._tracks.values():
+            self._send(framed.track(track))
+        self._look = self._reactor.callLater(LOOK_EVERY, self._watch)
+
+    def _ended(self, child: _Child, reason: Failure) -> None:
+        if self._look is not None and self._look.active():
+            self._look.cancel()
+        self._child = self._look = None
+        self._waiting.clear()
+        self._waiting_bytes = 0
+        if self._stopped is not None:
+            if self._again is not None:
+                self._again.cancel()
+                self._again = None
+            self.state = "stopped"
+            self._stopped.callback(None)
+        else:
+            self._died(child.killed_for or _said_by(reason.value))
+
+    def _died(self, why: str) -> None:
+        now = self._reactor.seconds()
+        self._deaths.append(now)
+        while self._deaths and now - self._deaths[0] > DEATHS_WITHIN:
+            self._deaths.popleft()
+        if self._made_any:
+            self._made_any = False
+            self._receiver.discontinuity()
+        if len(self._deaths) >= MOST_DEATHS:
+            self.state = "given up"
+            self.log.error("{name}: the transcoder is given up: {why}", name=self.name, why=why)
+            self._receiver.gave_up(why)
+            return
+        if now - self._born >= HEALTHY:
+            self._wait = FIRST_WAIT
+        self.log.warn("{name}: the transcoder's child died: {why}", name=self.name, why=why)
+        self.state = "waiting"
+        self.restarts += 1
+        self._again = self._reactor.callLater(self._wait, self._spawn)
+        self._wait = min(2 * self._wait, LONGEST_WAIT)
+        # Last, for it may stop us.
+        self._receiver.trouble(Trouble(sentence=f"the transcoder's child died: {why}"))
+
+    def _end_is_late(self) -> None:
+        self._again = None
+        if self._child is not None:
+            self._child.kill("it did not end in time")
+
+    # -- What the child says -----------------------------------------------------------------------------------------
+
+    def _said(self, item: Track | FramedPacket | Message) -> None:
+        self._silent, self._silent_allowed = 0, SILENT
+        receiver = self._receiver
+        if isinstance(item, FramedPacket):
+            self._idle.pop(item.track_id, None)
+            self._made_any = True
+            receiver.packet(item)
+        elif isinstance(item, Track):
+            receiver.track(item)
+        elif isinstance(item, Figures):
+            self.latest = item
+            self._look_at(item)
+            receiver.figures(item)
+        elif isinstance(item, Discontinuity):
+            receiver.discontinuity()
+        elif isinstance(item, FeedEnded):
+            receiver.feed_ended(item.feed)
+        elif isinstance(item, Thumbnail):
+            receiver.thumbnail(item)
+        elif isinstance(item, Trouble):
+            if item.fatal and self._child is not None:
+                self._child.killed_for = item.sentence
+            receiver.trouble(item)
+        elif isinstance(item, Ready):
+            self.confined = item.confined
+
+    # -- The watch ---------------------------------------------------------------------------------------------------
+
+    def _watch(self) -> None:
+        """Once a second. It counts looks, not time: a reactor that stood still has not let the child speak."""
+        self._look = self._reactor.callLater(LOOK_EVERY, self._watch)
+        child = self._child
+        if child is None:
+            return
+        self._silent += 1
+        self._unread = self._unread + 1 if self._waiting_bytes else 0
+        memory = self._memory_of(child.pid)
+        if memory is not None and memory > self._max_memory:
+            child.kill(f"it holds {memory >> 20} MiB of memory, above {self._max_memory >> 20}")
+        elif self._silent >= self._silent_allowed:
+            child.kill(f"it has said nothing for {self._silent} seconds")
+        elif self._unread >= STUCK:
+            child.kill(f"it has read nothing for {STUCK} seconds")
+        else:
+            stuck = [feed for feed, looks in self._idle.items() if looks >= STUCK]
+            if stuck:
+                child.kill(f"feed {stuck[0]} has given no picture for {STUCK} seconds")
+
+    def _look_at(self, figures: Figures) -> None:
+        if figures.read != self._last_read:
+            self._last_read = figures.read
+            self._unread = 0
+        for feed in figures.feeds:
+            # A feed whose queue is empty has nothing to do: the source has stopped, or cannot be decoded.
+            if feed.queue:
+                self._idle[feed.feed] = self._idle.get(feed.feed, 0) + 1
+            else:
+                self._idle.pop(feed.feed, None)
+
+    # -- The way in --------------------------------------------------------------------------------------------------
+
+    def _send(self, frame: bytes) -> None:
+        child = self._child
+        if child is None or self.state != "running":
+            return
+        if self._paused:
+            self._waiting.append(frame)
+            self._waiting_bytes += len(frame)
+        else:
+            child.write(frame)
+
+    def _drop(self) -> None:
+        """Lose the packets that wait, but nothing that has to be said."""
+        kept: deque[bytes] = deque()
+        for frame in self._waiting:
+            if frame[:1] == b"P":
+                self.dropped += 1
+            else:
+                kept.append(frame)
+        self.dropped += 1
+        self._waiting = kept
+        self._waiting_bytes = sum(map(len, kept))
+        self._at_keyframe, self._lost = False, True
+
+    def resumeProducing(self) -> None:
+        """The pipe has room again."""
+        self._paused = False
+        while self._waiting and not self._paused and self._child is not None:
+            frame = self._waiting.popleft()
+            self._waiting_bytes -= len(frame)
+            self._child.write(frame)
+
+    def pauseProducing(self) -> None:
+        """The pipe is full."""
+        self._paused = True
+
+    def stopProducing(self) -> None:
+        """The pipe is gone: the child's death will be told."""
+        self._paused = True
+
+
+def resident(pid: int) -> int | None:
+    """Bytes of memory that a process holds, where the system tells."""
+    try:
+        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    except (OSError, ValueError, IndexError):
+        return None
+    return pages * resource.getpagesize()
+
+
+def environment() -> dict[str, str]:
+    """The child's."""
+    return {name: value for name, value in os.environ.items() if ENVIRONMENT.fullmatch(name)}
+
+
+def _said_by(reason: Any) -> str:
+    if isinstance(reason, ProcessDone):
+        return "it ended by itself"
+    if reason.signal is not None:
+        return f"signal {reason.signal}"
+    return f"exit code {reason.exitCode}"

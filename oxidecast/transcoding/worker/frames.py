@@ -1,0 +1,106 @@
+"""Pictures on their way from the decoder to one encoder: what is known of them, and a bounded queue.
+
+The one idea: the decoder never waits for an encoder. A queue that is full loses whole pictures, the ones that come
+while it is full, which spreads them evenly; but never a keyframe, since those are the same in all feeds.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from fractions import Fraction
+from typing import Any, NamedTuple
+
+from oxidecast.transcoding.sizes import display_size
+
+MAX_QUEUED = 16
+"""Pictures: half a second at 30 a second, more than any hiccup of an encoder that keeps up on the whole."""
+MIN_QUEUED = 4
+MAX_QUEUED_BYTES = 64 * 1024 * 1024
+"""What decoded pictures may take in a queue; the queues of one stream share them. Large ones are therefore fewer."""
+
+
+class Shape(NamedTuple):
+    """What a scaler and an encoder are set up for."""
+
+    width: int
+    height: int
+    format: str
+    pixel_shape: Fraction
+    rotation: int
+    """Degrees, counter-clockwise, as FFmpeg's display matrix has it."""
+    colorspace: int
+    color_range: int
+    color_primaries: int
+    color_trc: int
+
+    @property
+    def display_size(self) -> tuple[int, int]:
+        return display_size(self.width, self.height, self.pixel_shape, self.rotation)
+
+
+class Picture(NamedTuple):
+    """A decoded picture. The frame is shared by all feeds: nobody changes it."""
+
+    frame: Any
+    pts: int
+    keyframe: bool
+    shape: Shape
+
+
+def most_queued(shape: Shape) -> int:
+    """How many such pictures may wait."""
+    size = shape.width * shape.height * (3 if "10" in shape.format or "12" in shape.format else 1.5)
+    return max(MIN_QUEUED, min(MAX_QUEUED, int(MAX_QUEUED_BYTES / size)))
+
+
+class FrameQueue:
+    """Pictures, and orders that keep their place among them and are never lost."""
+
+    def __init__(self) -> None:
+        self.dropped = 0
+        self._items: deque[Picture | Callable[[], None]] = deque()
+        self._pictures = 0
+        self._changed = threading.Condition()
+
+    def __len__(self) -> int:
+        return self._pictures
+
+    def put(self, picture: Picture, most: int, wait: bool = False) -> None:
+        """Take it, unless `most` wait already; with `wait`, when fewer do."""
+        with self._changed:
+            while wait and self._pictures >= most:
+                self._changed.wait()
+            if self._pictures >= most:
+                self.dropped += 1
+                if not picture.keyframe or not self._make_room():
+                    return
+            self._items.append(picture)
+            self._pictures += 1
+            self._changed.notify_all()
+
+    def order(self, order: Callable[[], None]) -> None:
+        """Have it called by the reader, after all pictures before it."""
+        with self._changed:
+            self._items.append(order)
+            self._changed.notify_all()
+
+    def take(self) -> Picture | Callable[[], None]:
+        """Wait for the next one."""
+        with self._changed:
+            while not self._items:
+                self._changed.wait()
+            item = self._items.popleft()
+            if isinstance(item, Picture):
+                self._pictures -= 1
+                self._changed.notify_all()
+            return item
+
+    def _make_room(self) -> bool:
+        """Lose the latest picture that is no keyframe."""
+        for at in range(len(self._items) - 1, -1, -1):
+            item = self._items[at]
+            if isinstance(item, Picture) and not item.keyframe:
+                del self._items[at]
+                self._pictures -= 1
+                return True
+        return False

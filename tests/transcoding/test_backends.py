@@ -1,0 +1,196 @@
+"""Encoders: the options of each, the commands of the device path, and probes that really try."""
+
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from twisted.internet import reactor
+from twisted.trial.unittest import SynchronousTestCase, TestCase
+from zope.interface.verify import verifyObject
+
+from oxidecast.formats.framed_messages import Job
+from oxidecast.interfaces import ITranscoderBackend
+from oxidecast.transcoding.backends import (
+    BY_DEVICE,
+    Backend,
+    Nvenc,
+    Qsv,
+    Software,
+    Unavailable,
+    Vaapi,
+    VideoToolbox,
+)
+from oxidecast.transcoding.backends.probing import output_of
+from oxidecast.transcoding.backends.software import threads
+from oxidecast.transcoding.profiles import Target, job, ladder, low_latency
+from tests.transcoding.child import run
+from tests.transcoding.clips import plain
+from tests.transcoding.test_profiles import PROFILES, sound, source
+
+HD = Target(width=1280, height=720, framerate=30.0, bitrate=2_500_000, maxrate=2_750_000, bufsize=5_000_000)
+DIRECT = Target(
+    width=640,
+    height=360,
+    framerate=30.0,
+    bitrate=500_000,
+    maxrate=550_000,
+    bufsize=1_000_000,
+    low_latency=True,
+)
+ALL: tuple[type[Backend], ...] = (Software, Nvenc, Qsv, Vaapi, VideoToolbox)
+
+
+class TestOptions(SynchronousTestCase):
+    def test_all_are_backends_with_the_rates_of_the_target(self) -> None:
+        for backend in (kind(None) for kind in ALL):
+            verifyObject(ITranscoderBackend, backend)
+            options = backend.options(HD)
+            self.assertEqual(
+                {key: options[key] for key in ("b", "maxrate", "bufsize")},
+                {"b": "2500000", "maxrate": "2750000", "bufsize": "5000000"},
+            )
+            self.assertGreaterEqual(int(options["g"]), 10_000)
+            self.assertEqual((options["bf"], backend.options(DIRECT)["bf"]), ("2", "0"))
+            self.assertIn("baseline", backend.options(DIRECT)["profile"])
+
+    def test_every_device_of_the_settings_has_one(self) -> None:
+        self.assertEqual(
+            {kind.name for kind in BY_DEVICE.values()}, {"nvenc", "vaapi", "qsv", "videotoolbox"}
+        )
+
+    def test_x264(self) -> None:
+        options = Software(None, preset="superfast").options(HD)
+        self.assertEqual(
+            (options["preset"], options["sc_threshold"], options["forced-idr"]), ("superfast", "0", "1")
+        )
+        self.assertEqual(Software(None).options(DIRECT)["tune"], "zerolatency")
+
+    def test_no_more_threads_than_are_needed(self) -> None:
+        self.assertEqual([threads(DIRECT, 8), threads(HD, 8), threads(HD, 1)], [1, 3, 2])
+        large = Target(width=3840, height=2160, framerate=60.0, bitrate=1, maxrate=1, bufsize=1)
+        self.assertEqual(threads(large, 64), 8)
+
+    def test_the_device_path_of_each(self) -> None:
+        sizes = {"a.ts": ((1280, 720), HD), "b.ts": ((640, 360), DIRECT)}
+        scalers = {
+            Nvenc: "scale_cuda=1280:720",
+            Qsv: "scale_qsv=w=1280:h=720",
+            Vaapi: "scale_vaapi=w=1280:h=720",
+            VideoToolbox: "scale_vt=w=1280:h=720",
+        }
+        for kind, scaler in scalers.items():
+            backend = kind(None, "/opt/ffmpeg")
+            command = backend.command(sizes)
+            self.assertEqual(command[0], "/opt/ffmpeg")
+            before = command[: command.index("-i")]
+            self.assertIn("-hwaccel_output_format", before)
+            graph = command[command.index("-filter_complex") + 1]
+            self.assertTrue(graph.startswith("[0:v]split=2[v0i][v1i];"))
+            self.assertIn(scaler, graph)
+            self.assertEqual(command.count(backend.encoder), 2)
+            self.assertEqual(command.count("source"), 2)
+            self.assertEqual((command[-1], "a.ts" in command), ("b.ts", True))
+
+    def test_the_whole_of_one(self) -> None:
+        self.assertEqual(
+            " ".join(Vaapi(None).command({"a.ts": ((1280, 720), HD)})),
+            "ffmpeg -hide_banner -nostdin -v error"
+            " -hwaccel vaapi -hwaccel_device /dev/dri/renderD128 -hwaccel_output_format vaapi"
+            " -copyts -f mpegts -i pipe:0"
+            " -filter_complex [0:v]split=1[v0i];[v0i]scale_vaapi=w=1280:h=720:format=nv12[v0]"
+            " -map [v0] -c:v h264_vaapi -profile:v high -rc_mode:v VBR -b:v 2500000 -maxrate:v 2750000"
+            " -bufsize:v 5000000 -g:v 100000 -bf:v 2 -force_key_frames:v source -f mpegts a.ts",
+        )
+
+
+class TestSoftware(SynchronousTestCase):
+    def test_ffmpeg_takes_the_command(self) -> None:
+        """The same argument list, in software: the options' names are FFmpeg's own."""
+        with tempfile.TemporaryDirectory() as folder:
+            source_file = Path(folder, "in.ts")
+            made = "testsrc2=size=640x360:rate=30"
+            shell = shutil.which("ffmpeg")
+            assert shell is not None
+            os.spawnv(
+                os.P_WAIT,
+                shell,
+                [shell, "-v", "error", "-f", "lavfi", "-i", made, "-t", "1", "-g", "15", str(source_file)],
+            )
+            out = str(Path(folder, "out.ts"))
+            command = Software(None).command({out: ((320, 180), DIRECT)})
+            command[command.index("pipe:0")] = str(source_file)
+            self.assertEqual(os.spawnv(os.P_WAIT, shell, command), 0)
+            self.assertGreater(Path(out).stat().st_size, 10_000)
+
+    def test_the_child_takes_the_jobs_of_the_default_ladder(self) -> None:
+        rungs = ladder(PROFILES, ("360p",), source(320, 180), sound()).renditions
+        asked: Job = job([*rungs, low_latency(rungs[0], "direct")], Software(None))
+        made = run([asked, *plain().tracks, *plain().packets[:120]])
+        self.assertEqual((made.code, made.troubles), (0, []))
+        profiles = [made.tracks(feed.feed)[0].profile for feed in asked.videos]
+        self.assertEqual(profiles, ["High", "Constrained Baseline"])
+        self.assertTrue(all(packet.dts == packet.pts for packet in made.packets(asked.videos[1].feed)))
+
+
+class TestProbes(TestCase):
+    async def reason(self, backend: Backend) -> str:
+        try:
+            await backend.probe()
+        except Unavailable as unavailable:
+            return str(unavailable)
+        return ""
+
+    async def test_software_works(self) -> None:
+        self.assertEqual(await Software(reactor).probe(), "libx264 works")
+
+    async def test_each_device_that_is_not_there_says_why(self) -> None:
+        """The reference machine has none. Where one is, there is nothing to say here."""
+        expected = {
+            Nvenc: (Path("/dev/nvidiactl"), "libcuda.so.1"),
+            Qsv: (Path("/dev/dri"), "MFX session"),
+            Vaapi: (Path("/dev/dri"), "there is no device /dev/dri/renderD128"),
+            VideoToolbox: (Path("/System/Library"), "no such encoder"),
+        }
+        for kind, (device, reason) in expected.items():
+            if not device.exists():
+                self.assertIn(reason, await self.reason(kind(reactor)))
+
+    async def test_vaapi_with_a_device_that_is_none_says_what_ffmpeg_says(self) -> None:
+        self.assertIn("Device creation failed", await self.reason(Vaapi(reactor, device="/dev/null")))
+
+    async def test_no_ffmpeg(self) -> None:
+        said = await self.reason(Vaapi(reactor, "/nowhere/ffmpeg", device="/dev/null"))
+        self.assertEqual(said, "there is no program /nowhere/ffmpeg")
+
+    async def test_an_option_that_the_encoder_does_not_take(self) -> None:
+        class Wrong(Software):
+            def options(self, target: Target) -> dict[str, str]:
+                return {"preset": "none of them"}
+
+        self.assertIn("none of them", await self.reason(Wrong(reactor)))
+
+    async def said(self, code: str, within: float = 30.0) -> str:
+        arguments: Any = [sys.executable, "-c", code]
+        try:
+            return await output_of(reactor, arguments, within)
+        except Unavailable as unavailable:
+            return f"! {unavailable}"
+
+    async def test_a_try_that_hangs(self) -> None:
+        self.assertEqual(
+            await self.said("import time; time.sleep(600)", 0.3), "! it gave no answer within 0.3 seconds"
+        )
+
+    async def test_a_try_that_crashes(self) -> None:
+        crash = "import os; os.kill(os.getpid(), 11)"
+        self.assertEqual(await self.said(crash), "! the try was ended by signal 11")
+
+    async def test_a_try_that_fails_without_a_word(self) -> None:
+        self.assertEqual(await self.said("raise SystemExit(7)"), "! the try ended with exit code 7")
+
+    async def test_long_reasons_keep_their_end(self) -> None:
+        said = await self.said("print('x' * 100_000); print('the end'); raise SystemExit(1)")
+        self.assertLess(len(said), 400)

@@ -1,0 +1,171 @@
+"""Which renditions are made of a source: sources that people have, and the ladder of the default settings."""
+
+from fractions import Fraction
+
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from oxidecast.formats.framed_messages import AudioFeed
+from oxidecast.media import Codec, Track
+from oxidecast.settings.sections import Profile, TranscodingSettings
+from oxidecast.transcoding.backends import Software
+from oxidecast.transcoding.profiles import Ladder, job, ladder, low_latency, shown_size
+from tests.transcoding.clips import video
+
+PROFILES = TranscodingSettings().profiles
+ALL = tuple(profile.name for profile in PROFILES)
+SOFTWARE = Software(None)
+
+
+def source(width: int, height: int, rate: int = 30, codec: Codec = Codec.AV1) -> Track:
+    return Track(
+        id=1,
+        codec=codec,
+        extradata=b"",
+        codec_string="",
+        width=width,
+        height=height,
+        frame_rate=Fraction(rate),
+    )
+
+
+def sound(codec: Codec = Codec.AAC, channels: int = 2) -> Track:
+    return Track(id=2, codec=codec, extradata=b"", codec_string="", sample_rate=48_000, channels=channels)
+
+
+def sizes(made: Ladder) -> dict[str, tuple[int, int]]:
+    return {rendition.name: rendition.size for rendition in made.renditions}
+
+
+class TestSizes(SynchronousTestCase):
+    def of(self, width: int, height: int, names: tuple[str, ...] = ALL) -> dict[str, tuple[int, int]]:
+        return sizes(ladder(PROFILES, names, source(width, height), sound()))
+
+    def test_full_hd_gets_all(self) -> None:
+        self.assertEqual(
+            self.of(1920, 1080),
+            {"1080p": (1920, 1080), "720p": (1280, 720), "480p": (854, 480), "360p": (640, 360)},
+        )
+
+    def test_larger_than_every_profile(self) -> None:
+        self.assertEqual(self.of(3840, 2160), self.of(1920, 1080))
+
+    def test_profiles_above_the_source_are_left_out_and_why_is_said(self) -> None:
+        made = ladder(PROFILES, ALL, source(1280, 720), None)
+        self.assertEqual(list(sizes(made)), ["720p", "480p", "360p"])
+        self.assertEqual(made.left_out, {"1080p": "the source is smaller (1280x720)"})
+
+    def test_smaller_than_every_profile_gets_the_smallest_at_its_own_size(self) -> None:
+        self.assertEqual(self.of(320, 180), {"360p": (320, 180)})
+        self.assertEqual(self.of(320, 180, ("1080p", "720p")), {"720p": (320, 180)})
+
+    def test_only_what_was_asked_for(self) -> None:
+        self.assertEqual(self.of(1920, 1080, ("480p",)), {"480p": (854, 480)})
+        self.assertEqual(self.of(1920, 1080, ()), {})
+        self.assertEqual(self.of(1920, 1080, ("unknown",)), {})
+
+    def test_upright_square_wide_and_odd(self) -> None:
+        self.assertEqual(self.of(1080, 1920)["720p"], (720, 1280))
+        square = {"1080p": 1080, "720p": 720, "480p": 480, "360p": 360}
+        self.assertEqual(self.of(1080, 1080), {name: (side, side) for name, side in square.items()})
+        self.assertEqual(self.of(2560, 1080)["720p"], (1280, 540))
+        self.assertEqual(self.of(1919, 1079)["1080p"], (1918, 1078))
+
+    def test_pixels_that_are_not_square(self) -> None:
+        track, _ = video(0.1, size=(360, 270), shape=Fraction(4, 3))
+        self.assertEqual(shown_size(track), (480, 270))
+        hevc, _ = video(0.1, size=(360, 270), shape=Fraction(4, 3), codec="libx265")
+        self.assertEqual(shown_size(hevc), (480, 270))
+
+    def test_a_configuration_that_cannot_be_read_counts_as_square(self) -> None:
+        self.assertEqual(shown_size(source(640, 360, codec=Codec.H264)), (640, 360))
+
+    def test_no_pictures_and_no_size(self) -> None:
+        self.assertEqual(
+            ladder(PROFILES, ("720p",), None, sound()).left_out, {"720p": "the source has no pictures"}
+        )
+        self.assertEqual(
+            ladder(PROFILES, ("720p",), source(0, 0), None).left_out,
+            {"720p": "the source does not say its size"},
+        )
+
+    @given(st.integers(16, 8192), st.integers(16, 8192), st.sets(st.sampled_from(ALL)))
+    def test_any_source(self, width: int, height: int, names: set[str]) -> None:
+        made = ladder(PROFILES, names, source(width, height), sound())
+        self.assertEqual(bool(made.renditions), bool(names))
+        self.assertEqual({*sizes(made), *made.left_out}, names)
+        for one in made.renditions:
+            self.assertTrue(all(side % 2 == 0 for side in one.size))
+            self.assertTrue(one.size[0] <= max(width, 16) and one.size[1] <= max(height, 16))
+        job(made.renditions, SOFTWARE)
+
+
+class TestSound(SynchronousTestCase):
+    def feeds(self, track: Track | None, measured: int | None = None) -> dict[str, AudioFeed | None]:
+        made = ladder(PROFILES, ALL, source(1920, 1080), track, measured)
+        return {one.name: one.audio for one in made.renditions}
+
+    def test_each_bitrate_is_encoded_once(self) -> None:
+        profiles = (
+            *PROFILES,
+            Profile(name="240p", width=426, height=240, bitrate=300_000, audio_bitrate=64_000),
+        )
+        made = ladder(profiles, [*ALL, "240p"], source(1920, 1080), sound())
+        feeds = {one.name: one.audio for one in made.renditions}
+        self.assertEqual(feeds["240p"], feeds["360p"])
+        self.assertEqual(len(job(made.renditions, SOFTWARE).audios), 4)
+
+    def test_sound_that_fits_is_copied(self) -> None:
+        feeds = self.feeds(sound(), 130_000)
+        self.assertEqual(
+            [feeds[name].codec for name in ALL if feeds[name]],  # type: ignore[union-attr]
+            ["copy", "copy", "aac", "aac"],
+        )
+
+    def test_what_is_not_aac_not_stereo_or_not_known_is_encoded(self) -> None:
+        for track, measured in ((sound(Codec.OPUS), 1000), (sound(channels=6), 1000), (sound(), None)):
+            self.assertEqual({feed.codec for feed in self.feeds(track, measured).values() if feed}, {"aac"})
+
+    def test_no_sound(self) -> None:
+        self.assertEqual(set(self.feeds(None).values()), {None})
+
+
+class TestJob(SynchronousTestCase):
+    def test_numbers_stay_when_others_come_and_go(self) -> None:
+        everything = ladder(PROFILES, ALL, source(1920, 1080), sound()).renditions
+        alone = ladder(PROFILES, ("480p",), source(1280, 720), sound()).renditions
+        self.assertEqual(alone[0].video, everything[2].video)
+        self.assertEqual(alone[0].audio, everything[2].audio)
+        numbers = [one.video for one in everything] + [one.audio.feed for one in everything if one.audio]
+        self.assertEqual(len(set(numbers)), 8)
+
+    def test_for_webrtc(self) -> None:
+        rendition = ladder(PROFILES, ("720p",), source(1920, 1080), sound()).renditions[0]
+        direct = low_latency(rendition, "720p-direct")
+        made = job([rendition, direct], SOFTWARE)
+        self.assertEqual([feed.codec for feed in made.audios], ["aac", "opus"])
+        self.assertEqual([feed.options["bf"] for feed in made.videos], ["2", "0"])
+        self.assertEqual(len({feed.feed for feed in made.videos}), 2)
+
+    def test_the_ceiling_of_the_rate_and_the_shortest_interval(self) -> None:
+        profiles = (
+            Profile(name="a", width=640, height=360, bitrate=500_000, framerate=25.0, keyframe_interval=4.0),
+            Profile(name="b", width=320, height=180, bitrate=200_000, framerate=15.0, keyframe_interval=1.5),
+        )
+        made = job(ladder(profiles, ("a", "b"), source(1920, 1080, 60), None).renditions, SOFTWARE)
+        self.assertEqual([feed.framerate for feed in made.videos], [25.0, 15.0])
+        self.assertEqual((made.keyframe_interval, made.audios), (1.5, ()))
+
+    def test_rates_of_the_profile_or_made_of_its_bitrate(self) -> None:
+        profile = Profile(name="a", width=640, height=360, bitrate=500_000)
+        exact = Profile(name="b", width=640, height=360, bitrate=500_000, maxrate=600_000, bufsize=700_000)
+        made = ladder((profile, exact), ("a", "b"), source(1920, 1080), None).renditions
+        self.assertEqual(
+            [(one.target.maxrate, one.target.bufsize) for one in made],
+            [(550_000, 1_000_000), (600_000, 700_000)],
+        )
+
+    def test_sound_alone(self) -> None:
+        opus = AudioFeed(feed=192, codec="opus")
+        self.assertEqual(job((), SOFTWARE, others=[opus]).audios, (opus,))
