@@ -64,8 +64,9 @@ from oxidecast.streams.settings import StreamsSettings
 STOP_GRACE = 2.0
 """Seconds that answers in flight have when the server stops; it is to be gone within 5."""
 
-DATABASE_CHECK = 5.0
-"""Seconds between two looks whether the database answers, for `/ready`."""
+DATABASE_CHECK = 1.0
+"""Seconds between two looks whether the database answers, for `/ready`: whoever balances load must not send to a server
+that cannot do its work."""
 
 DEMO = "Demo"
 """Title of the stream that `--demo` publishes to."""

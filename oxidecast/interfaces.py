@@ -46,6 +46,10 @@ class Unconvinced(Refused):
     does, the person is told this sentence (that a token has expired, say)."""
 
 
+HERE = "here"
+"""What `may_play` answers for: yes, from this address alone."""
+
+
 class PublishRequest(msgspec.Struct, frozen=True, kw_only=True):
     """Who wants to publish, as its ingest heard it."""
 
@@ -284,8 +288,9 @@ class IHub(Interface):
     async def publish(request: PublishRequest, publisher: IPublisher) -> IPublication:
         """Open the way for a publisher whose key is good; raise `Refused` otherwise. Nothing exists before that."""
 
-    async def authorise(stream: Any, request: PlayRequest) -> None:
-        """Raise `Refused` unless this stream (its `StreamInfo`) may be played so."""
+    async def authorise(stream: Any, request: PlayRequest) -> bool:
+        """Raise `Refused` unless this stream (its `StreamInfo`) may be played so. True when only this address may: what
+        is made for it (a session's address) must be of no use elsewhere."""
 
     def tell(event: str, *args: Any) -> None:
         """Call that method of every `IEventListener`: for what an output alone knows, such as a closed recording."""
@@ -415,6 +420,7 @@ class IAuthenticator(Interface):
         for "no". The first who knows the key says which stream it is: those after it find that in `request.stream`, and
         it is asked once more when they have answered. When nobody knows the key the publisher is refused."""
 
-    async def may_play(stream: Any, request: PlayRequest) -> bool | None:
-        """True: yes. None: no opinion, ask the next one. Raise `Refused`: no; `Unconvinced`: no opinion, and why.
-        Public streams play when nobody objects, private ones when somebody says True."""
+    async def may_play(stream: Any, request: PlayRequest) -> Any:
+        """True: yes. `HERE`: yes, and what begins so is for this address alone. None: no opinion, ask the next one.
+        Raise `Refused`: no; `Unconvinced`: no opinion, and why. Public streams play when nobody objects, private ones
+        when somebody says yes."""

@@ -17,6 +17,7 @@ from twisted.logger import Logger
 from oxidecast.accounts.errors import PublishRefused
 from oxidecast.accounts.keys import KeySafe
 from oxidecast.accounts.networks import is_within
+from oxidecast.accounts.roles import Permission, role_may
 from oxidecast.accounts.settings import KEY_LIFETIME
 from oxidecast.database.errors import DatabaseError, DatabaseUnavailable
 from oxidecast.database.interface import IDatabase
@@ -79,10 +80,16 @@ class KeyAuthenticator:
             raise PublishRefused("address_not_allowed")
         if found.owner_disabled:
             raise PublishRefused("account_disabled")
+        if not role_may(found.owner_role, Permission.PUBLISH):
+            raise PublishRefused("role_may_not")
         if not found.stream.accepts_publishing:
             raise PublishRefused("stream_stopped")
         Deferred.fromCoroutine(self._note_use(found.key.id, address))  # the publisher does not wait for it
         return Grant(found.stream, found.key.id)
+
+    def is_key(self, text: str) -> bool:
+        """Whether a text has the shape of a stream key, valid or not: it must not become a name."""
+        return self._safe.digest(text) is not None
 
     def forget(self, stream_id: str) -> None:
         """Drop what is remembered of a stream: it was changed, stopped or deleted, or its keys were."""
@@ -167,19 +174,22 @@ class OpenAuthenticator:
             )
         if owner is not None and owner.disabled:
             raise PublishRefused("account_disabled")
+        if owner is not None and not role_may(owner.role, Permission.PUBLISH):
+            raise PublishRefused("role_may_not")
         if not stream.accepts_publishing:
             raise PublishRefused("stream_stopped")
         return Grant(stream, None)
 
     async def _find(self, name: str) -> tuple[StreamInfo | None, User | None]:
-        """The stream of that name, with its owner; none when the database is away."""
+        """The stream of that name, with its owner. Raises PublishRefused when the database is away: it may be a private
+        stream, or a stopped one."""
         for _ in range(LOOKS):
             changes = self._changes()
             try:
                 stream = await self._streams.find(name)
                 owner = await self._users.by_id(stream.owner_id) if stream is not None else None
             except DatabaseUnavailable:
-                return None, None
+                raise PublishRefused("unavailable") from None
             if changes == self._changes():
                 return stream, owner
         raise PublishRefused("unavailable")

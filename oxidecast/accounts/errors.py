@@ -80,6 +80,7 @@ _REFUSALS = {
     "address_not_allowed": "This stream key may not be used from here.",
     "stream_stopped": "This stream was stopped by its owner: start it again before publishing.",
     "account_disabled": "The account that this stream belongs to is disabled.",
+    "role_may_not": "The account that this stream belongs to may not publish: its role does not permit it.",
     "unavailable": "The server cannot check stream keys at the moment: try again later.",
 }
 

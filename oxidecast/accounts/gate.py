@@ -10,7 +10,7 @@ from oxidecast.accounts.errors import InvalidToken, PublishRefused
 from oxidecast.accounts.roles import may_manage
 from oxidecast.accounts.tokens import Tokens
 from oxidecast.database.errors import DatabaseUnavailable
-from oxidecast.interfaces import IAuthenticator, PlayRequest, PublishRequest, Refused, Unconvinced
+from oxidecast.interfaces import HERE, IAuthenticator, PlayRequest, PublishRequest, Refused, Unconvinced
 from oxidecast.streams.info import Grant
 
 
@@ -37,8 +37,8 @@ class AccountsGate:
             return await self._keys.authenticate_publish(request.key, request.address)
         except PublishRefused as refused:
             if request.protocol in self._open_for:
-                if refused.code not in ("unknown_key", "unavailable"):
-                    raise Refused(refused.code, str(refused))
+                if refused.code not in ("unknown_key", "unavailable") or self._keys.is_key(request.key):
+                    raise Refused(refused.code, str(refused))  # A key, of whatever worth, is nobody's name.
             elif refused.code == "unknown_key":
                 return None
             else:
@@ -48,12 +48,12 @@ class AccountsGate:
         except PublishRefused as refused:
             raise Refused(refused.code, str(refused))
 
-    async def may_play(self, stream: Any, request: PlayRequest) -> bool | None:
+    async def may_play(self, stream: Any, request: PlayRequest) -> bool | str | None:
         if not stream.is_private or not request.token:
             return None
         try:
-            self._tokens.verify_playback(request.token, stream.id, request.address)
-            return True
+            claims = self._tokens.verify_playback(request.token, stream.id, request.address)
+            return True if claims.net is None else HERE
         except InvalidToken as error:
             playback = error
         try:

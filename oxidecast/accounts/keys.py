@@ -155,9 +155,12 @@ class PublishKeys:
         """Answers whether there was such a key. Whoever publishes with it is for the caller to disconnect."""
         return await self._stored.revoke(stream_id, key_id, by)
 
-    async def revoke_newest(self, stream_id: str, by: Actor = SERVER) -> str | None:
-        """The id of the key that it was, None when there was none."""
-        return await self._stored.revoke_newest(stream_id, by)
+    async def revoke_newest(
+        self, stream_id: str, by: Actor = SERVER, expected: str | None = None
+    ) -> list[str]:
+        """The ids of the keys with which nobody may go on publishing: the newest, and those that were replaced before.
+        Raises Outdated when the newest is not the `expected` one."""
+        return await self._stored.revoke_newest(stream_id, by, expected)
 
     def _text(self, record: KeyRecord) -> str | None:
         try:

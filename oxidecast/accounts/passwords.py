@@ -4,11 +4,12 @@ import base64
 import secrets
 import unicodedata
 from collections.abc import Callable
+from threading import Event
 from typing import Any, TypeVar
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
-from twisted.internet.threads import deferToThreadPool
+from twisted.internet.defer import Deferred
 from twisted.python.threadpool import ThreadPool
 
 from oxidecast.accounts.errors import InvalidAccount, Overloaded
@@ -61,13 +62,24 @@ class Passwords:
             return False
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
+        """Who goes away is not waited for, and what it asked for is not begun; what was begun counts until it is done:
+        else whoever hangs up at once could have any number in the queue."""
         if self._waiting >= MAXIMUM_WAITING:
             raise Overloaded
         self._waiting += 1
-        try:
-            return await deferToThreadPool(self._reactor, self._threads, work)
-        finally:
-            self._waiting -= 1
+        gone = Event()
+        wanted: Deferred[T] = Deferred(lambda _: gone.set())
+
+        def done(succeeded: bool, result: Any) -> None:
+            self._reactor.callFromThread(self._done, wanted, result)
+
+        self._threads.callInThreadWithCallback(done, lambda: None if gone.is_set() else work())
+        return await wanted
+
+    def _done(self, wanted: "Deferred[T]", result: Any) -> None:
+        self._waiting -= 1
+        if not wanted.called:
+            wanted.callback(result)  # a Failure makes it fail
 
 
 def _bytes(password: str) -> bytes:

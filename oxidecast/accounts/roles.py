@@ -8,6 +8,8 @@ from oxidecast.streams.info import StreamInfo
 
 class Permission(StrEnum):
     CREATE_STREAMS = "create_streams"
+    PUBLISH = "publish"
+    """Let the keys of one's streams publish."""
     MANAGE_ANY_STREAM = "manage_any_stream"
     MANAGE_USERS = "manage_users"
     READ_STATISTICS = "read_statistics"
@@ -16,14 +18,18 @@ class Permission(StrEnum):
 
 PERMISSIONS: dict[Role, frozenset[Permission]] = {
     "admin": frozenset(Permission),
-    "streamer": frozenset({Permission.CREATE_STREAMS}),
+    "streamer": frozenset({Permission.CREATE_STREAMS, Permission.PUBLISH}),
     "viewer": frozenset(),
 }
 """What a role adds to what everybody may: watch public streams, and manage what one owns."""
 
 
+def role_may(role: Role, permission: Permission) -> bool:
+    return permission in PERMISSIONS[role]
+
+
 def may(user: User, permission: Permission) -> bool:
-    return not user.disabled and permission in PERMISSIONS[user.role]
+    return not user.disabled and role_may(user.role, permission)
 
 
 def may_manage(user: User, stream: StreamInfo) -> bool:

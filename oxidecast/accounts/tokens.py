@@ -72,6 +72,10 @@ class Tokens:
         }
         return self._sign(API, "access", claims, self.access_lifetime)
 
+    def seconds(self) -> float:
+        """The time by which tokens expire."""
+        return self._clock.seconds()
+
     def playback(
         self, stream_id: str, address: str | None = None, lifetime: float = PLAYBACK_LIFETIME
     ) -> str:

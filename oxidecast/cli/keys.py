@@ -53,9 +53,11 @@ def _revoke(options: argparse.Namespace) -> int:
 
     async def work() -> None:
         info = await _found(foundation, options.stream)
-        if await foundation.keys.revoke_newest(info.id, system_actor()) is None:
+        valid = await foundation.keys.listed(info.id)
+        await foundation.keys.revoke_newest(info.id, system_actor())
+        if not valid:
             raise CommandError(f"the stream {info.name!r} has no key")
-        say(f"the newest key of {info.name} is revoked; who publishes with it is cut")
+        say(f"the newest key of {info.name} is revoked; who publishes with it, or with one before it, is cut")
 
     return react(work, foundation.close)
 

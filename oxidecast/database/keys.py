@@ -12,7 +12,8 @@ from oxidecast.database.changes import note_change
 from oxidecast.database.errors import Conflict
 from oxidecast.database.interface import Body, IDatabase, Row
 from oxidecast.database.records import is_id, new_id, plain_address, record, utc
-from oxidecast.database.streams import COLUMNS, stream_record, target
+from oxidecast.database.streams import COLUMNS, Outdated, stream_record, target
+from oxidecast.database.users import Role
 from oxidecast.streams.info import StreamInfo
 
 _COLUMNS = (
@@ -59,6 +60,7 @@ class FoundKey(msgspec.Struct, frozen=True, kw_only=True):
     key: KeyRecord
     stream: StreamInfo
     owner_disabled: bool
+    owner_role: Role
 
 
 class StreamKeys:
@@ -89,7 +91,8 @@ class StreamKeys:
         key_columns = ", ".join(f"k.{column} AS key_{column}" for column in _COLUMNS.split(", "))
         stream_columns = ", ".join(f"s.{column}" for column in COLUMNS.split(", "))
         rows = await self._database.query(
-            f"SELECT {key_columns}, {stream_columns}, u.disabled AS owner_disabled FROM stream_keys k"
+            f"SELECT {key_columns}, {stream_columns}, u.disabled AS owner_disabled, u.role AS owner_role"
+            " FROM stream_keys k"
             " JOIN streams s ON s.id = k.stream_id JOIN users u ON u.id = s.owner_id"
             " WHERE k.digest = :digest AND k.revoked_at IS NULL"
             " AND (k.expires_at IS NULL OR k.expires_at > :now)",
@@ -99,7 +102,12 @@ class StreamKeys:
             return None
         row = rows[0]
         own = {name.removeprefix("key_"): value for name, value in row.items() if name.startswith("key_")}
-        return FoundKey(key=_key(own), stream=stream_record(row), owner_disabled=bool(row["owner_disabled"]))
+        return FoundKey(
+            key=_key(own),
+            stream=stream_record(row),
+            owner_disabled=bool(row["owner_disabled"]),
+            owner_role=row["owner_role"],
+        )
 
     async def valid(self, stream_id: str) -> list[KeyRecord]:
         """The stream's valid keys, newest first."""
@@ -138,11 +146,14 @@ class StreamKeys:
             return False
         return await self._database.transaction(_revoke, stream_id, key_id, utc(self._clock), by)
 
-    async def revoke_newest(self, stream_id: str, by: Actor = SERVER) -> str | None:
-        """The id of the key that it was, None when there was no valid one."""
+    async def revoke_newest(
+        self, stream_id: str, by: Actor = SERVER, expected: str | None = None
+    ) -> list[str]:
+        """Revoke the newest valid key, if it is the `expected` one where that is named; raises Outdated. The ids of the
+        keys with which nobody may go on: that one, and those that were valid once."""
         if not is_id(stream_id):
-            return None
-        return await self._database.transaction(_revoke_newest, stream_id, utc(self._clock), by)
+            return []
+        return await self._database.transaction(_revoke_newest, stream_id, utc(self._clock), by, expected)
 
     async def used(self, key_id: str, address: str | None) -> None:
         await self._database.execute(
@@ -222,8 +233,11 @@ def _add(
     if rows[0]["valid"] >= MOST:
         raise TooManyKeys
     yield (
-        "DELETE FROM stream_keys WHERE stream_id = :stream_id AND (revoked_at < :now OR expires_at < :now)",
-        {"stream_id": stream_id, "now": now},
+        # The latest of them stay: somebody may still publish with one, and have to be cut (`_revoke_newest`).
+        f"DELETE FROM stream_keys WHERE stream_id = :stream_id AND NOT ({_VALID}) AND id NOT IN"
+        f" (SELECT id FROM stream_keys WHERE stream_id = :stream_id AND NOT ({_VALID})"
+        " ORDER BY created_at DESC, id LIMIT :most)",
+        {"stream_id": stream_id, "now": now, "most": MOST},
     )
     return (yield from insert_key(stream_id, digest, sealed, name, now, expires_at, allowed_addresses))
 
@@ -239,7 +253,10 @@ def _replace_newest(
             {"id": old.id, "at": old_expires_at},
         )
     name, addresses = (old.name, old.allowed_addresses) if old is not None else ("", ())
-    made = yield from _add(stream_id, digest, sealed, name, now, None, addresses)
+    expires_at = (
+        old.expires_at if old is not None else None
+    )  # A key for a while does not become one for ever.
+    made = yield from _add(stream_id, digest, sealed, name, now, expires_at, addresses)
     details = {
         "key": made.id,
         "replaces": old.id if old is not None else None,
@@ -289,9 +306,18 @@ def _revoke(stream_id: str, key_id: str, now: datetime, by: Actor) -> Body[bool]
     return bool(rows)
 
 
-def _revoke_newest(stream_id: str, now: datetime, by: Actor) -> Body[str | None]:
+def _revoke_newest(stream_id: str, now: datetime, by: Actor, expected: str | None) -> Body[list[str]]:
+    """The keys with which nobody may go on: the newest, and those that were valid once."""
     newest = yield from _newest(stream_id, now)
-    if newest is None:
-        return None
-    yield from _revoke(stream_id, newest.id, now, by)
-    return newest.id
+    if expected is not None and (newest is None or newest.id != expected):
+        raise Outdated
+    rows = yield (
+        f"SELECT id FROM stream_keys WHERE stream_id = :stream_id AND NOT ({_VALID})",
+        {"stream_id": stream_id, "now": now},
+    )
+    gone = [str(row["id"]) for row in rows]
+    if newest is not None:
+        yield from _revoke(stream_id, newest.id, now, by)
+    for key_id in gone:
+        yield from note_change(now, stream_id=stream_id, key_id=key_id)
+    return gone if newest is None else [newest.id, *gone]

@@ -13,6 +13,7 @@ from oxidecast.database.changes import note_change
 from oxidecast.database.errors import Conflict, DatabaseError
 from oxidecast.database.interface import Body, IDatabase, Row, Value
 from oxidecast.database.records import Page, contains, is_id, new_id, record, utc, window
+from oxidecast.database.users import Role
 from oxidecast.streams.info import StreamInfo, is_stream_id, is_stream_name, name_from_title, numbered
 
 COLUMNS = (
@@ -54,13 +55,14 @@ class OwnedStream(msgspec.Struct, frozen=True, kw_only=True):
 
     stream: StreamInfo
     owner_disabled: bool
+    owner_role: Role
 
 
 class Outdated(DatabaseError):
-    """The stream is no longer as who changes it has seen it."""
+    """Something is no longer as who changes it has seen it."""
 
     def __init__(self) -> None:
-        super().__init__("The stream was changed meanwhile: look at it again.")
+        super().__init__("It was changed meanwhile: look at it again.")
 
 
 def version(info: StreamInfo) -> str:
@@ -120,13 +122,17 @@ class Streams:
             return None
         columns = ", ".join(f"s.{column}" for column in COLUMNS.split(", "))
         rows = await self._database.query(
-            f"SELECT {columns}, u.disabled AS owner_disabled FROM streams s JOIN users u ON u.id = s.owner_id"
-            " WHERE s.id = :id",
+            f"SELECT {columns}, u.disabled AS owner_disabled, u.role AS owner_role FROM streams s"
+            " JOIN users u ON u.id = s.owner_id WHERE s.id = :id",
             {"id": stream_id},
         )
         if not rows:
             return None
-        return OwnedStream(stream=stream_record(rows[0]), owner_disabled=bool(rows[0]["owner_disabled"]))
+        return OwnedStream(
+            stream=stream_record(rows[0]),
+            owner_disabled=bool(rows[0]["owner_disabled"]),
+            owner_role=rows[0]["owner_role"],
+        )
 
     async def page(
         self,

@@ -14,6 +14,14 @@ from oxidecast.database.interface import Body, IDatabase, Value
 from oxidecast.database.records import Page, contains, is_id, new_id, record, utc, window
 
 Role = Literal["admin", "streamer", "viewer"]
+Sort = Literal["created", "-created", "username", "-username"]
+
+_ORDERS: Mapping[Sort, str] = {
+    "created": "created_at, id",
+    "-created": "created_at DESC, id",
+    "username": "lower(username)",
+    "-username": "lower(username) DESC",
+}
 
 _COLUMNS = (
     "id, username, email, role, password_hash, disabled, created_at, updated_at, last_login_at,"
@@ -76,9 +84,16 @@ class Users:
         return await self._one("lower(username) = lower(:value)", username)
 
     async def page(
-        self, page: int = 1, limit: int = 20, *, role: Role | None = None, q: str | None = None
+        self,
+        page: int = 1,
+        limit: int = 20,
+        *,
+        role: Role | None = None,
+        q: str | None = None,
+        disabled: bool | None = None,
+        sort: Sort = "created",
     ) -> Page[User]:
-        """Oldest first. `q` finds parts of usernames."""
+        """Oldest first, unless said otherwise. `q` finds parts of usernames."""
         conditions, params = ["true"], dict[str, Value]()
         if role is not None:
             conditions.append("role = :role")
@@ -86,11 +101,14 @@ class Users:
         if q:
             conditions.append("lower(username) LIKE :q ESCAPE '\\'")
             params["q"] = contains(q)
+        if disabled is not None:
+            conditions.append("disabled = :disabled")
+            params["disabled"] = disabled
         where = " AND ".join(conditions)
         rows = await self._database.query(f"SELECT count(*) AS total FROM users WHERE {where}", params)
         count, offset = window(page, limit)
         found = await self._database.query(
-            f"SELECT {_COLUMNS} FROM users WHERE {where} ORDER BY created_at, id LIMIT :limit OFFSET :offset",
+            f"SELECT {_COLUMNS} FROM users WHERE {where} ORDER BY {_ORDERS[sort]} LIMIT :limit OFFSET :offset",
             {**params, "limit": count, "offset": offset},
         )
         return Page([record(row, User) for row in found], rows[0]["total"], max(page, 1), count)
@@ -168,7 +186,7 @@ def change_user(
     user = record(rows[0], User)
     for action, details in _told(before, user):
         yield from note(by, action, target(user.username), now, {"id": user_id, **details})
-    if "disabled" in changed:
+    if "disabled" in changed or "role" in changed:
         yield from note_change(now, user_id=user_id)
     return user
 

@@ -20,6 +20,10 @@ READ_AHEAD = 4096
 """Bytes parsed at once: all of a usual head, and at most some two hundred tiny requests ahead of their
 turn."""
 
+CHUNKING = 8
+"""Bytes on the wire for each byte of a body: what chunks of a single byte take (RFC 9112, 7.1). More is chunk
+extensions, which mean nothing to anybody and could go on without end."""
+
 _PLAIN_LINE = re.compile(
     rb"(GET|HEAD) ((/[A-Za-z0-9_.~!$&'()*+,;=:@%/-]*)(?:\?([A-Za-z0-9_.~!$&'()*+,;=:@%/?-]*))?) HTTP/1\.1"
 )
@@ -85,8 +89,9 @@ class RequestParser:
     `refusal`."""
 
     __slots__ = (
-        "_at_start", "_body_withheld", "_client", "_final", "_head_bytes", "_headers", "_limits", "_max_head",
-        "_parser", "_repeatable", "_repeatable_fields", "_repeated", "_replaying", "_target",
+        "_at_start", "_body_bytes", "_body_withheld", "_client", "_final", "_head_bytes", "_headers",
+        "_limits", "_max_head", "_parser", "_repeatable", "_repeatable_fields", "_repeated", "_replaying", "_target",
+        "_trailer_bytes",
         "partial", "ready", "refusal", "unparsed",
     )  # fmt: skip
 
@@ -98,6 +103,7 @@ class RequestParser:
         self._headers: list[tuple[bytes, bytes]] = []
         self._target = b""
         self._head_bytes = READ_AHEAD
+        self._body_bytes = self._trailer_bytes = 0
         self._final = False
         self._body_withheld = False
         self._replaying = False
@@ -139,7 +145,11 @@ class RequestParser:
             if not self._final:
                 self._malformed(error)
         else:
-            if self._head_bytes > self._max_head and self.partial is None and not self.ready:
+            if self.partial is not None:
+                self._body_bytes += size
+                if self._body_bytes > self._limits.max_body * CHUNKING + READ_AHEAD:
+                    self.refusal = Refusal(413, "The body's chunks are too wasteful.")
+            elif self._head_bytes > self._max_head and not self.ready:
                 self.refusal = Refusal(431, "The header fields are too large.")
         self._remember(piece)
 
@@ -221,6 +231,12 @@ class RequestParser:
             self._refuse(414, "The address is too long.")
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        if self.partial is not None:
+            # A trailer (RFC 9112, 7.1.2): nobody here asks for one, so none is kept.
+            self._trailer_bytes += len(name) + len(value) + 4
+            if self._trailer_bytes > self._limits.max_header_bytes:
+                self._refuse(431, "The trailer fields are too large.")
+            return
         self._headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
@@ -239,6 +255,7 @@ class RequestParser:
             if size > limits.max_header_bytes:
                 self._refuse(431, "The header fields are too large.")
         self._head_bytes = READ_AHEAD
+        self._body_bytes = self._trailer_bytes = 0
         fields = dict(headers)
 
         incoming = Incoming()

@@ -14,6 +14,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from oxidecast.interfaces import (
+    HERE,
     IAuthenticator,
     IEventListener,
     IHearsRefusals,
@@ -152,16 +153,19 @@ class Hub:
         )
         return Grant(answer, None) if isinstance(answer, StreamInfo) else answer
 
-    async def authorise(self, stream: StreamInfo, request: PlayRequest) -> None:
-        allowed = not stream.is_private
+    async def authorise(self, stream: StreamInfo, request: PlayRequest) -> bool:
+        everywhere, here = not stream.is_private, False
         why = Refused("private", "This stream is private: a playback token is needed.")
         for running in self._registry.of(IAuthenticator):
             try:
-                allowed |= await self._consult(running, running.instance.may_play, stream, request) is True
+                answer = await self._consult(running, running.instance.may_play, stream, request)
+                everywhere |= answer is True
+                here |= answer == HERE
             except Unconvinced as unconvinced:
                 why = unconvinced
-        if not allowed:
+        if not everywhere and not here:
             raise why
+        return not everywhere
 
     async def _consult(self, running: Running, method: Any, *args: Any) -> Any:
         """Ask one authenticator. One that raises anything but Refused has no opinion, which never opens a door."""

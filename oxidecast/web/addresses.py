@@ -4,7 +4,8 @@ from collections.abc import Callable
 from urllib.parse import quote
 
 from oxidecast.accounts.errors import InvalidToken
-from oxidecast.accounts.tokens import Tokens
+from oxidecast.accounts.roles import may_manage
+from oxidecast.accounts.tokens import PLAYBACK_LIFETIME, PlaybackClaims, Tokens
 from oxidecast.streams.info import StreamInfo
 from oxidecast.web.api import ApiError, Call, Query, invalid
 from oxidecast.web.stream_views import StreamViews
@@ -46,17 +47,23 @@ class Addresses:
             raise not_live(f"This stream cannot be watched by {kind} now.")
         if not info.is_private:
             return url
-        bound = bind or self._binds() or self._is_bound(call, info)
-        token = self._tokens.playback(info.id, call.address if bound else None)
+        came_by = self._came_by(call, info)
+        bound = bind or self._binds() or (came_by is not None and came_by.net is not None)
+        lifetime = PLAYBACK_LIFETIME
+        if came_by is not None:
+            # A token opens the stream for as long as it says; it does not renew itself.
+            lifetime = min(lifetime, came_by.exp - self._tokens.seconds())
+        token = self._tokens.playback(info.id, call.address if bound else None, lifetime)
         return with_parameter(url, "token", token)
 
-    def _is_bound(self, call: Call, info: StreamInfo) -> bool:
-        """Whether the caller came by a token that is for its address: then the next one is too."""
+    def _came_by(self, call: Call, info: StreamInfo) -> PlaybackClaims | None:
+        """The playback token of a caller who is nobody more than its holder."""
+        if call.user is not None and may_manage(call.user, info):
+            return None
         try:
-            claims = self._tokens.verify_playback(call.query("token") or "", info.id, call.address)
+            return self._tokens.verify_playback(call.query("token") or "", info.id, call.address)
         except InvalidToken:
-            return False
-        return claims.net is not None
+            return None
 
 
 def with_parameter(url: str, name: str, value: str) -> str:

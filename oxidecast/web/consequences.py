@@ -52,14 +52,19 @@ class Consequences:
 
     def account_ended(self, user_id: str) -> None:
         """It was disabled or deleted: its keys publish no more, and what is live of it ends."""
+        sentence = "The account that this stream belongs to is disabled."
+        self._end_all(user_id, "its owner's account was disabled", "account_disabled", sentence)
+
+    def account_demoted(self, user_id: str) -> None:
+        """Its role permits it to publish no more: what is live of it ends."""
+        sentence = "The account that this stream belongs to may not publish any more."
+        self._end_all(user_id, "its owner may not publish any more", "role_may_not", sentence)
+
+    def _end_all(self, user_id: str, reason: str, code: str, sentence: str) -> None:
         self._keys.forget_owner(user_id)
         for stream in list(self._hub.streams.values()):
             if stream.info.owner_id == user_id:
-                stream.end(
-                    "its owner's account was disabled",
-                    "account_disabled",
-                    "The account that this stream belongs to is disabled.",
-                )
+                stream.end(reason, code, sentence)
 
     def _end(self, stream_id: str, reason: str, code: str, sentence: str) -> None:
         self._keys.forget(stream_id)

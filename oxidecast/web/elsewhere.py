@@ -11,6 +11,7 @@ from twisted.application.service import Service
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
+from oxidecast.accounts.roles import Permission, role_may
 from oxidecast.database.changes import KEEP, Change, Changes
 from oxidecast.database.errors import DatabaseError
 from oxidecast.database.streams import Streams
@@ -97,6 +98,8 @@ class Elsewhere(Service):
             self._consequences.stream_deleted(stream_id)
         elif found.owner_disabled:
             self._consequences.account_ended(found.stream.owner_id)
+        elif not role_may(found.owner_role, Permission.PUBLISH):
+            self._consequences.account_demoted(found.stream.owner_id)
         elif not found.stream.accepts_publishing:
             self._consequences.stream_stopped(stream_id)
         elif not stream.is_described_by(found.stream):

@@ -14,12 +14,13 @@ from oxidecast.accounts.errors import KeyUnreadable
 from oxidecast.accounts.keys import PublishKeys, StreamKey
 from oxidecast.accounts.networks import parse_networks
 from oxidecast.database.keys import KeyRecord, TooManyKeys
-from oxidecast.database.streams import target
+from oxidecast.database.streams import Outdated, target
 from oxidecast.streams.info import is_stream_id
 from oxidecast.web.access import StreamAccess
-from oxidecast.web.api import ApiError, Call, Reply, Route, invalid, not_found
+from oxidecast.web.api import PAGING, ApiError, Call, Page, Reply, Route, invalid, not_found
 from oxidecast.web.consequences import Consequences
 from oxidecast.web.fields import KeyName, Networks, Time
+from oxidecast.web.tags import changed_meanwhile, etag, expected, require, version
 
 LONGEST_OVERLAP = 30 * 86_400
 """Seconds; who needs two keys for longer makes a second one."""
@@ -79,16 +80,24 @@ class KeyRoutes:
         conflict: dict[str, Any] = {"login": True, "refusals": (403, 409), "answer": KeyView}
         return (
             Route("GET", newest, self.show, **conflict),
-            Route("DELETE", newest, self.revoke_newest, **owner),
+            Route("DELETE", newest, self.revoke_newest, if_match=True, **owner),
             Route("POST", f"{newest}/rotate", self.rotate, body=Rotation, body_optional=True, **conflict),
-            Route("GET", every, self.list, answer=list[KeyView], **owner),
+            Route("GET", every, self.list, answer=Page[KeyView], query=PAGING, **owner),
             Route("POST", every, self.create, body=NewKey, body_optional=True, status=201, **conflict),
-            Route("PATCH", f"{every}/{{key}}", self.change, body=KeyChange, answer=KeyView, **owner),
+            Route(
+                "PATCH",
+                f"{every}/{{key}}",
+                self.change,
+                body=KeyChange,
+                answer=KeyView,
+                if_match=True,
+                **owner,
+            ),
             Route("DELETE", f"{every}/{{key}}", self.revoke, **owner),
         )
 
-    async def show(self, call: Call) -> KeyView:
-        """The newest key."""
+    async def show(self, call: Call) -> Reply:
+        """The newest key. Its ETag is what a DELETE may name by If-Match."""
         info = await self._access.managed(call)
         try:
             key = await self._keys.newest(info.id)
@@ -97,7 +106,7 @@ class KeyRoutes:
         if key is None:
             raise not_found("This stream has no key: make one.")
         await self._keys.shown(target(info.name), [key.id], call.actor)
-        return _view(key, key.text)
+        return Reply(_view(key, key.text), headers=[etag(key.id)])
 
     async def rotate(self, call: Call) -> KeyView:
         """A new key in place of the newest, which stays valid for the overlap. Who publishes with it is not cut."""
@@ -111,18 +120,30 @@ class KeyRoutes:
         return _view(key, key.text)
 
     async def revoke_newest(self, call: Call) -> None:
-        """Revoke the newest key, and cut who publishes with it. Where there is none, none is left."""
+        """Revoke the newest key, and cut who publishes with it, or with one that was replaced before. The next newest
+        takes its place: who repeats this names by If-Match the key that is meant. Where none is, none is left."""
         info = await self._access.managed(call)
-        key_id = await self._keys.revoke_newest(info.id, call.actor)
-        if key_id is not None:
+        versions = expected(call)
+        if versions is not None and len(versions) != 1:
+            raise changed_meanwhile()
+        meant = None if versions is None else next(iter(versions))
+        try:
+            gone = await self._keys.revoke_newest(info.id, call.actor, meant)
+        except Outdated:
+            raise changed_meanwhile()
+        for key_id in gone:
             self._consequences.key_revoked(info.id, key_id)
 
-    async def list(self, call: Call) -> list[KeyView]:
+    async def list(self, call: Call) -> Page[KeyView]:
         """All valid keys, newest first."""
+        page, limit = call.paging()
         info = await self._access.managed(call)
-        listed = await self._keys.listed(info.id)
-        await self._keys.shown(target(info.name), [record.id for record, _ in listed], call.actor)
-        return [_view(record, text) for record, text in listed]
+        every = await self._keys.listed(info.id)  # They are few.
+        listed = every[(page - 1) * limit : page * limit]
+        if listed:
+            await self._keys.shown(target(info.name), [record.id for record, _ in listed], call.actor)
+        views = [_view(record, text) for record, text in listed]
+        return Page(views, len(every), page, limit, -(-len(every) // limit))
 
     async def create(self, call: Call) -> Reply:
         """One more key, which is then the newest."""
@@ -140,10 +161,13 @@ class KeyRoutes:
             raise ApiError(409, "too_many_keys", str(error))
         return Reply(_view(key, key.text), 201, [("Location", f"/api/v1/streams/{info.name}/keys/{key.id}")])
 
-    async def change(self, call: Call) -> KeyView:
+    async def change(self, call: Call) -> Reply:
         """Change a key's name, expiry, or the addresses that it may be used from. Who publishes with it goes on."""
         info = await self._access.managed(call)
         body, key_id = call.body(KeyChange), call.arguments["key"]
+        if expected(call) is not None:
+            before = [_view(*one) for one in await self._keys.listed(info.id) if one[0].id == key_id]
+            require(call, _version(before[0]) if before else "")
         changed: dict[str, Any] = {}
         if body.name is not None:
             changed["name"] = body.name
@@ -155,7 +179,8 @@ class KeyRoutes:
         if key is None:
             raise not_found("This stream has no such key.")
         self._consequences.keys_changed(info.id)
-        return _view(*key)
+        view = _view(*key)
+        return Reply(view, headers=[etag(_version(view))])
 
     async def revoke(self, call: Call) -> None:
         """Revoke a key, and cut who publishes with it. One that is not there is as good as revoked."""
@@ -173,6 +198,10 @@ class KeyRoutes:
         if not now < at < now + LONGEST_LIFE:
             raise invalid("expires_at", "expected a time from now on, and within ten years")
         return at.astimezone(UTC)
+
+
+def _version(key: KeyView) -> str:
+    return version(key.name, key.expires_at, key.allowed_addresses)
 
 
 def _networks(texts: Sequence[str]) -> tuple[str, ...]:

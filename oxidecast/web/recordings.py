@@ -34,12 +34,14 @@ from oxidecast.web.api import (
     Call,
     Page,
     Query,
+    Reply,
     Route,
     invalid,
     not_found,
     unauthorised,
 )
 from oxidecast.web.fields import Time, Title
+from oxidecast.web.tags import etag, require, version
 
 MEDIA_TYPE = "video/mp4"
 
@@ -121,8 +123,16 @@ class RecordingRoutes:
                 query=(*PAGING, *filters),
             ),
             Route("GET", one, self.show, login=True, answer=RecordingView),
-            Route("PATCH", one, self.change, login=True, body=RecordingChange, answer=RecordingView),
-            Route("DELETE", one, self.delete, login=True, refusals=(409,)),
+            Route(
+                "PATCH",
+                one,
+                self.change,
+                login=True,
+                body=RecordingChange,
+                answer=RecordingView,
+                if_match=True,
+            ),
+            Route("DELETE", one, self.delete, login=True, refusals=(409,), if_match=True),
             Route("GET", f"{one}/url", self.url, login=True, answer=RecordingAddress),
             Route("GET", f"{one}/file", self.file, query=(download, token), media=MEDIA_TYPE, limit="media"),
         )
@@ -148,19 +158,20 @@ class RecordingRoutes:
         views = [_view(call, one) for one in found.items]
         return Page(views, found.total, page, limit, found.total_pages)
 
-    async def show(self, call: Call) -> RecordingView:
-        """One recording."""
-        return _view(call, await self._managed(call))
+    async def show(self, call: Call) -> Reply:
+        """One recording. Its ETag is of its title."""
+        return _tagged(call, await self._managed(call))
 
-    async def change(self, call: Call) -> RecordingView:
+    async def change(self, call: Call) -> Reply:
         """Give a recording another title."""
         title = call.body(RecordingChange).title.strip()
         if not title:
             raise invalid("title", "expected more than spaces")
         one = await self._managed(call)
+        require(call, version(one.title))
         if not await self._recordings.rename(one.id, title, call.actor):
             raise not_found("There is no such recording.")
-        return _view(call, msgspec.structs.replace(one, title=title))
+        return _tagged(call, msgspec.structs.replace(one, title=title))
 
     async def delete(self, call: Call) -> None:
         """Delete a recording with its file; one that is being written is stopped before. A recording that is not there
@@ -169,6 +180,7 @@ class RecordingRoutes:
         if one is None:
             return
         _require(call.authenticated(), one)
+        require(call, version(one.title))
         for running in self._registry.of(IOutput):
             if IRecorder.providedBy(running.instance):
                 await running.instance.stop_recording(one.id)
@@ -292,6 +304,10 @@ def _file_url(call: Call, one: Recording) -> str:
 def _file_name(one: Recording) -> str:
     """What the file is called where it is kept: the stream's name and the start, as the server's own begins."""
     return f"{PurePosixPath(one.path).stem.removesuffix(f'-{one.id}')}.mp4"
+
+
+def _tagged(call: Call, one: Recording) -> Reply:
+    return Reply(_view(call, one), headers=[etag(version(one.title))])
 
 
 def _view(call: Call, one: Recording) -> RecordingView:

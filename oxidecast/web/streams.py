@@ -1,6 +1,5 @@
 """`/streams`: the list, making, changing and deleting one, letting publishers in, and where to watch."""
 
-import re
 from collections.abc import Sequence
 from typing import Any, get_args
 
@@ -20,9 +19,7 @@ from oxidecast.web.api import PAGING, ApiError, Call, Page, Query, Reply, Route,
 from oxidecast.web.consequences import Consequences
 from oxidecast.web.fields import Category, Description, Profiles, StreamName, Title
 from oxidecast.web.stream_views import NewStreamView, StreamView, StreamViews
-
-_TAG = re.compile(r'(?:W/)?"([^"]*)"')
-"""An entity tag. A proxy that compresses weakens the tags that it passes on, so a weak one is as good."""
+from oxidecast.web.tags import changed_meanwhile, etag, expected, require
 
 
 class NewStream(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -120,7 +117,7 @@ class StreamRoutes:
             Route("GET", one, self.show, answer=StreamView, query=(TOKEN,), refusals=(403,)),
             Route("PUT", one, self.change, **update),
             Route("PATCH", one, self.change, **update),
-            Route("DELETE", one, self.delete, login=True, refusals=(403,)),
+            Route("DELETE", one, self.delete, login=True, refusals=(403,), if_match=True),
             Route("POST", f"{one}/start", self.start, **switch),
             Route("POST", f"{one}/stop", self.stop, **switch),
             Route("GET", f"{one}/url", self.url, answer=Address, query=(kind, TOKEN, BIND), refusals=(403,)),
@@ -180,7 +177,7 @@ class StreamRoutes:
         except ValueError as error:
             raise invalid("name", str(error))
         key = await self._keys.create(info.id, by=call.actor)
-        headers = [("Location", f"/api/v1/streams/{info.name}"), _etag(info)]
+        headers = [("Location", f"/api/v1/streams/{info.name}"), etag(version(info))]
         return Reply(self._views.new(call, info, key.text), 201, headers)
 
     async def show(self, call: Call) -> Reply:
@@ -188,7 +185,7 @@ class StreamRoutes:
         info = await self._access.visible(call)
         owns = call.user is not None and may_manage(call.user, info)
         view = self._views.owned(call, info) if owns else self._views.public(call, info)
-        return Reply(view, headers=[_etag(info)])
+        return Reply(view, headers=[etag(version(info))])
 
     async def change(self, call: Call) -> Reply:
         """Change a stream: what is left out stays, by PUT as by PATCH. With If-Match nothing is changed that somebody
@@ -201,10 +198,10 @@ class StreamRoutes:
             self._check_profiles(body.transcoding_profiles)
         try:
             changed = await self._streams.update(
-                info.id, _change(body), versions=_expected(call), by=call.actor
+                info.id, _change(body), versions=expected(call), by=call.actor
             )
-        except Outdated as error:
-            raise ApiError(412, "changed_meanwhile", str(error))
+        except Outdated:
+            raise changed_meanwhile()
         except Conflict as error:
             raise ApiError(409, "name_taken", str(error))
         except ValueError as error:
@@ -215,6 +212,7 @@ class StreamRoutes:
         """Delete a stream with its keys, and end it when it is live. One that is not there is as good as deleted."""
         info = await self._access.managed_or_none(call)
         if info is not None:
+            require(call, version(info))
             await self._streams.delete(info.id, call.actor)
             self._consequences.stream_deleted(info.id)
 
@@ -249,7 +247,7 @@ class StreamRoutes:
         if info is None:  # Deleted since it was found.
             raise ApiError(404, "not_found", "There is no such stream.")
         self._consequences.stream_changed(info)
-        return Reply(self._views.owned(call, info), headers=[_etag(info)])
+        return Reply(self._views.owned(call, info), headers=[etag(version(info))])
 
     def _check_profiles(self, names: Sequence[str]) -> None:
         """Raise ApiError unless the settings have profiles of these names."""
@@ -279,15 +277,3 @@ def _change(body: ChangedStream) -> StreamChange:
     if "transcoding_profiles" in given:
         given["transcoding_profiles"] = tuple(given["transcoding_profiles"])
     return StreamChange(**given)
-
-
-def _etag(info: StreamInfo) -> tuple[str, str]:
-    return "ETag", f'"{version(info)}"'
-
-
-def _expected(call: Call) -> frozenset[str] | None:
-    """The versions that If-Match (RFC 9110, 13.1.1) names; None when any will do."""
-    header = call.request.getHeader("if-match")
-    if header is None or header.strip() == "*":
-        return None
-    return frozenset(_TAG.findall(header))

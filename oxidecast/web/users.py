@@ -8,14 +8,15 @@ from msgspec import UNSET, UnsetType
 
 from oxidecast.accounts.accounts import Accounts
 from oxidecast.accounts.errors import InvalidAccount
-from oxidecast.accounts.roles import Permission
+from oxidecast.accounts.roles import Permission, may
 from oxidecast.database.errors import Conflict
-from oxidecast.database.users import LastAdmin, Role, User
+from oxidecast.database.users import LastAdmin, Role, Sort, User
 from oxidecast.streams.info import is_stream_id
 from oxidecast.web.api import PAGING, ApiError, Call, Page, Query, Reply, Route, invalid, not_found
 from oxidecast.web.auth import create_account
 from oxidecast.web.consequences import Consequences
 from oxidecast.web.fields import Email, Password, Time, Username
+from oxidecast.web.tags import etag, expected, require, version
 
 
 class NewUser(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -61,6 +62,8 @@ class UserRoutes:
         filters = (
             Query("q", str, "A part of the username."),
             Query("role", Role, "Only accounts of this role."),
+            Query("disabled", bool, "Only those that are disabled, or only those that are not."),
+            Query("sort", Sort, "By what; with a dash the other way round. created by default."),
         )
         return (
             Route(
@@ -90,6 +93,7 @@ class UserRoutes:
                 body=UserChange,
                 answer=AccountView,
                 refusals=(409,),
+                if_match=True,
             ),
             Route("DELETE", "/users/{user}", self.delete, needs=needs, refusals=(409,)),
         )
@@ -98,7 +102,10 @@ class UserRoutes:
         """The accounts, oldest first."""
         page, limit = call.paging()
         role: Any = call.choice("role", get_args(Role))
-        found = await self._accounts.users.page(page, limit, role=role, q=call.query("q"))
+        sort: Any = call.choice("sort", get_args(Sort)) or "created"
+        found = await self._accounts.users.page(
+            page, limit, role=role, q=call.query("q"), disabled=call.flag("disabled"), sort=sort
+        )
         return Page([_view(user) for user in found.items], found.total, page, limit, found.total_pages)
 
     async def create(self, call: Call) -> Reply:
@@ -109,20 +116,23 @@ class UserRoutes:
         )
         return Reply(_view(user), 201, [("Location", f"/api/v1/users/{user.id}")])
 
-    async def show(self, call: Call) -> AccountView:
+    async def show(self, call: Call) -> Reply:
         """One account."""
         user_id = call.arguments["user"]
         user = await self._accounts.users.by_id(user_id) if is_stream_id(user_id) else None
         if user is None:
             raise not_found("There is no such user.")
-        return _view(user)
+        return _tagged(user)
 
-    async def change(self, call: Call) -> AccountView:
+    async def change(self, call: Call) -> Reply:
         """Change an account. A new password ends its logins; disabling ends its logins, keys and live streams. The last
         enabled administrator stays one."""
         user_id, body = call.arguments["user"], call.body(UserChange)
         if not is_stream_id(user_id):
             raise not_found("There is no such user.")
+        if expected(call) is not None:
+            before = await self._accounts.users.by_id(user_id)
+            require(call, _version(before) if before is not None else "")
         try:
             user = await self._accounts.change(
                 user_id,
@@ -142,7 +152,9 @@ class UserRoutes:
             raise not_found("There is no such user.")
         if user.disabled:
             self._consequences.account_ended(user.id)
-        return _view(user)
+        elif not may(user, Permission.PUBLISH):
+            self._consequences.account_demoted(user.id)
+        return _tagged(user)
 
     async def delete(self, call: Call) -> None:
         """Delete an account with its streams; who only wants it out disables it. An account that is not there is as
@@ -155,6 +167,14 @@ class UserRoutes:
         except LastAdmin as error:
             raise ApiError(409, "last_admin", str(error))
         self._consequences.account_ended(user_id)
+
+
+def _version(user: User) -> str:
+    return version(user.role, user.email, user.disabled, user.token_generation)
+
+
+def _tagged(user: User) -> Reply:
+    return Reply(_view(user), headers=[etag(_version(user))])
 
 
 def _view(user: User) -> AccountView:

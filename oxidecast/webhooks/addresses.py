@@ -8,6 +8,8 @@ from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
 _NAT64 = ip_network("64:ff9b::/96")
 """RFC 6052, 2.1: the last 32 bits are an IPv4 address."""
+_TRANSLATED = ip_network("::ffff:0:0:0/96")
+"""RFC 2765, 2.1: the same, of translators."""
 _COMPATIBLE = ip_network("::/96")
 """RFC 4291, 2.5.5.1: the same, long deprecated."""
 _LOCAL = (
@@ -55,6 +57,6 @@ def _inner(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
         return address.sixtofour
     if address.teredo is not None:
         return address.teredo[1]
-    if address in _NAT64 or (address in _COMPATIBLE and int(address) > 1):
+    if address in _NAT64 or address in _TRANSLATED or (address in _COMPATIBLE and int(address) > 1):
         return IPv4Address(int(address) & 0xFFFFFFFF)
     return address

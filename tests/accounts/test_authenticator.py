@@ -21,6 +21,9 @@ class AuthenticatorCase(AccountsCase):
         self.key = await self.keys.create(self.stream.id)
         self.authenticator = KeyAuthenticator(self.database, self.clock, self.safe, cached_keys=3)
 
+    async def demote(self) -> None:
+        await self.database.execute("UPDATE users SET role = 'viewer' WHERE id = :id", {"id": self.owner.id})
+
     async def assertRefused(self, code: str, key: str | None = None) -> None:
         answer = self.authenticator.authenticate_publish(key if key is not None else self.key.text)
         error = await self.assertFailure(Deferred.fromCoroutine(answer), PublishRefused)
@@ -63,6 +66,10 @@ class Keys(AuthenticatorCase):
         self.key = await self.keys.rotate(self.stream.id)
         self.assertEqual(self.key.allowed_addresses, ("203.0.113.0/24",))
         await self.assertRefused("address_not_allowed")
+
+    async def test_an_owner_who_may_not_publish_is_refused(self) -> None:
+        await self.demote()
+        await self.assertRefused("role_may_not")
 
     async def test_a_wrong_key_is_refused(self) -> None:
         for key in ("", "birds", self.stream.id, self.safe.new(), "x" * 10_000, "'; DROP TABLE users"):
@@ -240,6 +247,12 @@ class WithoutKeys(AuthenticatorCase):
         answer = Deferred.fromCoroutine(self.open.authenticate_publish("birds"))
         self.assertEqual((await self.assertFailure(answer, PublishRefused)).code, "unavailable")
 
-    async def test_it_needs_no_database(self) -> None:
+    async def test_without_the_database_nobody_knows_whose_name_it_is(self) -> None:
         await self.database.close()
-        self.assertEqual((await self.open.authenticate_publish("door")).stream.name, "door")
+        answer = Deferred.fromCoroutine(self.open.authenticate_publish("door"))
+        self.assertEqual((await self.assertFailure(answer, PublishRefused)).code, "unavailable")
+
+    async def test_one_whose_owner_may_not_publish_is_refused(self) -> None:
+        await self.demote()
+        answer = Deferred.fromCoroutine(self.open.authenticate_publish("birds"))
+        self.assertEqual((await self.assertFailure(answer, PublishRefused)).code, "role_may_not")

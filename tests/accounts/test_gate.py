@@ -26,6 +26,9 @@ class GateCase(SynchronousTestCase):
         self.bearer_error: Exception = InvalidToken()
         self.user: Any = None
 
+    key = ""
+    """A text that has the shape of a key."""
+
     def gate(self, open_for: frozenset[str] = frozenset()) -> AccountsGate:
         async def known(key: str, address: str) -> Grant:
             if isinstance(self.known, Exception):
@@ -41,7 +44,7 @@ class GateCase(SynchronousTestCase):
             return self.user
 
         return AccountsGate(
-            SimpleNamespace(authenticate_publish=known),  # type: ignore[arg-type]
+            SimpleNamespace(authenticate_publish=known, is_key=lambda key: key == self.key),  # type: ignore[arg-type]
             SimpleNamespace(authenticate_publish=anybody),  # type: ignore[arg-type]
             SimpleNamespace(bearer=bearer),  # type: ignore[arg-type]
             self.tokens,
@@ -89,6 +92,12 @@ class TestPublish(GateCase):
         ):
             self.known = PublishRefused(code)
             self.assertEqual(self.publish(frozenset({"rtmp"})), answer)
+
+    def test_a_key_is_no_name_whatever_it_is_worth(self) -> None:
+        self.key = "any"
+        for code in ("unknown_key", "unavailable"):
+            self.known = PublishRefused(code)
+            self.assertEqual(self.publish(frozenset({"rtmp"})), code)
 
     def test_open_is_open_for_the_named_ingest_alone(self) -> None:
         self.known = PublishRefused("unknown_key")

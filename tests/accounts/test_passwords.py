@@ -1,6 +1,10 @@
+from threading import Event
+
 from argon2 import PasswordHasher
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import CancelledError, Deferred, gatherResults
+from twisted.internet.task import deferLater
+from twisted.internet.threads import deferToThread
 from twisted.python.threadpool import ThreadPool
 from twisted.trial.unittest import TestCase
 
@@ -65,3 +69,30 @@ class Hashing(TestCase):
         await self.assertFailure(Deferred.fromCoroutine(self.passwords.hash(PASSWORD)), Overloaded)
         await gatherResults(waiting)
         await self.passwords.hash(PASSWORD)
+
+
+class Abandoned(TestCase):
+    async def test_who_hangs_up_makes_no_room_for_more(self) -> None:
+        """The work that was asked for is still in the queue: any number of it would be."""
+        threads = ThreadPool(0, 1)
+        threads.start()
+        self.addCleanup(threads.stop)
+        passwords, begun, go_on = Passwords(reactor, threads, QUICK), Event(), Event()
+        self.patch(module, "MAXIMUM_WAITING", 3)
+
+        def slowly() -> bool:
+            begun.set()
+            return go_on.wait(20)
+
+        first = Deferred.fromCoroutine(passwords._in_thread(slowly))
+        await deferToThread(begun.wait, 20)
+        asked = [Deferred.fromCoroutine(passwords.verify(PASSWORD, None)) for _ in range(2)]
+        for one in asked:
+            one.cancel()
+            await self.assertFailure(one, CancelledError)
+        await self.assertFailure(Deferred.fromCoroutine(passwords.verify(PASSWORD, None)), Overloaded)
+        go_on.set()
+        self.assertTrue(await first)
+        while passwords._waiting:
+            await deferLater(reactor, 0.01)
+        self.assertFalse(await passwords.verify(PASSWORD, None))

@@ -19,7 +19,7 @@ class Roles(SynchronousTestCase):
 
     def test_a_streamer_makes_streams_and_manages_its_own(self) -> None:
         allowed = {permission for permission in Permission if may(STREAMER, permission)}
-        self.assertEqual(allowed, {Permission.CREATE_STREAMS})
+        self.assertEqual(allowed, {Permission.CREATE_STREAMS, Permission.PUBLISH})
         self.assertTrue(may_manage(ADA, STREAM))
         self.assertFalse(may_manage(STREAMER, STREAM))
 

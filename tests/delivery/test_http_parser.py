@@ -32,6 +32,40 @@ def told(outcome: tuple[list[Incoming], int | None]) -> object:
     ], refusal
 
 
+class TrailerTests(SynchronousTestCase):
+    """What comes with the chunks of a body, and is none of it, has bounds as well."""
+
+    HEAD = b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+    def test_a_few_are_let_through_and_not_kept(self) -> None:
+        [one], refusal = parse(self.HEAD + b"2\r\nhi\r\n0\r\nDigest: x\r\n\r\n")
+        self.assertEqual((b"".join(one.body), refusal), (b"hi", None))
+        self.assertNotIn(b"digest", dict(one.headers))
+
+    def test_the_next_request_has_its_own_fields(self) -> None:
+        first, second = parse(self.HEAD + b"0\r\nDigest: x\r\n\r\n" + self.HEAD + b"0\r\n\r\n")[0]
+        self.assertEqual(first.headers, second.headers)
+
+    def test_they_do_not_go_on_without_end(self) -> None:
+        parser = RequestParser(SMALL, CLIENT)
+        parser.unparsed = self.HEAD + b"0\r\n"
+        for _ in range(1000):
+            parser.parse()
+            if parser.refusal is not None:
+                break
+            parser.unparsed = b"".join((parser.unparsed, b"a: b\r\n" * 10))
+        assert parser.refusal is not None
+        self.assertEqual((parser.refusal.status, parser._headers), (431, []))
+
+    def test_chunk_extensions_do_not_either(self) -> None:
+        wasteful = self.HEAD + b"1;" + b"x" * (SMALL.max_body * 8 + 3 * READ_AHEAD)
+        self.assertEqual(parse(wasteful), ([], 413))
+
+    def test_chunks_of_a_byte_are_no_waste(self) -> None:
+        [one], refusal = parse(self.HEAD + b"1\r\nx\r\n" * SMALL.max_body + b"0\r\n\r\n")
+        self.assertEqual((one.body_size, refusal), (SMALL.max_body, None))
+
+
 class RefusalTests(SynchronousTestCase):
     def assertRefused(self, data: bytes, status: int, requests: int = 0) -> None:
         found, refusal = parse(data)

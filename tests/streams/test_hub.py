@@ -78,7 +78,7 @@ class TestPlay(HubCase):
         asked = Deferred.fromCoroutine(self.hub.authorise(info(is_private=private), request))
         results: list[object] = []
         asked.addErrback(lambda failure: failure.value.code).addBoth(results.append)
-        return str(results[0])
+        return str(results[0] or None)
 
     def test_a_public_stream_plays_for_anybody(self) -> None:
         self.assertEqual(self.play(private=False), "None")

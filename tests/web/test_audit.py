@@ -215,7 +215,7 @@ class TestSecrets(AuditCase):
         ):
             answer = await self.ask(method, f"/api/v1{path}", body, self.owner)
             self.assertLess(answer.status, 300, answer.body)
-            data = answer.data if isinstance(answer.data, list) else [answer.data]
+            data = answer.data.get("items", [answer.data])
             planted += [one["stream_key"] for one in data if one.get("stream_key")]
         body = {"username": "vera", "password": planted[0], "email": planted[1]}
         await self.ask("POST", "/api/v1/users", body, self.admin)

@@ -26,8 +26,8 @@ class KeysCase(ApiCase):
         self.owner = await self.token("streamer")
         return str((await self.live(self.owner))["stream_key"])
 
-    async def own(self, method: str, path: str, body: Any = None) -> Answer:
-        return await self.ask(method, path, body, self.owner)
+    async def own(self, method: str, path: str, body: Any = None, **headers: str) -> Answer:
+        return await self.ask(method, path, body, self.owner, **headers)
 
     async def publishes(self, key: str) -> bool:
         """Whether a key is good. Who comes by it replaces who came before."""
@@ -69,8 +69,44 @@ class TestTheNewestKey(KeysCase):
             "UPDATE stream_keys SET sealed = :sealed", {"sealed": bytes(64)}
         )
         self.assertEnvelope(await self.own("GET", KEY), 409, "key_unreadable")
-        self.assertIsNone((await self.own("GET", KEYS)).data[0]["stream_key"])
+        self.assertIsNone((await self.own("GET", KEYS)).data["items"][0]["stream_key"])
         self.assertEnvelope(await self.own("POST", f"{KEY}/rotate"), 200)
+
+
+class TestRevokingTheNewest(KeysCase):
+    async def test_it_cuts_who_publishes_with_one_that_was_rotated_away(self) -> None:
+        """Whoever has got hold of the old key must not go on when the owner takes the key away."""
+        await self.on_air()
+        await self.own("POST", f"{KEY}/rotate")
+        self.assertEqual(self.publisher.stopped, [])
+        await self.own("DELETE", KEY)
+        self.assertEqual(self.publisher.stopped, ["key_revoked"])
+
+    async def test_a_repeated_request_revokes_no_other(self) -> None:
+        await self.owned()
+        made = (await self.own("POST", KEYS, {"name": "car"})).data
+        shown = await self.own("GET", KEY)
+        self.assertEqual(shown.headers["etag"], f'"{made["id"]}"')
+        for status in (200, 412):
+            answer = await self.own("DELETE", KEY, if_match=shown.headers["etag"])
+            self.assertEqual(answer.status, status, answer.body)
+        self.assertEqual((await self.own("GET", KEYS)).data["total"], 1)
+
+    async def test_a_change_that_somebody_else_overtook(self) -> None:
+        await self.owned()
+        made = (await self.own("POST", KEYS, {"name": "car"})).data
+        first = await self.own("PATCH", f"{KEYS}/{made['id']}", {"name": "van"})
+        await self.own("PATCH", f"{KEYS}/{made['id']}", {"name": "bus"})
+        late = {"allowed_addresses": ["192.0.2.0/24"]}
+        answer = await self.own("PATCH", f"{KEYS}/{made['id']}", late, if_match=first.headers["etag"])
+        self.assertEnvelope(answer, 412, "changed_meanwhile")
+
+    async def test_a_key_for_a_while_does_not_become_one_for_ever(self) -> None:
+        await self.owned()
+        at = (datetime.now(UTC) + timedelta(days=3)).isoformat()
+        made = (await self.own("POST", KEYS, {"expires_at": at})).data
+        rotated = (await self.own("POST", f"{KEY}/rotate")).data
+        self.assertEqual(rotated["expires_at"], made["expires_at"])
 
 
 class TestRotating(KeysCase):
@@ -158,7 +194,7 @@ class TestSeveralKeys(KeysCase):
             made = await self.own("POST", KEYS, {"name": name})
             self.assertEnvelope(made, 201)
             self.assertTrue(await self.publishes(made.data["stream_key"]))
-        listed = (await self.own("GET", KEYS)).data
+        listed = (await self.own("GET", KEYS)).data["items"]
         self.assertEqual([key["name"] for key in listed], ["car", "studio", ""])
         self.assertEqual((await self.own("GET", KEY)).data["name"], "car")
 

@@ -95,14 +95,14 @@ class TestBoundTokens(ApiCase):
         answer = await self.ask("GET", f"{STREAM}/url?token={bound}")
         self.assertFalse(await self.opens(self.in_it(answer), "127.0.0.2"))
 
-    async def test_a_session_goes_on_from_another_address(self) -> None:
+    async def test_the_session_that_it_begins_is_for_its_address_too(self) -> None:
         await self.on_air()
         token = await self.asked("?bind_address=true")
         listed = (await self.ask("GET", f"{PLAYLIST}?token={token}")).body.decode()
         session = next(line for line in listed.splitlines() if line.startswith("~"))
+        self.assertEqual((await self.ask("GET", f"/api/v1/hls/show/{session}")).status, 200)
         self.from_address = "127.0.0.2"
-        answer = await self.ask("GET", f"/api/v1/hls/show/{session}")
-        self.assertEqual(answer.status, 200)
+        self.assertEqual((await self.ask("GET", f"/api/v1/hls/show/{session}")).status, 404)
 
     async def test_who_joins_may_ask_for_one(self) -> None:
         await self.start()

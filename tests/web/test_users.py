@@ -4,6 +4,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
+from oxidecast.interfaces import PublishRequest, Refused
 from tests.house import Answer
 from tests.web.test_api import LOGIN, ApiCase
 
@@ -240,3 +241,46 @@ class TestDeleting(UsersCase):
         self.assertEnvelope(await self.ask("DELETE", f"{USERS}/{vera['id']}", token=token), 200)
         self.assertEqual(self.publisher.stopped, ["account_disabled"])
         self.assertEqual((await self.ask("GET", f"/api/v1/streams/{made['id']}")).status, 404)
+
+
+class TestDemoted(ApiCase):
+    async def test_what_is_live_ends_and_the_key_publishes_no_more(self) -> None:
+        await self.start()
+        admin = await self.token("admin")
+        made = await self.live(await self.token("streamer"))
+        user = (await self.ask("GET", "/api/v1/users?q=a-streamer", token=admin)).data["items"][0]
+        await self.ask("PATCH", f"/api/v1/users/{user['id']}", {"role": "viewer"}, admin)
+        self.assertEqual(self.publisher.stopped, ["role_may_not"])
+        request = PublishRequest(protocol="test", address="192.0.2.1", key=made["stream_key"])
+        publishing = self.server.hub.publish(request, self.publisher)
+        refused = await self.assertFailure(Deferred.fromCoroutine(publishing), Refused)
+        self.assertEqual(refused.code, "role_may_not")
+
+
+class TestVersions(ApiCase):
+    async def test_of_two_who_saw_the_same_one_comes_too_late(self) -> None:
+        await self.start()
+        admin = await self.token("admin")
+        user = (await self.ask("GET", "/api/v1/users?q=a-admin", token=admin)).data["items"][0]
+        path = f"/api/v1/users/{user['id']}"
+        tag = (await self.ask("GET", path, token=admin)).headers["etag"]
+        for status, email in ((200, "a@example.org"), (412, "b@example.org")):
+            answer = await self.ask("PATCH", path, {"email": email}, admin, if_match=tag)
+            self.assertEqual(answer.status, status, answer.body)
+        self.assertEqual((await self.ask("GET", path, token=admin)).data["email"], "a@example.org")
+
+    async def test_lists_are_sorted_and_filtered(self) -> None:
+        await self.start()
+        admin = await self.token("admin")
+        for name in ("zoe", "bea"):
+            await self.server.foundation.accounts.create(name, "correct horse", "viewer")
+
+        async def names(query: str) -> list[str]:
+            page = (await self.ask("GET", f"/api/v1/users?{query}", token=admin)).data
+            return [user["username"] for user in page["items"]]
+
+        self.assertEqual(await names("sort=username&role=viewer"), ["bea", "zoe"])
+        self.assertEqual(await names("sort=-username&role=viewer"), ["zoe", "bea"])
+        self.assertEqual((await names("sort=-created"))[0], "bea")
+        self.assertEqual(await names("disabled=true"), [])
+        self.assertEqual((await self.ask("GET", "/api/v1/users?sort=email", token=admin)).status, 422)

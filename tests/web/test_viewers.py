@@ -67,6 +67,26 @@ class TestJoining(ViewersCase):
         assert token is not None
         self.assertEnvelope(await self.join(query=f"?token={token[1]}"), 200)
 
+    async def test_a_token_does_not_renew_itself(self) -> None:
+        """Who was given an address to watch by for five minutes has it for five minutes."""
+        await self.on_air(is_private=True)
+        made = (await self.ask("GET", STREAM, token=self.owner)).data
+        tokens = self.server.foundation.tokens
+
+        def lasts(url: str) -> int:
+            token = re.search(r"token=([^&]+)", url)
+            assert token is not None
+            return tokens.verify_playback(token[1], made["id"], "127.0.0.1").exp
+
+        short = tokens.playback(made["id"], lifetime=20)
+        ends = tokens.verify_playback(short, made["id"], "127.0.0.1").exp
+        answer = await self.join(query=f"?token={short}")
+        self.assertLessEqual(lasts(answer.data["stream_url"]), ends)
+        url = f"/api/v1/streams/show/url?connection_type=hls&token={short}"
+        self.assertLessEqual(lasts((await self.ask("GET", url)).data["url"]), ends)
+        # Its owner, who is known by an access token, gets a whole one.
+        self.assertGreater(lasts((await self.ask("GET", url, token=self.owner)).data["url"]), ends + 60)
+
     async def test_one_address_joins_only_so_often(self) -> None:
         await self.on_air()
         for _ in range(100):

@@ -94,15 +94,15 @@ class HLSStream:
         """Whether no segment can come, because HLS cannot carry any of the codecs. There may be older ones."""
         return not any(rendition.tracks for rendition in self.renditions.values())
 
-    async def multivariant(self, viewer: str) -> HotAnswer | None:
+    async def multivariant(self, viewer: str, only_for: str = "") -> HotAnswer | None:
         """The playlist that a new viewer starts from; None when there is nothing to list even after a wait. `viewer` is
-        the id of one that joined, or empty."""
+        the id of one that joined, or empty; `only_for` is the address that alone may use it, or empty."""
         if not self.carries_nothing and not self._watchable():
             await self._first_segment()
         ready = self._watchable()
         if not ready:
             return None
-        session = self.sessions.new(viewer)
+        session = self.sessions.new(viewer, only_for)
         text = m3u8.multivariant(
             rendition.variant(f"~{session}/{rendition.name}/playlist.m3u8") for rendition in ready
         )
@@ -144,7 +144,7 @@ class HLSResource(Resource):
         if len(parts) == 4 and parts[1][:1] == "~":
             rendition = stream.renditions.get(parts[2])
             session = parts[1][1:]
-            if rendition is None or not stream.sessions.valid(session):
+            if rendition is None or not stream.sessions.valid(session, _address(request)):
                 return self._missing(
                     "no_session", "This playback session does not exist: start from playlist.m3u8."
                 )
@@ -164,7 +164,7 @@ class HLSResource(Resource):
         scheme, _, bearer = (request.header(b"authorization") or b"").partition(b" ")
         token = bearer if scheme.lower() == b"bearer" else request.query.get(b"token", b"")
         try:
-            await self._output.services.hub.authorise(
+            only_here = await self._output.services.hub.authorise(
                 stream.stream.info,
                 PlayRequest(
                     protocol="hls", address=_address(request), token=token.decode("utf-8", "replace").strip()
@@ -174,7 +174,8 @@ class HLSResource(Resource):
             if refused.code == "unavailable":
                 return self._refusal(503, refused.code, refused.sentence, (b"Retry-After", b"5"))
             return self._refusal(401, refused.code, refused.sentence, (b"WWW-Authenticate", b"Bearer"))
-        answer = await stream.multivariant(request.query.get(b"viewer", b"").decode("utf-8", "replace"))
+        viewer = request.query.get(b"viewer", b"").decode("utf-8", "replace")
+        answer = await stream.multivariant(viewer, _address(request) if only_here else "")
         if answer is not None:
             return answer
         if stream.carries_nothing:
