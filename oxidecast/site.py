@@ -272,6 +272,7 @@ class HTTPSide(MultiService):
             *history.routes(),
             *RecordingRoutes(
                 Recordings(foundation.database, foundation.reactor),
+                foundation.accounts.users,
                 Store(self._settings().of(StorageSettings).recordings(foundation.data_directory)),
                 registry,
                 foundation.tokens,

@@ -19,7 +19,7 @@ from oxidecast.accounts.errors import InvalidToken
 from oxidecast.accounts.roles import Permission, may
 from oxidecast.accounts.tokens import Tokens
 from oxidecast.database.recordings import Recording, Recordings, Sort, State
-from oxidecast.database.users import User
+from oxidecast.database.users import User, Users
 from oxidecast.delivery.files import EXPOSED, Unsatisfiable, send_file
 from oxidecast.delivery.stored import InUse, Store
 from oxidecast.interfaces import IOutput, IRecorder
@@ -91,9 +91,16 @@ class RecordingRoutes:
     log = Logger()
 
     def __init__(
-        self, recordings: Recordings, store: Store, registry: Registry, tokens: Tokens, reactor: Any
+        self,
+        recordings: Recordings,
+        users: Users,
+        store: Store,
+        registry: Registry,
+        tokens: Tokens,
+        reactor: Any,
     ) -> None:
         self._recordings = recordings
+        self._users = users
         self._store = store
         self._registry = registry
         self._tokens = tokens
@@ -262,6 +269,11 @@ class RecordingRoutes:
         one = await self._found(call)
         if one is None:
             raise not_found("There is no such recording.")
+        owner = await self._users.by_id(one.owner_id) if one.owner_id is not None else None
+        if owner is not None and owner.disabled:
+            raise unauthorised(
+                str(InvalidToken()), InvalidToken().code
+            )  # What it gave away has ended with it.
         return one
 
     def _opened(self, one: Recording) -> Deferred[tuple[int, int]]:

@@ -265,6 +265,12 @@ class TestAddress(RecordingsCase):
         answer = await self.get(await self.address(one), "")
         self.assertEqual((answer.status, answer.body), (200, BODY))
 
+    async def test_it_ends_with_its_owners_account(self) -> None:
+        one = await self.owned()
+        address = await self.address(one)
+        await self.server.foundation.accounts.change(self.owner_id, disabled=True)
+        self.assertEnvelope(await self.get(address, ""), 401, "token_invalid")
+
     async def test_it_opens_nothing_else(self) -> None:
         one = await self.owned()
         other = await recorded(self.server, self.owner_id)
