@@ -81,7 +81,8 @@ class Connection(txpostgres.Connection):  # type: ignore[misc]  # untyped
         """What comes while no call runs: notices, or the end."""
         try:
             super().doRead()
-        except psycopg2.Error as error:
+        except (psycopg2.Error, ValueError) as error:
+            # The second is the reactor's, about the descriptor of a connection that libpq has closed meanwhile.
             self.connectionLost(Failure(error))
 
     def connectionLost(self, reason: Failure) -> None:

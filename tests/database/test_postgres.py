@@ -7,9 +7,12 @@ from typing import Any
 
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
-from twisted.internet.task import deferLater
+from twisted.internet.task import Clock, deferLater
+from twisted.trial.unittest import SynchronousTestCase
+from txpostgres import txpostgres
 
 from oxidecast.database import DatabaseError, DatabaseUnavailable, connections, migrate, postgres
+from oxidecast.database.connections import Connection
 from oxidecast.database.interface import Body
 from oxidecast.database.postgres import PostgresDatabase
 from oxidecast.database.streams import Streams
@@ -303,3 +306,18 @@ def insert_and_sleep(name: str) -> Body[None]:
     yield INSERT, setting(name)  # type: ignore[misc]
     yield "SELECT pg_sleep(5)", {}
     yield INSERT, setting(f"{name} more")  # type: ignore[misc]
+
+
+class Broken(SynchronousTestCase):
+    def test_a_descriptor_that_is_gone_is_the_end_and_no_error_of_the_reactor(self) -> None:
+        """libpq closes its socket when it finds it broken, while psycopg still calls the connection open."""
+        lost: list[Connection] = []
+        connection = Connection(Clock(), lost.append)
+
+        def vanished(self: object) -> None:
+            raise ValueError("file descriptor cannot be a negative integer (-1)")
+
+        self.patch(txpostgres.Connection, "doRead", vanished)
+        self.patch(txpostgres.Connection, "connectionLost", lambda self, reason: None)
+        connection.doRead()
+        self.assertEqual(lost, [connection])
