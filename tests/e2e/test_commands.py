@@ -54,7 +54,7 @@ class CommandTests(ServerCase):
 
     def test_a_publisher_from_elsewhere_is_refused_and_told_no_more(self) -> None:
         name, key = self.server.new_stream("Only from there")
-        keys = self.server.call("GET", f"/streams/{name}/keys", token=self.server.admin)[1]["data"]
+        keys = self.server.call("GET", f"/streams/{name}/keys", token=self.server.admin)[1]["data"]["items"]
         path = f"/streams/{name}/keys/{keys[0]['id']}"
         change = {"allowed_addresses": ["203.0.113.0/24"]}
         assert self.server.call("PATCH", path, change, self.server.admin)[0] == 200
