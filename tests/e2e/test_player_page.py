@@ -251,23 +251,25 @@ class PlayerPage(unittest.TestCase):
 
     @pytest.mark.alone
     def test_automatic_follows_the_link_down_and_up_without_a_stall(self) -> None:
-        page = self.open("/player/ladder")
+        page = self.context.new_page()
+        link = self.context.new_cdp_session(page)
+        link.send("Network.enable")
+
+        def throttle(kilobits: int) -> None:
+            rate = kilobits * 1000 / 8
+            conditions = {"offline": False, "latency": 0, "downloadThroughput": rate, "uploadThroughput": -1}
+            link.send("Network.emulateNetworkConditions", conditions)
+
+        throttle(3000)
+        page.goto(self.origin + "/player/ladder")
         self.wait_for_state(page, "playing")
         self.wait("the best", lambda: self.stats(page)["height"] == 360)
         ahead = "() => { const {buffered: b, currentTime: at} = document.querySelector('video'); return b.end(0) - at }"
         self.wait("the buffer of a moment ago", lambda: float(page.evaluate(ahead)) > 2.2)
         seen = self.watch_for_stalls(page)
-        link = self.context.new_cdp_session(page)
-        link.send("Network.enable")
-
-        def throttle(kilobits: int) -> None:
-            rate = kilobits * 1000 / 8 if kilobits else -1
-            conditions = {"offline": False, "latency": 0, "downloadThroughput": rate, "uploadThroughput": -1}
-            link.send("Network.emulateNetworkConditions", conditions)
-
         throttle(500)
         self.wait("a smaller picture", lambda: self.stats(page)["height"] < 360, 20)
-        throttle(0)
+        throttle(3000)
         self.wait("the best again", lambda: self.stats(page)["height"] == 360, 30)
         self.assertEqual(seen(), (0, 1, ["playing"]))
 

@@ -39,6 +39,8 @@ export class HlsEngine implements Engine {
       liveSyncOnStallIncrease: 1,
       startFragPrefetch: true,
       abrEwmaDefaultEstimate: 3_000_000,
+      // A live buffer is short: a link that gets slower has to be believed within a second or two.
+      abrEwmaFastLive: 1,
       capLevelToPlayerSize: true,
       backBufferLength: 30,
       maxBufferLength: 20,
