@@ -370,6 +370,21 @@ class IRecorder(Interface):
         begins anew, or its owner switches recording off and on. False when it is not written here."""
 
 
+class IThumbnails(Interface):
+    """An `IOutput` that keeps a picture of each live stream, for lists."""
+
+    interval: float = Attribute("Seconds between two pictures of a stream, as set.")
+    width: int = Attribute("Pixels that a picture is wide at most (high, where it is upright).")
+
+    def add(stream: IStream, jpeg: bytes, at: float) -> None:
+        """Whoever decodes the stream anyway made this picture, of the UTC second `at`. As long as they go on coming, no
+        others are made."""
+
+    def thumbnail_url(stream: IStream) -> str | None:
+        """The path of the latest picture, another one for each; None while there is none. A private stream's takes a
+        token."""
+
+
 class IIngest(Interface):
     """A way for publishers in. Usually also an `IService`: it listens, and calls `IHub.publish`."""
 

@@ -91,7 +91,7 @@ class CommandTests(SynchronousTestCase):
         self.assertEqual(run.returncode, 1)
         self.assertIn(
             "plugins.disabled names 'anexb', and no such plugin was found; "
-            "found: analytics, annexb, hls, multicast, recording, rtmp, testpattern, webhooks",
+            "found: analytics, annexb, hls, multicast, recording, rtmp, testpattern, thumbnails, webhooks",
             run.stderr,
         )
         self.assertNotIn("Traceback", run.stderr)
