@@ -4,7 +4,7 @@ import shutil
 from collections.abc import Sequence
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ProcessDone, ProcessExitedAlready
 from twisted.internet.protocol import ProcessProtocol
 from twisted.python.failure import Failure
@@ -24,6 +24,7 @@ class _Try(ProcessProtocol):
     def __init__(self) -> None:
         self.said = bytearray()
         self.ended: Deferred[Failure] = Deferred()
+        self.gone: Deferred[None] = Deferred()
         self.late = False
 
     def outReceived(self, data: bytes) -> None:
@@ -33,6 +34,7 @@ class _Try(ProcessProtocol):
 
     def processEnded(self, reason: Failure) -> None:
         self.ended.callback(reason.value)  # type: ignore[arg-type]
+        self.gone.callback(None)
 
     def kill(self) -> None:
         self.late = True
@@ -50,9 +52,15 @@ async def output_of(reactor: Any, command: Sequence[str], within: float) -> str:
     trying = _Try()
     reactor.spawnProcess(trying, program, [program, *command[1:]], env=None)
     watch = reactor.callLater(within, trying.kill)
-    reason: Any = await trying.ended
-    if watch.active():
-        watch.cancel()
+    try:
+        reason: Any = await trying.ended
+    except CancelledError:
+        trying.kill()
+        await trying.gone
+        raise
+    finally:
+        if watch.active():
+            watch.cancel()
     said = trying.said.decode("utf-8", "replace").strip()
     if trying.late:
         raise Unavailable(f"it gave no answer within {within:g} seconds")
