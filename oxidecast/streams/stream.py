@@ -305,7 +305,7 @@ class Stream:
             if publication is not None:
                 publication.dismiss(code, sentence)
         self._newcomer = self.publication = None
-        for rendition in self.renditions.values():
+        for rendition in list(self.renditions.values()):
             rendition.end(reason)
         for slot in self.outputs:
             slot.closed(reason)

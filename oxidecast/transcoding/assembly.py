@@ -91,8 +91,10 @@ class Assembly:
         self._anew = self._anew or reason
 
     def remove(self, reason: str) -> None:
-        """The rendition is over."""
+        """The rendition is over. When the stream is, it ends as all its renditions do."""
         rendition, self.rendition = self.rendition, None
+        if self._stream.state == "ended":
+            return
         if rendition is not None and self._stream.renditions.get(self.name) is rendition:
             self._stream.remove_rendition(self.name, reason)
 
