@@ -198,6 +198,12 @@ class Stream:
             for slot in self.outputs:
                 slot.rendition_removed(name)
 
+    def listed(self) -> list[Rendition]:
+        """The renditions that are for everybody and run now: the source, then in the ladder's order."""
+        order = {name: place for place, name in enumerate((SOURCE, *self.planned))}
+        listed = [one for one in self.renditions.values() if one.listed]
+        return sorted(listed, key=lambda one: order.get(one.name, len(order)))
+
     def want(self, spec: RenditionSpec) -> Want:
         self.wanted[spec] = self.wanted.get(spec, 0) + 1
         if self.wanted[spec] == 1:

@@ -275,7 +275,8 @@ class Supervisor:
         self._send(framed.message(KeyframeWanted(feed=feed)))
 
     def stop(self, within: float = END_WITHIN) -> Deferred[None]:
-        """End it, within so many seconds. Fires when no process is left; what the child still had has been received by then."""
+        """End it, within so many seconds. Fires when no process is left; what the child still had has been received by
+        then."""
         if self._stopped is not None:
             return self._stopped
         self._stopped = Deferred()
