@@ -30,6 +30,9 @@ LISTEN = TICKS // 2
 """How much sound is measured before the ladder begins: what fits a profile's bitrate is not coded again. The child
 takes as long to start."""
 
+LISTEN_AGAIN = 10 * TICKS
+"""It is measured on, so much at a time: a stream that begins in silence tells nothing of what is to come."""
+
 MOST_LISTENED = 2048
 """Packets that wait for it at most."""
 
@@ -93,6 +96,8 @@ class Ladder:
         self._heard: list[Packet] | None = None
         """What waits while the sound is measured."""
         self._sound_bytes = self._sound_ticks = 0
+        self._most_sound: int | None = None
+        """Bits a second: the most that was measured."""
         self._over = False
 
     # -- what should be made
@@ -143,8 +148,7 @@ class Ladder:
         names = stream.info.transcoding_profiles
         live = {spec.profile for spec in self._known if spec.low_latency}
         video, audio = tracks.get(True), tracks.get(False)
-        measured = self._sound_bytes * 8 * TICKS // self._sound_ticks if self._sound_ticks else None
-        ladder = profiles.ladder(settings.profiles, {*names, *live}, video, audio, measured)
+        ladder = profiles.ladder(settings.profiles, {*names, *live}, video, audio, self._most_sound)
         self.left_out = {name: why for name, why in ladder.left_out.items() if name in names}
         listed = [one for one in ladder.renditions if one.name in names]
         self.stream.planned = {one.name: _planned(one, video, audio) for one in listed}
@@ -228,26 +232,38 @@ class Ladder:
             self.supervisor.track(track)
 
     def _measures(self) -> bool:
-        return not self._sound_ticks and any(not track.is_video for track in self.stream.source.tracks)
+        return self._most_sound is None and any(not track.is_video for track in self.stream.source.tracks)
 
     # -- ISubscriber: what the source says
 
     def packet(self, packet: Packet) -> None:
         if self.supervisor is None:
             return
-        if self._heard is None:
-            self._send(packet)
-            return
-        self._heard.append(packet)
         if not packet.track.is_video:
             self._sound_bytes += len(packet.payload)
             self._sound_ticks += packet.duration
+        if self._heard is None:
+            if self._sound_ticks >= LISTEN_AGAIN and self._measure():
+                self.settle()
+            self._send(packet)
+            return
+        self._heard.append(packet)
         elapsed = packet.dts - self._heard[0].dts
         if self._sound_ticks >= LISTEN or elapsed >= 2 * LISTEN or len(self._heard) >= MOST_LISTENED:
             heard, self._heard = self._heard, None
+            self._measure()
             self.settle()
             for one in heard:
                 self._send(one)
+
+    def _measure(self) -> bool:
+        """Look at the sound since the last time; whether it was more than ever."""
+        if not self._sound_ticks:
+            return False
+        before = self._most_sound
+        self._most_sound = max(before or 0, self._sound_bytes * 8 * TICKS // self._sound_ticks)
+        self._sound_bytes = self._sound_ticks = 0
+        return self._most_sound != before
 
     def _send(self, packet: Packet) -> None:
         if self.supervisor is not None:
