@@ -22,8 +22,9 @@ from oxidecast.interfaces import (
     IStream,
     ITranscoderBackend,
 )
-from oxidecast.registry import Registry, Running
+from oxidecast.registry import Registry
 from oxidecast.settings.sections import TranscodingSettings
+from oxidecast.transcoding.backends.probing import tried
 from oxidecast.transcoding.figures import BackendStats, LadderStats, stats_of
 from oxidecast.transcoding.ladder import Ladder
 
@@ -224,7 +225,7 @@ class Transcoding(Service):
             self._registry.of(ITranscoderBackend), key=lambda one: one.instance.device != wanted.device
         )
         for running in backends:
-            self.found[running.name] = await _tried(running)
+            self.found[running.name] = await tried(running.instance)
             works, what = self.found[running.name]
             if works:
                 self.log.info("transcoding with {name}: {what}", name=running.name, what=what)
@@ -241,14 +242,3 @@ _COUNTS = {
     "fallbacks": "Streams that went on in software because a device failed",
     "given_up": "Ladders that were given up, because their child died too often",
 }
-
-
-async def _tried(running: Running) -> tuple[bool, str]:
-    backend = running.instance
-    try:
-        what = await backend.probe()
-    except Exception as error:
-        return False, str(error) or repr(error)
-    if not backend.in_child:
-        return False, f"{what}, but only outside of the transcoder's child, which this version does not use"
-    return True, what

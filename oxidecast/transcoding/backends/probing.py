@@ -20,6 +20,17 @@ class Unavailable(Exception):
     """An encoder does not work on this machine; the text is the exact reason."""
 
 
+async def tried(backend: Any) -> tuple[bool, str]:
+    """Whether an `ITranscoderBackend` can be used, and what was found, or the exact reason why not."""
+    try:
+        what = await backend.probe()
+    except Exception as error:
+        return False, str(error) or repr(error)
+    if not backend.in_child:
+        return False, f"{what}, but only outside of the transcoder's child, which this version does not use"
+    return True, what
+
+
 class _Try(ProcessProtocol):
     def __init__(self) -> None:
         self.said = bytearray()
