@@ -41,6 +41,11 @@ class Refused(Exception):
         self.sentence = sentence
 
 
+class Unconvinced(Refused):
+    """Raised by `may_play` of an authenticator that has no yes, but knows why: another one may still say yes. When none
+    does, the person is told this sentence (that a token has expired, say)."""
+
+
 class PublishRequest(msgspec.Struct, frozen=True, kw_only=True):
     """Who wants to publish, as its ingest heard it."""
 
@@ -456,5 +461,5 @@ class IAuthenticator(Interface):
         it is asked once more when they have answered. When nobody knows the key the publisher is refused."""
 
     async def may_play(stream: Any, request: PlayRequest) -> bool | None:
-        """True: yes. None: no opinion, ask the next one. Raise `Refused`: no. Public streams play when nobody
-        objects, private ones when somebody says True."""
+        """True: yes. None: no opinion, ask the next one. Raise `Refused`: no; `Unconvinced`: no opinion, and why.
+        Public streams play when nobody objects, private ones when somebody says True."""

@@ -10,7 +10,7 @@ from oxidecast.accounts.errors import InvalidToken, PublishRefused
 from oxidecast.accounts.roles import may_manage
 from oxidecast.accounts.tokens import Tokens
 from oxidecast.database.errors import DatabaseUnavailable
-from oxidecast.interfaces import IAuthenticator, PlayRequest, PublishRequest, Refused
+from oxidecast.interfaces import IAuthenticator, PlayRequest, PublishRequest, Refused, Unconvinced
 from oxidecast.streams.info import Grant
 
 
@@ -61,6 +61,6 @@ class AccountsGate:
         except InvalidToken as access:
             # A token is of one kind: only for its own kind can it have expired.
             invalid = playback if playback.code == "token_expired" else access
-            raise Refused(invalid.code, str(invalid))
+            raise Unconvinced(invalid.code, str(invalid))
         except DatabaseUnavailable:
-            raise Refused("unavailable", "The server cannot check tokens at the moment: try again later.")
+            raise Unconvinced("unavailable", "The server cannot check tokens at the moment: try again later.")

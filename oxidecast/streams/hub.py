@@ -25,6 +25,7 @@ from oxidecast.interfaces import (
     PublishRefusal,
     PublishRequest,
     Refused,
+    Unconvinced,
 )
 from oxidecast.registry import Detached, Registry, Running
 from oxidecast.streams.info import Grant, StreamInfo
@@ -154,10 +155,14 @@ class Hub:
 
     async def authorise(self, stream: StreamInfo, request: PlayRequest) -> None:
         allowed = not stream.is_private
+        why = Refused("private", "This stream is private: a playback token is needed.")
         for running in self._registry.of(IAuthenticator):
-            allowed |= await self._consult(running, running.instance.may_play, stream, request) is True
+            try:
+                allowed |= await self._consult(running, running.instance.may_play, stream, request) is True
+            except Unconvinced as unconvinced:
+                why = unconvinced
         if not allowed:
-            raise Refused("private", "This stream is private: a playback token is needed.")
+            raise why
 
     async def _consult(self, running: Running, method: Any, *args: Any) -> Any:
         """Ask one authenticator. One that raises anything but Refused has no opinion, which never opens a door."""

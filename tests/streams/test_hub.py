@@ -10,6 +10,7 @@ from oxidecast.interfaces import (
     PublishRefusal,
     PublishRequest,
     Refused,
+    Unconvinced,
 )
 from oxidecast.registry import SLOW_CALLS_ALLOWED
 from oxidecast.streams.info import StreamInfo
@@ -92,6 +93,13 @@ class TestPlay(HubCase):
         self.add("banning", IAuthenticator, banning)
         self.assertEqual(self.play("good"), "banned")
         self.assertEqual(self.play(private=False), "banned")
+
+    def test_one_that_is_unconvinced_says_why_when_nobody_says_yes(self) -> None:
+        doubting = Keys()
+        doubting.error = Unconvinced("token_expired", "The token has expired.")
+        self.add("doubting", IAuthenticator, doubting)
+        self.assertEqual((self.play("good"), self.play("bad")), ("None", "token_expired"))
+        self.assertEqual(self.play("bad", private=False), "None")
 
     def test_one_that_raises_opens_nothing(self) -> None:
         self.keys.error = RuntimeError("broken")

@@ -310,6 +310,16 @@ class Playing(HooksCase):
         self.assertEqual(await self.play(first), "private")
         self.assertEqual(await self.play(second), "plays")
 
+    async def test_a_private_one_opens_for_a_token_of_the_operators(self) -> None:
+        receiver = Receiver((200, b'{"allow": true}', {}), (200, b"", {}))
+        self.deciding("play", receiver, send_token="true")
+        await self.start()
+        info, _ = await self.stream("A show", is_private=True)
+        self.assertEqual(await self.play(info, "a ticket of ours"), "plays")
+        self.assertEqual(receiver.posts[0].json["data"]["token"], "a ticket of ours")
+        # Where nobody knows it either, the server says what it knows of it.
+        self.assertEqual(await self.play(info, "another"), "token_invalid")
+
     async def test_failing_open_opens_no_private_stream(self) -> None:
         self.deciding("play", Receiver((500, b"", {})), on_failure="allow")
         await self.start()
