@@ -170,7 +170,7 @@ class StreamViews:
             "max_viewers": max(info.max_viewers, stream.max_viewers if stream is not None else 0),
             "thumbnail_url": self._thumbnail(call, stream) if stream is not None else None,
             "tracks": [_track(track) for track in stream.source.tracks] if stream is not None else [],
-            "renditions": [_rendition(r) for r in stream.renditions.values()] if stream is not None else [],
+            "renditions": [_rendition(one) for one in stream.listed()] if stream is not None else [],
             "notices": list(stream.notices.values()) if stream is not None else [],
             "stream_urls": dict(self.urls(call, info)),
         }
