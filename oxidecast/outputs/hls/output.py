@@ -119,8 +119,8 @@ class HLSStream:
 
     async def multivariant(self, viewer: str, quality: str = "", only_for: str = "") -> HotAnswer | None:
         """The playlist that a new viewer starts from; None when there is nothing to list even after a wait. `viewer` is
-        the id of one that joined, or empty; `quality` is the one rendition that is asked for, if it is there; `only_for` is the address that alone may use it, or
-        empty."""
+        the id of one that joined, or empty; `quality` is the one rendition that is asked for, if it is there;
+        `only_for` is the address that alone may use it, or empty."""
         if not self.carries_nothing:
             await self._until(self._watchable)
         ready = {rendition.name: rendition for rendition in self._watchable()}
@@ -227,9 +227,7 @@ class HLSResource(Resource):
             name, session = parts[2], parts[1][1:]
             rendition = stream.renditions.get(name)
             planned = name in stream.stream.planned and stream.closed_at is None
-            if (rendition is None and not planned) or not stream.sessions.valid(
-                session, _address(request)
-            ):
+            if (rendition is None and not planned) or not stream.sessions.valid(session, _address(request)):
                 return self._missing(
                     "no_session", "This playback session does not exist: start from playlist.m3u8."
                 )
