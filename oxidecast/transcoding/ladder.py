@@ -64,6 +64,12 @@ class Owner(Protocol):
     def count(self, what: str) -> None:
         """`fallbacks` or `given_up` happened once more."""
 
+    def thumbnails(self) -> tuple[float, int]:
+        """How many seconds apart, and how many pixels wide; 0 seconds where nobody keeps any."""
+
+    def thumbnail(self, stream: Stream, jpeg: bytes, at: float) -> None:
+        """A picture of the UTC second `at`."""
+
 
 @implementer(ISubscriber)
 class Ladder:
@@ -166,7 +172,9 @@ class Ladder:
 
     def _job(self) -> Job:
         assert self.backend is not None
-        return profiles.job(self.plan, self.backend, others=self._others)
+        # Nothing is decoded for thumbnails alone: they can do with keyframes.
+        thumbnails = self._owner.thumbnails() if self.plan else profiles.NO_THUMBNAILS
+        return profiles.job(self.plan, self.backend, thumbnails, self._others)
 
     def _assemble(self) -> None:
         """A rendition for each that is in the plan, and no other."""
@@ -303,6 +311,9 @@ class Ladder:
             self._stop("its encoder failed")
             self.backend = self._owner.software()
             self.settle()
+
+    def thumbnail(self, jpeg: bytes, pts: int) -> None:
+        self._owner.thumbnail(self.stream, jpeg, self.stream.utc(pts))
 
     def gave_up(self, reason: str) -> None:
         self.stream.planned = {}

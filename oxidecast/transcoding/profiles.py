@@ -34,6 +34,7 @@ else, so that a rendition which comes later gets a number of its own."""
 OPUS_FEED = _OPUS
 
 MAX_PROFILES = 32
+NO_THUMBNAILS = (0.0, 640)
 OPUS_BITRATE = 96_000
 
 
@@ -138,10 +139,11 @@ def low_latency(rendition: Rendition, name: str) -> Rendition:
 def job(
     renditions: Iterable[Rendition],
     backend: Encoder,
-    thumbnail_every: float = 0.0,
+    thumbnails: tuple[float, int] = NO_THUMBNAILS,
     others: Iterable[AudioFeed] = (),
 ) -> Job:
-    """What to tell the child. `others` is sound without pictures: Opus beside the source's own pictures."""
+    """What to tell the child. `thumbnails` is the seconds between two (0 for none) and their width in pixels. `others`
+    is sound without pictures: Opus beside the source's own pictures."""
     renditions = tuple(renditions)
     audios = {one.audio.feed: one.audio for one in renditions if one.audio is not None}
     audios |= {feed.feed: feed for feed in others}
@@ -150,7 +152,8 @@ def job(
         audios=tuple(audios.values()),
         # The shortest: keyframes are the same in all renditions.
         keyframe_interval=min((one.keyframe_interval for one in renditions), default=2.0),
-        thumbnail_every=thumbnail_every,
+        thumbnail_every=thumbnails[0],
+        thumbnail_width=thumbnails[1],
     )
 
 

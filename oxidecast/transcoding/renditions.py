@@ -22,6 +22,8 @@ class Boss(Protocol):
 
     def gave_up(self, reason: str) -> None: ...
 
+    def thumbnail(self, jpeg: bytes, pts: int) -> None: ...
+
 
 class Renditions:
     """A `Receiver` (`supervisor.py`). `make` says what there should be."""
@@ -82,7 +84,8 @@ class Renditions:
         self._tracks.pop(feed, None)
 
     def thumbnail(self, thumbnail: Thumbnail) -> None:
-        """None is asked for."""
+        if self._boss is not None:
+            self._boss.thumbnail(thumbnail.jpeg, thumbnail.pts)
 
     def figures(self, figures: Figures) -> None:
         self.figures_now = figures

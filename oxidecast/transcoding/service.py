@@ -6,6 +6,7 @@ done by what the hub offers everybody: `subscribe`, `add_rendition`, `notice`.
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable
+from contextlib import suppress
 from typing import Any
 
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -20,10 +21,12 @@ from oxidecast.interfaces import (
     IMeasured,
     IReloadable,
     IStream,
+    IThumbnails,
     ITranscoderBackend,
 )
-from oxidecast.registry import Registry
+from oxidecast.registry import Detached, Registry
 from oxidecast.settings.sections import TranscodingSettings
+from oxidecast.streams.stream import Stream
 from oxidecast.transcoding.backends.probing import tried
 from oxidecast.transcoding.figures import BackendStats, LadderStats, stats_of
 from oxidecast.transcoding.ladder import Ladder
@@ -130,6 +133,16 @@ class Transcoding(Service):
 
     def count(self, what: str) -> None:
         self._counts[what] += 1
+
+    def thumbnails(self) -> tuple[float, int]:
+        keepers = [one.instance for one in self._registry.of(IThumbnails)]
+        every = min((float(one.interval) for one in keepers), default=0.0)
+        return every, max((int(one.width) for one in keepers), default=640)
+
+    def thumbnail(self, stream: Stream, jpeg: bytes, at: float) -> None:
+        for running in self._registry.of(IThumbnails):
+            with suppress(Detached):
+                running.call(running.instance.add, stream, jpeg, at)
 
     @property
     def active(self) -> int:

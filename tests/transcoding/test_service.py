@@ -1,5 +1,6 @@
 """The transcoder beside a hub, with its real child: low latency on demand, fallbacks, giving up, and probes."""
 
+import io
 import os
 import signal
 from collections.abc import Callable
@@ -7,17 +8,20 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import av
 import psutil
 from twisted.internet import reactor as real_reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.task import LoopingCall, deferLater
 from twisted.trial.unittest import TestCase
+from zope.interface import implementer
 
 from oxidecast.interfaces import (
     IAuthenticator,
     IEventListener,
     IOutput,
     IPublication,
+    IThumbnails,
     ITranscoderBackend,
     PublishRequest,
 )
@@ -90,6 +94,22 @@ class Publisher:
                 packet.payload,
                 packet.samples,
             )
+
+
+@implementer(IThumbnails)
+class Album:
+    """Keeps what it is given."""
+
+    interval = 1.0
+    width = 64
+
+    def __init__(self) -> None:
+        self.pictures: list[tuple[Any, bytes, float]] = []
+
+    def add(self, stream: Any, jpeg: bytes, at: float) -> None:
+        self.pictures.append((stream, jpeg, at))
+
+    def thumbnail_url(self, stream: Any) -> None: ...
 
 
 class ServiceCase(TestCase):
@@ -180,6 +200,24 @@ class TestRenditions(ServiceCase):
         self.assertEqual(small.words, ["ended: the test is over"])
         await self.until(lambda: not psutil.pid_exists(pid or 0))
         self.assertEqual(service.active, 0)
+
+    async def test_thumbnails_come_from_the_pictures_that_are_decoded(self) -> None:
+        kept = Album()
+        self.add("album", IThumbnails, kept)
+        self.begin()
+        stream = await self.publish()
+        await self.until(lambda: len(kept.pictures) >= 2)
+        for place, (of, jpeg, at) in enumerate(kept.pictures):
+            self.assertIs(of, stream)
+            with av.open(io.BytesIO(jpeg)) as picture:
+                self.assertEqual(picture.streams.video[0].width, Album.width)
+            self.assertLess(abs(at - kept.pictures[0][2] - place * Album.interval), 0.1)
+            self.assertLess(abs(at - stream.started_at - place * Album.interval), 2)
+        # A keeper that raises harms nothing.
+        kept.pictures = None  # type: ignore[assignment]
+        await self.runs(stream, "90p", "60p")
+        await self.until(lambda: self.flushLoggedErrors(AttributeError))
+        self.assertEqual(stream.state, "live")
 
     async def test_what_webrtc_will_want(self) -> None:
         self.patch(ladder, "LINGER", 0.2)
