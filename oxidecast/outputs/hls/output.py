@@ -14,8 +14,8 @@ from twisted.logger import Logger
 from twisted.web.resource import Resource
 from zope.interface import implementer
 
-from oxidecast.delivery.admission import admitted, client_of, refusal
 from oxidecast.delivery.hot import HotAnswer, HotRequest, IHotResource
+from oxidecast.delivery.playing import admitted, client_of, refusal
 from oxidecast.formats import m3u8
 from oxidecast.interfaces import (
     IOutput,

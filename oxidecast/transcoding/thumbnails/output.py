@@ -19,8 +19,8 @@ from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 from zope.interface import implementer
 
-from oxidecast.delivery.admission import admitted, refusal
 from oxidecast.delivery.hot import HotAnswer, HotRequest, IHotResource
+from oxidecast.delivery.playing import admitted, refusal
 from oxidecast.interfaces import (
     IMeasured,
     IOutput,
