@@ -60,6 +60,8 @@ class TestThumbnails(ThumbnailsCase):
         self.assertEqual(answer.headers["access-control-allow-origin"], "*")
         again = await self.ask("GET", url, If_None_Match=answer.headers["etag"])
         self.assertEqual((again.status, again.body), (304, b""))
+        again = await self.ask("GET", url, If_Modified_Since=answer.headers["last-modified"])
+        self.assertEqual((again.status, again.body), (304, b""))
         self.hand_over(JPEG + b" later")
         again = await self.ask("GET", url, If_None_Match=answer.headers["etag"])
         self.assertEqual((again.status, again.body), (200, JPEG + b" later"))

@@ -7,7 +7,6 @@ long. The latest picture of a stream is kept in memory, as the answer that all w
 
 import hashlib
 from collections.abc import Callable, Collection, Iterable, Mapping
-from email.utils import formatdate
 from typing import Any
 
 from prometheus_client.core import CounterMetricFamily
@@ -128,12 +127,10 @@ class StreamThumbnails:
                 self._jpeg,
                 b"image/jpeg",
                 etag=self.tag,
+                modified=self._taken,
                 cache_control=b"%b, max-age=%d" % (scope, fresh_for),
                 cors=True,
-                headers=(
-                    (b"Last-Modified", formatdate(self._taken, usegmt=True).encode()),
-                    (b"X-Content-Type-Options", b"nosniff"),
-                ),
+                headers=((b"X-Content-Type-Options", b"nosniff"),),
             )
         return self._answers[private]
 
