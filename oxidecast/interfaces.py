@@ -398,9 +398,9 @@ class IThumbnails(Interface):
     interval: float = Attribute("Seconds between two pictures of a stream, as set.")
     width: int = Attribute("Pixels that a picture is wide at most (high, where it is upright).")
 
-    def add(stream: IStream, jpeg: bytes, at: float) -> None:
+    def add(stream: IStream, jpeg: bytes, at: float, tile: Any = None) -> None:
         """Whoever decodes the stream anyway made this picture, of the UTC second `at`. As long as they go on coming, no
-        others are made."""
+        others are made. `tile` is a small one of the same, for a storyboard (`formats.framed_messages.Tile`)."""
 
     def thumbnail_url(stream: IStream) -> str | None:
         """The path of the latest picture, another one for each; None while there is none. A private stream's takes a

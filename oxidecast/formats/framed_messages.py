@@ -101,13 +101,22 @@ class FeedEnded(_Message, frozen=True):
     feed: FeedNumber
 
 
+class Tile(_Message, frozen=True, kw_only=True):
+    """A JPEG small enough that a hundred are kept, for a storyboard."""
+
+    width: _Side
+    height: _Side
+    jpeg: bytes
+
+
 class Thumbnail(_Message, frozen=True):
-    """A JPEG of the picture at `pts`."""
+    """A JPEG of the picture at `pts`, and a tile of it."""
 
     pts: int
     width: _Side
     height: _Side
     jpeg: bytes
+    tile: Tile | None = None
 
 
 class FeedFigures(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -151,4 +160,6 @@ class Figures(_Message, frozen=True, kw_only=True):
     feeds: Annotated[tuple[FeedFigures, ...], Meta(max_length=2 * MAX_FEEDS)] = ()
 
 
-Message = Job | Discontinuity | KeyframeWanted | End | Ready | Trouble | FeedEnded | Thumbnail | Figures
+Message = (
+    Job | Discontinuity | KeyframeWanted | End | Ready | Trouble | FeedEnded | Tile | Thumbnail | Figures
+)

@@ -12,7 +12,7 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from oxidecast.formats.framed_messages import AudioFeed, Job, Trouble
+from oxidecast.formats.framed_messages import AudioFeed, Job, Thumbnail, Trouble
 from oxidecast.interfaces import ISubscriber, ISubscription
 from oxidecast.media import TICKS, Packet, Track
 from oxidecast.settings.sections import TranscodingSettings
@@ -67,7 +67,7 @@ class Owner(Protocol):
     def thumbnails(self) -> tuple[float, int]:
         """How many seconds apart, and how many pixels wide; 0 seconds where nobody keeps any."""
 
-    def thumbnail(self, stream: Stream, jpeg: bytes, at: float) -> None:
+    def thumbnail(self, stream: Stream, thumbnail: Thumbnail, at: float) -> None:
         """A picture of the UTC second `at`."""
 
 
@@ -312,8 +312,8 @@ class Ladder:
             self.backend = self._owner.software()
             self.settle()
 
-    def thumbnail(self, jpeg: bytes, pts: int) -> None:
-        self._owner.thumbnail(self.stream, jpeg, self.stream.utc(pts))
+    def thumbnail(self, thumbnail: Thumbnail) -> None:
+        self._owner.thumbnail(self.stream, thumbnail, self.stream.utc(thumbnail.pts))
 
     def gave_up(self, reason: str) -> None:
         self.stream.planned = {}

@@ -22,7 +22,7 @@ class Boss(Protocol):
 
     def gave_up(self, reason: str) -> None: ...
 
-    def thumbnail(self, jpeg: bytes, pts: int) -> None: ...
+    def thumbnail(self, thumbnail: Thumbnail) -> None: ...
 
 
 class Renditions:
@@ -85,7 +85,7 @@ class Renditions:
 
     def thumbnail(self, thumbnail: Thumbnail) -> None:
         if self._boss is not None:
-            self._boss.thumbnail(thumbnail.jpeg, thumbnail.pts)
+            self._boss.thumbnail(thumbnail)
 
     def figures(self, figures: Figures) -> None:
         self.figures_now = figures

@@ -15,6 +15,7 @@ from twisted.internet.defer import Deferred, DeferredList
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from oxidecast.formats.framed_messages import Thumbnail
 from oxidecast.interfaces import (
     IEventListener,
     IFollowsStreams,
@@ -139,10 +140,10 @@ class Transcoding(Service):
         every = min((float(one.interval) for one in keepers), default=0.0)
         return every, max((int(one.width) for one in keepers), default=640)
 
-    def thumbnail(self, stream: Stream, jpeg: bytes, at: float) -> None:
+    def thumbnail(self, stream: Stream, thumbnail: Thumbnail, at: float) -> None:
         for running in self._registry.of(IThumbnails):
             with suppress(Detached):
-                running.call(running.instance.add, stream, jpeg, at)
+                running.call(running.instance.add, stream, thumbnail.jpeg, at, thumbnail.tile)
 
     @property
     def active(self) -> int:

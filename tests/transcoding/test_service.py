@@ -106,7 +106,7 @@ class Album:
     def __init__(self) -> None:
         self.pictures: list[tuple[Any, bytes, float]] = []
 
-    def add(self, stream: Any, jpeg: bytes, at: float) -> None:
+    def add(self, stream: Any, jpeg: bytes, at: float, tile: Any = None) -> None:
         self.pictures.append((stream, jpeg, at))
 
     def thumbnail_url(self, stream: Any) -> None: ...
