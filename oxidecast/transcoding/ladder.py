@@ -156,6 +156,7 @@ class Ladder:
         video, audio = tracks.get(True), tracks.get(False)
         ladder = profiles.ladder(settings.profiles, {*names, *live}, video, audio, self._most_sound)
         self.left_out = {name: why for name, why in ladder.left_out.items() if name in names}
+        self.stream.left_out = dict(self.left_out)
         listed = [one for one in ladder.renditions if one.name in names]
         self.stream.planned = {one.name: _planned(one, video, audio) for one in listed}
         wanted = {spec.profile for spec in self._known if spec.is_listed}

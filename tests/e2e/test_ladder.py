@@ -178,6 +178,8 @@ class OnDemandTests(LadderCase):
         name, encoder = self.begin("Demand")
         self.assertEqual(list(self.master(name)), LADDER)
         self.assertEqual((self.runs(name), self.children()), (["source"], []))
+        states = [(one["name"], one["state"]) for one in self.server.stream(name)["qualities"]]
+        self.assertEqual(states, [("source", "running"), ("180p", "planned"), ("90p", "planned")])
         watcher = self.watch(name, "90p", fetch=False)
         self.assertEqual(self.runs(name), ["source", "90p"])
         until(lambda: len(watcher.segments) >= 2, PATIENCE, "segments")

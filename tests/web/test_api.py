@@ -524,6 +524,34 @@ class TestStreams(ApiCase):
         answer = await self.ask("GET", f"{url}8k")
         self.assertIn("expected one of source, 720p.", answer.json["error"])
 
+    async def test_the_qualities_of_a_stream(self) -> None:
+        await self.start()
+        token = await self.token("streamer")
+        await self.live(token)
+        stream = self.server.hub.find("show")
+        assert stream is not None
+        stream.planned, stream.left_out = {"720p": PLANNED}, {"1080p": "the picture is smaller"}
+        for caller, names in (("", ["source", "720p"]), (token, ["source", "720p", "1080p"])):
+            shown = (await self.ask("GET", "/api/v1/streams/show", token=caller)).data["qualities"]
+            self.assertEqual([one["name"] for one in shown], names)
+        source, planned, left_out = shown
+        self.assertEqual(
+            (source["state"], source["width"], source["height"]), ("running", VIDEO.width, VIDEO.height)
+        )
+        self.assertEqual(
+            planned,
+            {
+                "name": "720p",
+                "state": "planned",
+                "width": 1280,
+                "height": 720,
+                "frame_rate": None,
+                "bitrate": 2_500_000,
+                "reason": None,
+            },
+        )
+        self.assertEqual((left_out["state"], left_out["reason"]), ("left_out", "the picture is smaller"))
+
     async def test_a_private_stream_is_watched_with_the_token_of_its_address(self) -> None:
         await self.start()
         token = await self.token("streamer")
