@@ -39,7 +39,7 @@ from oxidecast.delivery.certificates import Source
 from oxidecast.delivery.proxied import Proxies
 from oxidecast.delivery.tls import Certificates
 from oxidecast.foundation import Configuration, DatabaseAway, Foundation, configure
-from oxidecast.interfaces import IAuthenticator, IReloadable, IServices
+from oxidecast.interfaces import IAuthenticator, IEventListener, IReloadable, IServices
 from oxidecast.logs import set_level
 from oxidecast.metrics.prometheus import Metrics
 from oxidecast.metrics.reactor import ReactorWatch
@@ -56,10 +56,12 @@ from oxidecast.settings.sections import (
     ServerSettings,
     StorageSettings,
     TlsSettings,
+    TranscodingSettings,
 )
 from oxidecast.site import HTTPSide, in_address
 from oxidecast.streams.hub import Hub
 from oxidecast.streams.settings import StreamsSettings
+from oxidecast.transcoding.service import Transcoding
 
 STOP_GRACE = 2.0
 """Seconds that answers in flight have when the server stops; it is to be gone within 5."""
@@ -82,6 +84,7 @@ class Services:
         self.database = foundation.database
         self.data_directory = foundation.data_directory
         self.storage = foundation.settings.of(StorageSettings)
+        self.transcoding = foundation.settings.of(TranscodingSettings)
         self.ports = ports
         self.secret = foundation.secret
 
@@ -109,6 +112,9 @@ class Server(MultiService):
             self.hub, self.registry, self.settings.of(MetricsSettings).max_streams, self.watch.lateness
         )
         self.metrics.limited = self.admission.limited
+        self.transcoding = Transcoding(
+            foundation.reactor, self.registry, self.settings.of(TranscodingSettings)
+        )
         self._keys = KeyAuthenticator(
             foundation.database,
             foundation.reactor,
@@ -125,6 +131,7 @@ class Server(MultiService):
             self.proxies,
             lambda: self.settings,
             self.not_ready,
+            self.transcoding,
         )
         self.web.setServiceParent(self)
         self.tls: Certificates | None = None
@@ -274,6 +281,8 @@ class Server(MultiService):
             running = start(plugin, settings, services)
             running.on_failed.append(lambda running=running: self.hub.plugin_failed(running))  # type: ignore[misc]
             self.registry.running.append(running)
+        transcoding = Plugin("transcoding", IEventListener, lambda settings, services: self.transcoding)
+        self.registry.running.append(start(transcoding, None, services))
 
     def not_ready(self) -> list[str]:
         """Why the server cannot do all of its work now."""

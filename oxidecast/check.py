@@ -4,6 +4,7 @@ Every line is tried for real: a port is bound, a file is written, an encoder enc
 that a start would make is made. A line that is not ok says what to do about it.
 """
 
+import json
 import resource
 import shutil
 import socket
@@ -23,7 +24,7 @@ from oxidecast.rtmp.settings import RtmpSettings
 from oxidecast.settings.errors import StartError
 from oxidecast.settings.private import look_at_data_directory
 from oxidecast.settings.secrets import NoSecrets, open_secrets
-from oxidecast.settings.sections import ServerSettings, StorageSettings, TlsSettings
+from oxidecast.settings.sections import ServerSettings, StorageSettings, TlsSettings, TranscodingSettings
 
 OK, WARN, FAIL = "ok", "warn", "fail"
 Line = tuple[str, str]
@@ -45,6 +46,8 @@ assert [*encoder.encode(frame), *encoder.encode(None)]
 print("PyAV", av.__version__)
 """
 PROBE_TIMEOUT = 20.0
+ENCODERS_TIMEOUT = 110.0
+"""Seconds: five tries, each with a timeout of 20."""
 DATABASE_TIMEOUT = 20.0
 """Seconds; above the times for which SQLite waits for another process that writes, and we for PostgreSQL."""
 
@@ -82,6 +85,7 @@ def _lines(config: Path | None, data: Path, environ: Mapping[str, str]) -> Itera
     yield _secrets(configuration, data)
     yield _database(configuration, config, data, environ)
     yield _encoder()
+    yield from _encoders(configuration.settings.of(TranscodingSettings))
     yield _clock()
 
 
@@ -235,6 +239,30 @@ def _encoder() -> Line:
         last = probe.stderr.strip().rpartition("\n")[2]
         return WARN, f"encoder: x264 could not encode a frame ({last}); the demo needs it"
     return OK, f"encoder: x264 encoded a frame ({probe.stdout.strip()})"
+
+
+def _encoders(settings: TranscodingSettings) -> Iterator[Line]:
+    """Each family that transcoding can use, tried as the server tries it."""
+    command = [sys.executable, "-m", "oxidecast.transcoding.tries", settings.ffmpeg_path]
+    try:
+        asked = subprocess.run(command, capture_output=True, text=True, timeout=ENCODERS_TIMEOUT, check=False)
+    except subprocess.TimeoutExpired:
+        yield WARN, f"transcoding: the encoders could not be tried within {ENCODERS_TIMEOUT:g} s"
+        return
+    wanted = settings.hardware_acceleration
+    for name, device, works, found in map(json.loads, asked.stdout.splitlines()):
+        if works:
+            yield OK, f"transcoding with {name}: {found}"
+        elif device is None or (wanted.enabled and wanted.device == device):
+            after = "" if device is None else "; streams are transcoded in software"
+            yield WARN, f"transcoding with {name} is not possible: {found}{after}"
+        else:
+            yield OK, f"transcoding with {name} is not possible, and not asked for: {found}"
+    if asked.returncode:
+        yield (
+            WARN,
+            f"transcoding: the encoders could not be tried: {asked.stderr.strip().rpartition(chr(10))[2]}",
+        )
 
 
 def _clock() -> Line:

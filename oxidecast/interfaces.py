@@ -133,6 +133,9 @@ class IServices(Interface):
     storage: Any = Attribute(
         "The section [storage], an `oxidecast.settings.sections.StorageSettings`: where large files go, and how much."
     )
+    transcoding: Any = Attribute(
+        "The section [transcoding], an `oxidecast.settings.sections.TranscodingSettings`."
+    )
     ports: Mapping[str, Any] = Attribute(
         "Ports that several plugins share, by name: `rtmp` is an `oxidecast.rtmp.server.RTMPPort`."
     )
@@ -217,6 +220,14 @@ class IStream(Interface):
         "query: an output that counts its viewers itself does not count that one again as long as it is here."
     )
 
+    planned: Mapping[str, Any] = Attribute(
+        "The ladder as it will be, by name: `oxidecast.streams.wanting.Planned`. Not all of it needs to be in "
+        "`renditions` now: what is not is made while it is wanted."
+    )
+
+    def want(spec: Any) -> "IWant":
+        """Ask for a rendition (`oxidecast.streams.wanting.RenditionSpec`) to be made until the `release`."""
+
     def utc(ticks: int) -> float:
         """Seconds since 1970 at which the media time `ticks` (90 kHz) was live: for PROGRAM-DATE-TIME, RTCP and
         recordings."""
@@ -227,6 +238,17 @@ class IStream(Interface):
     def notice(key: str, sentence: str | None) -> None:
         """Say something about the stream that people should know (`not_carried:hls:audio`, ...), or take it back with
         None. It is logged once, and shown by the API and the page."""
+
+
+class IWant(Interface):
+    """A rendition that somebody wants, until `release`."""
+
+    def rendition(within: float) -> Any:
+        """A Deferred of the `IRendition`, as soon as it is there; of None when it is not there within so many seconds,
+        or never will be."""
+
+    def release() -> None:
+        """It is not wanted any more. May be called more than once."""
 
 
 class IViewer(Interface):
@@ -370,6 +392,21 @@ class IRecorder(Interface):
         begins anew, or its owner switches recording off and on. False when it is not written here."""
 
 
+class IThumbnails(Interface):
+    """An `IOutput` that keeps a picture of each live stream, for lists."""
+
+    interval: float = Attribute("Seconds between two pictures of a stream, as set.")
+    width: int = Attribute("Pixels that a picture is wide at most (high, where it is upright).")
+
+    def add(stream: IStream, jpeg: bytes, at: float) -> None:
+        """Whoever decodes the stream anyway made this picture, of the UTC second `at`. As long as they go on coming, no
+        others are made."""
+
+    def thumbnail_url(stream: IStream) -> str | None:
+        """The path of the latest picture, another one for each; None while there is none. A private stream's takes a
+        token."""
+
+
 class IIngest(Interface):
     """A way for publishers in. Usually also an `IService`: it listens, and calls `IHub.publish`."""
 
@@ -378,7 +415,23 @@ class IIngest(Interface):
 
 
 class ITranscoderBackend(Interface):
-    """A family of encoders: software, nvenc, vaapi, qsv, videotoolbox."""
+    """A family of encoders: software, nvenc, vaapi, qsv, videotoolbox. It is data: the transcoder's child process,
+    which decodes and scales, is told the encoder and its options."""
+
+    name: str = Attribute("As the plugin's.")
+    device: str | None = Attribute(
+        "What `transcoding.hardware_acceleration.device` says to have it; None for software."
+    )
+    encoder: str = Attribute("FFmpeg's name of the encoder.")
+    pixel_format: str = Attribute("FFmpeg's name of the format that it takes.")
+    devices: bool = Attribute(
+        "Whether it writes to device files, so that its child cannot be kept from writing files."
+    )
+    in_child: bool = Attribute("Whether the child's media library has the encoder. Others are only reported.")
+
+    def options(target: Any) -> dict[str, str]:
+        """The encoder's options for an `oxidecast.transcoding.profiles.Target`. It makes keyframes only when asked to,
+        and closed groups of pictures."""
 
     async def probe() -> str:
         """Encode a frame for real, off the reactor, and return what was found, for people; raise an exception whose
@@ -409,6 +462,13 @@ class IHearsRefusals(Interface):
 
     def publish_refused(refusal: PublishRefusal) -> None:
         """The publisher was told already."""
+
+
+class IFollowsStreams(Interface):
+    """An `IEventListener` that wants to hear what changes about live streams."""
+
+    def stream_changed(stream: IStream) -> None:
+        """Its `info` is another now, or something else is wanted of it."""
 
 
 class IAuthenticator(Interface):

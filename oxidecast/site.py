@@ -38,6 +38,7 @@ from oxidecast.settings.sections import (
     TranscodingSettings,
 )
 from oxidecast.streams.hub import Hub
+from oxidecast.transcoding.service import Transcoding
 from oxidecast.web.access import StreamAccess
 from oxidecast.web.addresses import Addresses
 from oxidecast.web.api import Api, Route
@@ -101,6 +102,7 @@ class HTTPSide(MultiService):
         proxies: Proxies,
         settings: Callable[[], Settings],
         not_ready: Callable[[], list[str]],
+        transcoding: Transcoding,
     ) -> None:
         super().__init__()
         self._foundation = foundation
@@ -112,6 +114,7 @@ class HTTPSide(MultiService):
         self._proxies = proxies
         self._settings = settings
         self._not_ready = not_ready
+        self._transcoding = transcoding
         self.consequences = Consequences(hub, keys)
         self.joined = JoinedViewers(foundation.reactor)
         self.joined.setServiceParent(self)
@@ -268,7 +271,7 @@ class HTTPSide(MultiService):
             ).routes(),
             *KeyRoutes(access, foundation.keys, consequences).routes(),
             *ViewerRoutes(access, views, addresses, self.joined, transcoding).routes(),
-            *StatsRoutes(hub, registry, access, history, self._http_stats).routes(),
+            *StatsRoutes(hub, registry, access, history, self._http_stats, self._transcoding).routes(),
             *history.routes(),
             *RecordingRoutes(
                 Recordings(foundation.database, foundation.reactor),

@@ -2,6 +2,7 @@
 
 import shutil
 import socket
+import sys
 import tempfile
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from oxidecast import check as module
 from oxidecast.check import FAIL, OK, WARN, check
 from oxidecast.settings.private import open_data_directory
 from oxidecast.settings.secrets import open_secrets
+from oxidecast.settings.sections import HardwareAcceleration, TranscodingSettings
 from tests.database.cluster import cluster
 from tests.database.support import create_database
 from tests.delivery.secure import Authority
@@ -21,6 +23,7 @@ class CheckTestCase(SynchronousTestCase):
         self.folder = Path(tempfile.mkdtemp())
         self.addCleanup(shutil.rmtree, self.folder)
         self.patch(module, "_encoder", lambda: (OK, "encoder: not tried in this test"))
+        self.patch(module, "_encoders", lambda settings: ())
         self.environ = {"OXIDECAST_SERVER_PORT": "0", "OXIDECAST_RTMP_BIND_ADDRESS": "127.0.0.1:0"}
 
     def check(self) -> tuple[int, list[str]]:
@@ -166,6 +169,20 @@ class TestEncoder(SynchronousTestCase):
         verdict, text = module._encoder()
         self.assertEqual(verdict, WARN)
         self.assertIn("no_such_encoder", text)
+
+    def test_every_family_is_tried(self) -> None:
+        lines = dict(reversed(line) for line in module._encoders(TranscodingSettings()))
+        self.assertEqual(lines["transcoding with software: libx264 works"], OK)
+        self.assertEqual(len(lines), 5)
+
+    def test_a_device_that_is_asked_for_and_not_there_is_a_warning(self) -> None:
+        asked = TranscodingSettings(
+            hardware_acceleration=HardwareAcceleration(enabled=True, device="videotoolbox")
+        )
+        warnings = [text for verdict, text in module._encoders(asked) if verdict == WARN]
+        if sys.platform != "darwin":
+            (warning,) = warnings
+            self.assertIn("no such encoder; streams are transcoded in software", warning)
 
 
 class TestCertificates(CheckTestCase):

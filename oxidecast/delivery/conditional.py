@@ -80,5 +80,6 @@ def matches(condition: bytes, etag: bytes) -> bool:
 
 
 def is_same(condition: bytes | None, etag: bytes | None) -> bool:
-    """If-Range compares strongly (13.1.5); a date never matches, as these answers have no Last-Modified."""
+    """If-Range compares strongly (13.1.5); a date never matches: those seconds are
+    too coarse for it."""
     return condition is None or (etag is not None and condition == b'"%b"' % etag)

@@ -1,8 +1,7 @@
 """The sections that belong to the server as a whole, and those whose rooms are still to be built.
 
-[transcoding] and [webrtc] describe features of later versions. They are accepted and
-validated already, because a file that an operator wrote for one version must start the next; `WITHOUT_EFFECT`
-lets the start say so aloud when one of them is set.
+[webrtc] describes a feature of a later version. It is accepted and validated already, because a file that an operator
+wrote for one version must start the next; `WITHOUT_EFFECT` lets the start say so aloud when it is set.
 """
 
 from pathlib import Path
@@ -26,7 +25,7 @@ Burst = Annotated[int, Meta(ge=0)]
 Rate = Annotated[float, Meta(gt=0)]
 """Of a limit: how often at once, and how often a second from then on."""
 
-WITHOUT_EFFECT = ("transcoding", "webrtc")
+WITHOUT_EFFECT = ("webrtc",)
 
 
 class ServerSettings(Section, frozen=True, kw_only=True):
@@ -212,6 +211,9 @@ class Profile(Section, frozen=True, kw_only=True):
 class TranscodingSettings(Section, frozen=True, kw_only=True):
     """[transcoding]"""
 
+    reloadable: ClassVar[frozenset[str]] = frozenset({"mode", "max_concurrent"})
+
+    mode: Literal["always", "on_demand"] = "always"
     ffmpeg_path: str = "ffmpeg"
     max_concurrent: Count = 4
     preset: Preset = "veryfast"

@@ -17,6 +17,7 @@ from oxidecast.interfaces import (
     HERE,
     IAuthenticator,
     IEventListener,
+    IFollowsStreams,
     IHearsRefusals,
     IHub,
     IOutput,
@@ -181,6 +182,11 @@ class Hub:
         """Call that method of every event listener."""
         for running in list(self._registry.of(IEventListener)):
             self._tell(running, getattr(running.instance, event), *args)
+
+    def changed(self, stream: Stream) -> None:
+        """Tell those who follow streams that something about this one is another now."""
+        for running in list(self._registry.of(IFollowsStreams)):
+            self._tell(running, running.instance.stream_changed, stream)
 
     def _tell(self, running: Running, method: Callable[..., None], *args: Any) -> None:
         try:

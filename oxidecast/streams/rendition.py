@@ -64,6 +64,8 @@ class Rendition:
     ) -> None:
         self.name = name
         self.tracks = tracks
+        self.listed = True
+        """Whether it is for everybody; others are for those who wanted them."""
         self.packets = 0
         self.bytes = 0
         self.pictures = 0

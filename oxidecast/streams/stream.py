@@ -9,11 +9,12 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from oxidecast.interfaces import IPublisher, IStream, PublishRequest, Refused
+from oxidecast.interfaces import IPublisher, IRendition, IStream, PublishRequest, Refused
 from oxidecast.media import TICKS, Track
 from oxidecast.media.timestamps import Rebaser
 from oxidecast.streams.info import StreamInfo
@@ -22,6 +23,7 @@ from oxidecast.streams.publication import Publication
 from oxidecast.streams.rendition import Rendition
 from oxidecast.streams.timeline import Timeline
 from oxidecast.streams.viewer import Viewer
+from oxidecast.streams.wanting import Planned, RenditionSpec, Want
 
 if TYPE_CHECKING:
     from oxidecast.streams.hub import Hub
@@ -59,6 +61,11 @@ class Stream:
         self.reconnects = 0
         """How often its publisher came back, or another took over."""
         self.notices: dict[str, str] = {}
+        self.wanted: dict[RenditionSpec, int] = {}
+        """What is wanted of whoever makes renditions, and how often."""
+        self.planned: dict[str, Planned] = {}
+        """The ladder, whether it runs now or not."""
+        self._awaited: dict[str, list[Deferred[IRendition | None]]] = {}
         self.rebaser = Rebaser()
         self.last_audio: dict[int, int] = {}
         """The dts of the last packet of each audio track, over all publishers."""
@@ -169,20 +176,66 @@ class Stream:
 
     # -- renditions
 
-    def add_rendition(self, name: str, tracks: tuple[Track, ...]) -> Rendition:
-        """One more quality, which its maker feeds by `push`; outputs are told."""
+    def add_rendition(self, name: str, tracks: tuple[Track, ...], listed: bool = True) -> Rendition:
+        """One more quality, which its maker feeds by `push`. Outputs are told, unless it is not `listed`: then it is
+        for those who want it."""
         if name in self.renditions:
             raise ValueError(f"{self.name} has a rendition {name} already")
         rendition = self._rendition(name, tracks)
-        for slot in self.outputs:
-            slot.rendition_added(rendition)
+        rendition.listed = listed
+        if listed:
+            for slot in self.outputs:
+                slot.rendition_added(rendition)
+        for waiting in self._awaited.pop(name, []):
+            waiting.callback(rendition)
         return rendition
 
     def remove_rendition(self, name: str, reason: str) -> None:
         """Its maker stops: readers are told that it ended, then outputs that it is gone."""
-        self.renditions.pop(name).end(reason)
-        for slot in self.outputs:
-            slot.rendition_removed(name)
+        rendition = self.renditions.pop(name)
+        rendition.end(reason)
+        if rendition.listed:
+            for slot in self.outputs:
+                slot.rendition_removed(name)
+
+    def listed(self) -> list[Rendition]:
+        """The renditions that are for everybody and run now: the source, then in the ladder's order."""
+        order = {name: place for place, name in enumerate((SOURCE, *self.planned))}
+        listed = [one for one in self.renditions.values() if one.listed]
+        return sorted(listed, key=lambda one: order.get(one.name, len(order)))
+
+    def want(self, spec: RenditionSpec) -> Want:
+        self.wanted[spec] = self.wanted.get(spec, 0) + 1
+        if self.wanted[spec] == 1:
+            self._hub.changed(self)
+        return Want(spec, self.when, self._release)
+
+    def _release(self, spec: RenditionSpec) -> None:
+        self.wanted[spec] -= 1
+        if not self.wanted[spec]:
+            del self.wanted[spec]
+            if self.state != "ended":
+                self._hub.changed(self)
+
+    def when(self, name: str, within: float) -> "Deferred[IRendition | None]":
+        """The rendition as soon as it is there, or None when it is not within so many seconds."""
+        rendition = self.renditions.get(name)
+        if rendition is not None or self.state == "ended":
+            return succeed(rendition)
+        waiting: Deferred[IRendition | None] = Deferred()
+        self._awaited.setdefault(name, []).append(waiting)
+        late = self._hub.call_later(within, lambda: self._give_up(name, waiting))
+
+        def stop(result: IRendition | None) -> IRendition | None:
+            if late.active():
+                late.cancel()
+            return result
+
+        return waiting.addCallback(stop)
+
+    def _give_up(self, name: str, waiting: "Deferred[IRendition | None]") -> None:
+        self._awaited[name].remove(waiting)
+        waiting.callback(None)
 
     def _rendition(self, name: str, tracks: tuple[Track, ...]) -> Rendition:
         self.renditions[name] = Rendition(
@@ -204,6 +257,7 @@ class Stream:
         self.info = msgspec.structs.replace(info, name=self.name)
         for slot in self.outputs:
             slot.info_changed()
+        self._hub.changed(self)
 
     def _start(self, publication: Publication) -> None:
         self.state = "live"
@@ -257,12 +311,15 @@ class Stream:
             if publication is not None:
                 publication.dismiss(code, sentence)
         self._newcomer = self.publication = None
-        for rendition in self.renditions.values():
+        for rendition in list(self.renditions.values()):
             rendition.end(reason)
         for slot in self.outputs:
             slot.closed(reason)
         for viewer in list(self.viewers.values()):
             viewer.leave()
+        awaited, self._awaited = self._awaited, {}
+        for waiting in (one for several in awaited.values() for one in several):
+            waiting.callback(None)
         self._hub.forget(self)
         if started:
             self.log.info("{stream} ended: {reason}", stream=self.name, reason=reason)

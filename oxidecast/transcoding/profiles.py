@@ -31,7 +31,10 @@ _AAC, _OPUS, _COPY = 128, 192, 255
 """Feed numbers: a profile's place in the settings, that plus 64 without B-frames, and so on. They depend on nothing
 else, so that a rendition which comes later gets a number of its own."""
 
+OPUS_FEED = _OPUS
+
 MAX_PROFILES = 32
+NO_THUMBNAILS = (0.0, 640)
 OPUS_BITRATE = 96_000
 
 
@@ -123,7 +126,7 @@ def ladder(
 
 def low_latency(rendition: Rendition, name: str) -> Rendition:
     """The same for WebRTC: without B-frames, and with Opus."""
-    audio = rendition.audio and AudioFeed(feed=_OPUS, codec="opus", bitrate=OPUS_BITRATE)
+    audio = rendition.audio and opus()
     return replace(
         rendition,
         name=name,
@@ -136,10 +139,11 @@ def low_latency(rendition: Rendition, name: str) -> Rendition:
 def job(
     renditions: Iterable[Rendition],
     backend: Encoder,
-    thumbnail_every: float = 0.0,
+    thumbnails: tuple[float, int] = NO_THUMBNAILS,
     others: Iterable[AudioFeed] = (),
 ) -> Job:
-    """What to tell the child. `others` is sound without pictures: Opus beside the source's own pictures."""
+    """What to tell the child. `thumbnails` is the seconds between two (0 for none) and their width in pixels. `others`
+    is sound without pictures: Opus beside the source's own pictures."""
     renditions = tuple(renditions)
     audios = {one.audio.feed: one.audio for one in renditions if one.audio is not None}
     audios |= {feed.feed: feed for feed in others}
@@ -148,8 +152,43 @@ def job(
         audios=tuple(audios.values()),
         # The shortest: keyframes are the same in all renditions.
         keyframe_interval=min((one.keyframe_interval for one in renditions), default=2.0),
-        thumbnail_every=thumbnail_every,
+        thumbnail_every=thumbnails[0],
+        thumbnail_width=thumbnails[1],
     )
+
+
+def opus() -> AudioFeed:
+    """Sound for WebRTC."""
+    return AudioFeed(feed=OPUS_FEED, codec="opus", bitrate=OPUS_BITRATE)
+
+
+def codec_string(size: tuple[int, int], framerate: float) -> str:
+    """What H.264 in High profile of this size will be called (RFC 6381), by the least level that takes it (ITU-T H.264,
+    table A-1: frame size and rate in macroblocks)."""
+    frame = -(-size[0] // 16) * -(-size[1] // 16)
+    rate = frame * framerate
+    for level, most_frame, most_rate in _LEVELS:
+        if frame <= most_frame and rate <= most_rate:
+            return f"avc1.6400{level:02x}"
+    return "avc1.640034"
+
+
+_LEVELS = (
+    (10, 99, 1_485),
+    (11, 396, 3_000),
+    (12, 396, 6_000),
+    (13, 396, 11_880),
+    (21, 792, 19_800),
+    (22, 1_620, 20_250),
+    (30, 1_620, 40_500),
+    (31, 3_600, 108_000),
+    (32, 5_120, 216_000),
+    (40, 8_192, 245_760),
+    (42, 8_704, 522_240),
+    (50, 22_080, 589_824),
+    (51, 36_864, 983_040),
+)
+"""Level times ten, macroblocks a picture, macroblocks a second."""
 
 
 def shown_size(track: Track) -> tuple[int, int]:

@@ -274,8 +274,9 @@ class Supervisor:
         """Ask for one feed's keyframe."""
         self._send(framed.message(KeyframeWanted(feed=feed)))
 
-    def stop(self) -> Deferred[None]:
-        """End it. Fires when no process is left; what the child still had has been received by then."""
+    def stop(self, within: float = END_WITHIN) -> Deferred[None]:
+        """End it, within so many seconds. Fires when no process is left; what the child still had has been received by
+        then."""
         if self._stopped is not None:
             return self._stopped
         self._stopped = Deferred()
@@ -288,7 +289,7 @@ class Supervisor:
             return self._stopped
         self._send(framed.message(End()))
         self.state = "ending"
-        self._again = self._reactor.callLater(END_WITHIN, self._end_is_late)
+        self._again = self._reactor.callLater(within, self._end_is_late)
         return self._stopped
 
     # -- Births and deaths -------------------------------------------------------------------------------------------

@@ -17,6 +17,8 @@ from oxidecast.registry import Registry
 from oxidecast.streams.hub import Hub
 from oxidecast.streams.rendition import Rendition
 from oxidecast.streams.stream import Stream
+from oxidecast.transcoding.figures import BackendStats, LadderStats
+from oxidecast.transcoding.service import Transcoding
 from oxidecast.web.access import StreamAccess
 from oxidecast.web.api import Call, Route
 from oxidecast.web.fields import Time
@@ -62,6 +64,13 @@ class OutputStats(msgspec.Struct, frozen=True, kw_only=True):
     slow_calls: int
 
 
+class TranscodingStats(msgspec.Struct, frozen=True, kw_only=True):
+    """Streams that are transcoded, and what was found of each family of encoders."""
+
+    active: int
+    backends: list[BackendStats]
+
+
 class ServerStats(msgspec.Struct, frozen=True, kw_only=True):
     """The whole server; `bitrate` in bits a second, over what all publishers send."""
 
@@ -73,6 +82,7 @@ class ServerStats(msgspec.Struct, frozen=True, kw_only=True):
     viewers_by_output: dict[str, int]
     bitrate: int
     outputs: list[OutputStats]
+    transcoding: TranscodingStats
     http: HTTPStats
     process: ProcessStats
 
@@ -99,6 +109,7 @@ class StreamStats(msgspec.Struct, frozen=True, kw_only=True):
     viewers_by_output: dict[str, int]
     publisher: PublisherView | None
     renditions: list[RenditionStats]
+    transcoding: LadderStats | None
     outputs: list[SlotView]
     history: HistoryStats
 
@@ -113,12 +124,14 @@ class StatsRoutes:
         access: StreamAccess,
         history: History,
         http: Callable[[], HTTPStats],
+        transcoding: Transcoding,
     ) -> None:
         self._hub = hub
         self._registry = registry
         self._access = access
         self._history = history
         self._http = http
+        self._transcoding = transcoding
         self._started_at = hub.seconds()
 
     def routes(self) -> Sequence[Route]:
@@ -166,6 +179,9 @@ class StatsRoutes:
                 for running in self._registry.running
                 if running.plugin.kind is IOutput
             ],
+            transcoding=TranscodingStats(
+                active=self._transcoding.active, backends=self._transcoding.backends()
+            ),
             http=self._http(),
             process=_process(),
         )
@@ -188,6 +204,7 @@ class StatsRoutes:
             viewers_by_output=dict(_by_output([stream])),
             publisher=publisher_view(publication) if publication is not None else None,
             renditions=[_rendition(rendition) for rendition in stream.renditions.values()],
+            transcoding=self._transcoding.stats(stream.id),
             outputs=[slot_view(slot) for slot in stream.outputs],
             history=history,
         )
@@ -204,6 +221,7 @@ def _idle(max_viewers: int, history: HistoryStats) -> StreamStats:
         viewers_by_output={},
         publisher=None,
         renditions=[],
+        transcoding=None,
         outputs=[],
         history=history,
     )

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from oxidecast.interfaces import IOutput
+from oxidecast.interfaces import IOutput, IThumbnails
 from oxidecast.media import Track
 from oxidecast.registry import Detached, Registry, Running
 from oxidecast.streams.hub import Hub
@@ -140,6 +140,16 @@ class StreamViews:
             }
         return {kind: call.base + url if url.startswith("/") else url for kind, url in urls.items()}
 
+    def _thumbnail(self, call: Call, stream: Stream) -> str | None:
+        for running in self._registry.of(IThumbnails):
+            try:
+                path = running.call(running.instance.thumbnail_url, stream)
+            except Detached:
+                continue
+            if isinstance(path, str):
+                return call.base + path
+        return None
+
     def _fields(self, call: Call, info: StreamInfo) -> dict[str, Any]:
         stream = self.live(info)
         return {
@@ -158,9 +168,9 @@ class StreamViews:
             "started_at": datetime.fromtimestamp(stream.started_at, UTC) if stream is not None else None,
             "viewer_count": stream.viewer_count if stream is not None else 0,
             "max_viewers": max(info.max_viewers, stream.max_viewers if stream is not None else 0),
-            "thumbnail_url": None,
+            "thumbnail_url": self._thumbnail(call, stream) if stream is not None else None,
             "tracks": [_track(track) for track in stream.source.tracks] if stream is not None else [],
-            "renditions": [_rendition(r) for r in stream.renditions.values()] if stream is not None else [],
+            "renditions": [_rendition(one) for one in stream.listed()] if stream is not None else [],
             "notices": list(stream.notices.values()) if stream is not None else [],
             "stream_urls": dict(self.urls(call, info)),
         }

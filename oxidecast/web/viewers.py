@@ -135,7 +135,7 @@ class ViewerRoutes:
 
     def _rendition(self, stream: Stream, wanted: str | None) -> str | None:
         """The rendition of that name; None for the whole stream. Raises ApiError for what no stream can have."""
-        if wanted in stream.renditions:
+        if wanted in stream.planned or (wanted in stream.renditions and stream.renditions[wanted].listed):
             return wanted
         if wanted is not None and wanted not in self._profiles:
             known = ", ".join(dict.fromkeys((SOURCE, *stream.renditions, *self._profiles)))

@@ -25,13 +25,15 @@ TOKEN = "open-sesame"
 LENGTH = 12
 """Seconds of each recording."""
 
-VIDEO = "-c:v libx264 -preset ultrafast -profile:v baseline -level 3.0 -pix_fmt yuv420p -g 30 -b:v 600k"
+VIDEO = "-c:v libx264 -preset ultrafast -profile:v baseline -level 3.0 -pix_fmt yuv420p -g 30"
+SIZES = {"large": ("640x360", 600), "small": ("426x240", 250), "tiny": ("256x144", 80)}
+"""Picture size, and kbit/s of it."""
 SOUND = "-c:a aac -b:a 96k -ar 48000 -ac 2"
 HLS = "-f hls -hls_time 1 -hls_list_size 0 -hls_playlist_type vod -hls_segment_type fmp4"
 
 
 def make_media(directory: Path) -> None:
-    """Three recordings in one-second fMP4 segments: 640x360, 426x240, and sound alone."""
+    """Recordings in one-second fMP4 segments: pictures of three sizes, and sound alone."""
 
     def record(name: str, inputs: list[str], coding: str) -> None:
         target = directory / name
@@ -49,9 +51,12 @@ def make_media(directory: Path) -> None:
         subprocess.run(command, cwd=target, check=True, timeout=60)
 
     tone = ["-f", "lavfi", "-i", "sine=440:r=48000"]
-    for name, size in (("large", "640x360"), ("small", "426x240")):
+    for name, (size, rate) in SIZES.items():
         picture = ["-f", "lavfi", "-i", f"testsrc2=s={size}:r=30"]
-        record(name, [*picture, *tone, "-t", str(LENGTH)], f"{VIDEO} {SOUND}")
+        bound = f"-b:v {rate}k -maxrate {rate}k -bufsize {rate}k"
+        record(name, [*picture, *tone, "-t", str(LENGTH)], f"{VIDEO} {bound} {SOUND}")
+    still = "ffmpeg -v error -nostdin -f lavfi -i testsrc2=s=640x360 -frames:v 1 still.jpg"
+    subprocess.run(still.split(), cwd=directory, check=True, timeout=60)
     record("sound", [*tone, "-t", str(LENGTH)], SOUND)
 
 
@@ -143,8 +148,8 @@ class Channel:
     def multivariant(self) -> str:
         lines = ["#EXTM3U"]
         for rendition, codecs in self.codecs.items():
-            size = {"source": "640x360", "large": "640x360", "small": "426x240"}.get(rendition)
-            bandwidth = {"source": 900_000, "large": 900_000, "small": 400_000}.get(rendition, 100_000)
+            size, rate = SIZES.get("large" if rendition == "source" else rendition, ("", 0))
+            bandwidth = (rate + 110) * 1000
             resolution = f",RESOLUTION={size},FRAME-RATE=30.000" if size else ""
             lines.append(f'#EXT-X-STREAM-INF:BANDWIDTH={bandwidth},CODECS="{codecs}"{resolution}')
             lines.append(f"~1/{rendition}/playlist.m3u8")
@@ -208,11 +213,16 @@ def channels() -> dict[str, Channel]:
             details={
                 "category": "Music",
                 "viewer_count": 1284,
+                "thumbnail_url": "/api/v1/thumbnails/show.jpg?v=1",
                 "description": "Two hours of records, guests and a kettle.\nRequests by post only.",
             },
         ),
         Channel(
-            "ladder", "City marathon, finish line", [], [PICTURE, SPEECH], {"large": BOTH, "small": BOTH}
+            "ladder",
+            "City marathon, finish line",
+            [],
+            [PICTURE, SPEECH],
+            {"large": BOTH, "small": BOTH, "tiny": BOTH},
         ),
         Channel(
             "switch",
@@ -300,6 +310,9 @@ class Api(Resource):
             live = [stream for stream in live if stream["is_live"]]
             page = {"items": live, "total": len(live), "page": 1, "limit": 20, "total_pages": 1}
             return self.envelope(request, 200, page)
+        if kind == "thumbnails":
+            request.setHeader("Content-Type", "image/jpeg")
+            return (self.media / "still.jpg").read_bytes()
         channel = self.channels.get(rest[0]) if rest else None
         if channel is None:
             return self.envelope(request, 404, None, "There is no such stream.")

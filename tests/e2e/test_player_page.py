@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
+import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, Playwright, Route, sync_playwright
 
 from tests.e2e.canned_server import CONSTANT_RATE, HITS, LEFT_OUT, LONG_GROUPS, PICTURE
@@ -176,17 +177,120 @@ class PlayerPage(unittest.TestCase):
         self.assertFalse(page.evaluate("document.querySelector('video').muted"))
         page.get_by_text("Turn sound on").wait_for(state="hidden", timeout=5_000)
 
+    def choose(self, page: Page, name: str) -> None:
+        page.click("#c-quality")
+        page.locator("#c-levels button", has_text=name).click()
+
+    def watch_for_stalls(self, page: Page) -> Callable[[], tuple[int, int, list[str]]]:
+        """Afterwards: how often the buffer ran dry, how many ranges it has (1 without a gap), and states other than
+        playing."""
+        page.evaluate(
+            """() => {
+                const video = document.querySelector('video');
+                window.dry = 0;
+                window.states = new Set();
+                video.addEventListener('waiting', () => { window.dry += 1; });
+                setInterval(() => window.states.add(window.oxidecastPlayer.state), 50);
+            }"""
+        )
+
+        def seen() -> tuple[int, int, list[str]]:
+            found: tuple[int, int, list[str]] = page.evaluate(
+                "() => [window.dry, document.querySelector('video').buffered.length, [...window.states]]"
+            )
+            return tuple(found)  # type: ignore[return-value]
+
+        return seen
+
+    @pytest.mark.alone
     def test_one_of_several_qualities_can_be_chosen(self) -> None:
         page = self.open("/player/ladder")
         self.wait_for_state(page, "playing")
+        self.wait("the size", lambda: self.stats(page)["height"] == 360)
         page.click("#c-quality")
         names = page.locator("#c-levels button").all_inner_texts()
-        self.assertEqual([name.strip() for name in names], ["Auto", "360p", "240p"])
+        self.assertEqual([name.strip() for name in names], ["Auto (360p)", "360p", "240p", "144p"])
         self.picture(page, "quality-desktop")
         page.keyboard.press("End")
+        page.keyboard.press("ArrowUp")
         page.keyboard.press("Enter")
         self.assertEqual(page.locator("#c-quality-word").text_content(), "240p")
+        seen = self.watch_for_stalls(page)
         self.wait("the small picture", lambda: self.stats(page)["height"] == 240)
+        self.assertIn("240p", page.locator("#facts").inner_text())
+        self.choose(page, "144p")
+        self.wait("the tiny picture", lambda: self.stats(page)["width"] == 256)
+        self.choose(page, "360p")
+        self.wait("the large picture", lambda: self.stats(page)["height"] == 360)
+        self.assertEqual(seen(), (0, 1, ["playing"]))
+
+    def test_what_was_chosen_is_remembered(self) -> None:
+        page = self.open("/player/ladder")
+        self.wait_for_state(page, "playing")
+        self.choose(page, "240p")
+        again = self.open("/player/ladder")
+        self.wait_for_state(again, "playing")
+        self.assertEqual(self.stats(again)["height"], 240)
+        self.assertEqual(again.locator("#c-quality-word").text_content(), "240p")
+        self.choose(again, "Auto")
+        self.wait("the best again", lambda: self.stats(again)["height"] == 360)
+        again.reload()
+        self.wait_for_state(again, "playing")
+        self.assertIn("Auto", again.locator("#c-quality-word").text_content() or "")
+
+    def test_a_choice_that_a_stream_does_not_have_is_the_next_smaller_one(self) -> None:
+        page = self.context.new_page()
+        page.add_init_script("localStorage.setItem('oxidecast.quality', '300p30')")
+        page.goto(self.origin + "/player/ladder")
+        self.wait_for_state(page, "playing")
+        self.assertEqual(page.locator("#c-quality-word").text_content(), "240p")
+        page.goto(self.origin + "/player/show")
+        self.wait_for_state(page, "playing")
+        self.assertFalse(page.locator("#c-quality").is_visible(), "there is nothing to choose")
+        self.assertEqual(self.stats(page)["height"], 360)
+
+    @pytest.mark.alone
+    def test_automatic_follows_the_link_down_and_up_without_a_stall(self) -> None:
+        page = self.context.new_page()
+        link = self.context.new_cdp_session(page)
+        link.send("Network.enable")
+
+        def throttle(kilobits: int) -> None:
+            rate = kilobits * 1000 / 8
+            conditions = {"offline": False, "latency": 0, "downloadThroughput": rate, "uploadThroughput": -1}
+            link.send("Network.emulateNetworkConditions", conditions)
+
+        throttle(3000)
+        page.goto(self.origin + "/player/ladder")
+        self.wait_for_state(page, "playing")
+        self.wait("the best", lambda: self.stats(page)["height"] == 360)
+        ahead = "() => { const {buffered: b, currentTime: at} = document.querySelector('video'); return b.end(0) - at }"
+        self.wait("the buffer of a moment ago", lambda: float(page.evaluate(ahead)) > 2.2)
+        seen = self.watch_for_stalls(page)
+        throttle(500)
+        self.wait("a smaller picture", lambda: self.stats(page)["height"] < 360, 20)
+        throttle(3000)
+        self.wait("the best again", lambda: self.stats(page)["height"] == 360, 30)
+        self.assertEqual(seen(), (0, 1, ["playing"]))
+
+    def test_qualities_can_be_chosen_by_touch_on_a_phone(self) -> None:
+        phone = self.new_context(**self.playwright.devices["iPhone 13"])
+        page = self.open("/player/ladder", phone)
+        self.wait_for_state(page, "playing")
+        page.tap("#player")
+        page.tap("#c-quality")
+        menu, player = page.locator("#c-levels").bounding_box(), page.locator("#player").bounding_box()
+        assert menu is not None and player is not None
+        self.picture(page, "quality-phone")
+        self.assertGreaterEqual(menu["y"], player["y"])
+        self.assertLessEqual(menu["x"] + menu["width"], 390)
+        for item in page.locator("#c-levels button").all():
+            box = item.bounding_box()
+            assert box is not None
+            self.assertGreaterEqual(box["height"], 40, "for a finger")
+        page.locator("#c-levels button", has_text="144p").tap()
+        wanted = "height => window.oxidecastPlayer.stats().height === height"
+        page.wait_for_function(wanted, arg=144, timeout=15_000)
 
     def test_playback_goes_on_after_a_gap_with_another_picture_size(self) -> None:
         page = self.open("/player/switch")
@@ -342,6 +446,26 @@ class PlayerPage(unittest.TestCase):
         page.click(".card[data-stream=show] a")
         page.wait_for_url("**/player/show")
         self.wait_for_state(page, "playing")
+
+    def test_the_list_shows_the_picture_of_a_stream_and_nothing_moves_for_it(self) -> None:
+        page = self.context.new_page()
+        waiting: list[Route] = []
+        page.route("**/thumbnails/**", lambda route: waiting.append(route))
+        page.goto(self.origin + "/")
+        card = page.locator(".card[data-stream=show]")
+        card.wait_for()
+        self.wait("the request", lambda: bool(waiting))
+        before = card.bounding_box()
+        for route in waiting:
+            route.continue_()
+        page.locator(".card[data-stream=show] img.there").wait_for()
+        self.assertEqual(card.bounding_box(), before)
+        image = card.locator("img")
+        self.assertEqual(image.evaluate("one => one.naturalWidth"), 640)
+        self.assertIn("The evening show", image.get_attribute("alt") or "")
+        page.wait_for_timeout(400)
+        self.picture(page, "start-thumbnails-desktop")
+        self.assertEqual(page.locator(".card[data-stream=radio] img.there").count(), 0)
 
     def test_the_start_page_says_how_to_publish(self) -> None:
         page = self.open("/")

@@ -91,7 +91,8 @@ class CommandTests(SynchronousTestCase):
         self.assertEqual(run.returncode, 1)
         self.assertIn(
             "plugins.disabled names 'anexb', and no such plugin was found; "
-            "found: analytics, annexb, hls, multicast, recording, rtmp, testpattern, webhooks",
+            "found: analytics, annexb, hls, multicast, nvenc, qsv, recording, rtmp, software, testpattern, thumbnails, "
+            "vaapi, videotoolbox, webhooks",
             run.stderr,
         )
         self.assertNotIn("Traceback", run.stderr)

@@ -159,10 +159,10 @@ class TestProbes(TestCase):
                 self.assertIn(reason, await self.reason(kind(reactor)))
 
     async def test_vaapi_with_a_device_that_is_none_says_what_ffmpeg_says(self) -> None:
-        self.assertIn("Device creation failed", await self.reason(Vaapi(reactor, device="/dev/null")))
+        self.assertIn("Device creation failed", await self.reason(Vaapi(reactor, node="/dev/null")))
 
     async def test_no_ffmpeg(self) -> None:
-        said = await self.reason(Vaapi(reactor, "/nowhere/ffmpeg", device="/dev/null"))
+        said = await self.reason(Vaapi(reactor, "/nowhere/ffmpeg", node="/dev/null"))
         self.assertEqual(said, "there is no program /nowhere/ffmpeg")
 
     async def test_an_option_that_the_encoder_does_not_take(self) -> None:

@@ -4,7 +4,7 @@ Addresses (below `/api/v1/hls/`): `{stream}/playlist.m3u8` is made for each view
 `{stream}/~{session}/{rendition}/…` are shared, immutable answers that the HTTP port sends without further work.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from twisted.application.service import Service
@@ -14,8 +14,8 @@ from twisted.logger import Logger
 from twisted.web.resource import Resource
 from zope.interface import implementer
 
-from oxidecast.delivery.envelope import envelope
 from oxidecast.delivery.hot import HotAnswer, HotRequest, IHotResource
+from oxidecast.delivery.playing import admitted, client_of, refusal
 from oxidecast.formats import m3u8
 from oxidecast.interfaces import (
     IOutput,
@@ -24,13 +24,14 @@ from oxidecast.interfaces import (
     IRendition,
     IServices,
     IStream,
-    PlayRequest,
-    Refused,
+    IWant,
 )
 from oxidecast.outputs.hls.rendition import PLAYLIST_TYPE, HLSRendition
-from oxidecast.outputs.hls.sessions import Sessions
+from oxidecast.outputs.hls.segmenter import Cuts
+from oxidecast.outputs.hls.sessions import LEFT_AFTER, Sessions
 from oxidecast.outputs.hls.settings import HlsSettings
 from oxidecast.streams.info import StreamInfo
+from oxidecast.streams.wanting import Planned, RenditionSpec
 
 LINGER = 60.0
 """Seconds for which an ended stream's playlist (with EXT-X-ENDLIST) and segments can still be read: the slowest
@@ -67,24 +68,44 @@ class HLSStream:
         self._settings = settings
         self._reactor = services.reactor
         self._waiting: set[Deferred[None]] = set()
+        self._cuts = Cuts()
+        self._before: dict[str, HLSRendition] = {}
+        """The last of each name that has gone."""
+        self._wants: dict[str, tuple[IWant, list[float]]] = {}
+        """What players ask for that is made on demand, and when one did last."""
 
     def rendition_added(self, rendition: IRendition) -> None:
-        self.renditions[rendition.name] = HLSRendition(
-            self.stream, rendition, self._settings, self, self._wake
+        name = rendition.name
+        self.renditions[name] = HLSRendition(
+            self.stream,
+            rendition,
+            self._settings,
+            self,
+            self._wake,
+            self._cuts,
+            self._before.pop(name, None),
         )
 
     def rendition_removed(self, name: str) -> None:
-        self.renditions.pop(name).close()
+        gone = self._before[name] = self.renditions.pop(name)
+        gone.close()
+        gone.files.clear()
 
     def closed(self, reason: str) -> None:
+        for want, _ in self._wants.values():
+            want.release()
+        self._wants.clear()
         for rendition in self.renditions.values():
             rendition.close()
         self.sessions.close()
-        self._wake()
         self.closed_at = self._reactor.seconds()
+        self._wake()
 
     def urls(self, rendition: str | None) -> Mapping[str, str]:
-        return address(self.stream.name)
+        urls = address(self.stream.name)
+        if rendition is not None:
+            urls = {kind: f"{url}?quality={rendition}" for kind, url in urls.items()}
+        return urls
 
     def stats(self) -> Mapping[str, Any]:
         return {name: rendition.stats() for name, rendition in self.renditions.items()}
@@ -94,36 +115,95 @@ class HLSStream:
         """Whether no segment can come, because HLS cannot carry any of the codecs. There may be older ones."""
         return not any(rendition.tracks for rendition in self.renditions.values())
 
-    async def multivariant(self, viewer: str, only_for: str = "") -> HotAnswer | None:
+    async def multivariant(self, viewer: str, quality: str = "", only_for: str = "") -> HotAnswer | None:
         """The playlist that a new viewer starts from; None when there is nothing to list even after a wait. `viewer` is
-        the id of one that joined, or empty; `only_for` is the address that alone may use it, or empty."""
-        if not self.carries_nothing and not self._watchable():
-            await self._first_segment()
-        ready = self._watchable()
+        the id of one that joined, or empty; `quality` is the one rendition that is asked for, if it is there;
+        `only_for` is the address that alone may use it, or empty."""
+        if not self.carries_nothing:
+            await self._until(self._watchable)
+        ready = {rendition.name: rendition for rendition in self._watchable()}
         if not ready:
             return None
         session = self.sessions.new(viewer, only_for)
-        text = m3u8.multivariant(
-            rendition.variant(f"~{session}/{rendition.name}/playlist.m3u8") for rendition in ready
+        variants = {name: one.variant(_media(session, name)) for name, one in ready.items()}
+        if self.closed_at is None:
+            # Listed before they run, for a player reads this playlist once.
+            for name, planned in self.stream.planned.items():
+                variants.setdefault(name, _variant(planned, _media(session, name)))
+        if quality in variants:
+            variants = {quality: variants[quality]}
+        best_first = sorted(
+            variants.values(), key=lambda one: (one.width * one.height, one.bandwidth), reverse=True
         )
+        text = m3u8.multivariant(best_first)
         return HotAnswer(text.encode(), PLAYLIST_TYPE, cache_control=b"no-store", cors=True)
+
+    async def media(self, name: str) -> HotAnswer | None:
+        """The playlist of a rendition that has none yet; None when it has none even after a wait."""
+        self.asked(name)
+
+        def playlist() -> HotAnswer | None:
+            rendition = self.renditions.get(name)
+            return rendition.playlist if rendition is not None else None
+
+        await self._until(playlist)
+        return playlist()
+
+    def asked(self, name: str) -> None:
+        """A player asked for this rendition's playlist: it is wanted, and made if it is made on demand."""
+        now = self._reactor.seconds()
+        known = self._wants.get(name)
+        if known is not None:
+            known[1][0] = now
+        elif name in self.stream.planned and self.closed_at is None:
+            self._wants[name] = self.stream.want(RenditionSpec(name)), [now]
+
+    def sweep(self) -> None:
+        """Let go of viewers, and of renditions, that nobody has asked for any more."""
+        self.sessions.sweep()
+        over = self._reactor.seconds() - LEFT_AFTER
+        for name in [name for name, (_, last) in self._wants.items() if last[0] <= over]:
+            self._wants.pop(name)[0].release()
 
     def _watchable(self) -> list[HLSRendition]:
         return [rendition for rendition in self.renditions.values() if rendition.watchable]
 
-    async def _first_segment(self) -> None:
-        """Wait for it, or as long as a player waits."""
-        waiter: Deferred[None] = Deferred()
-        self._waiting.add(waiter)
-        waiter.addTimeout(FIRST_SEGMENT, self._reactor, onTimeoutCancel=lambda result, after: None)
-        try:
-            await waiter
-        finally:
-            self._waiting.discard(waiter)
+    async def _until(self, look: Callable[[], object]) -> None:
+        """Wait until there is something to see, or as long as a player waits."""
+        ends = self._reactor.seconds() + FIRST_SEGMENT
+        while not look() and self.closed_at is None:
+            left = ends - self._reactor.seconds()
+            if left <= 0:
+                return
+            waiter: Deferred[None] = Deferred()
+            self._waiting.add(waiter)
+            waiter.addTimeout(left, self._reactor, onTimeoutCancel=lambda result, after: None)
+            try:
+                await waiter
+            finally:
+                self._waiting.discard(waiter)
 
     def _wake(self) -> None:
-        for waiter in list(self._waiting):
+        waiting, self._waiting = self._waiting, set()
+        for waiter in waiting:
             waiter.callback(None)
+
+
+def _media(session: str, name: str) -> str:
+    return f"~{session}/{name}/playlist.m3u8"
+
+
+def _variant(planned: Planned, uri: str) -> m3u8.Variant:
+    """What is said of a rendition that has not been measured."""
+    return m3u8.Variant(
+        uri,
+        planned.peak,
+        codecs=planned.codecs,
+        average_bandwidth=planned.average,
+        width=planned.width,
+        height=planned.height,
+        frame_rate=planned.frame_rate,
+    )
 
 
 @implementer(IHotResource)
@@ -142,16 +222,24 @@ class HLSResource(Resource):
         if stream is None:
             return self._missing("no_stream", "This stream is not live.", retry=True)
         if len(parts) == 4 and parts[1][:1] == "~":
-            rendition = stream.renditions.get(parts[2])
-            session = parts[1][1:]
-            if rendition is None or not stream.sessions.valid(session, _address(request)):
+            name, session = parts[2], parts[1][1:]
+            rendition = stream.renditions.get(name)
+            planned = name in stream.stream.planned and stream.closed_at is None
+            if (rendition is None and not planned) or not stream.sessions.valid(session, client_of(request)):
                 return self._missing(
                     "no_session", "This playback session does not exist: start from playlist.m3u8."
                 )
             if parts[3] == "playlist.m3u8":
-                if rendition.playlist is not None:
-                    stream.sessions.seen(session, _address(request))
+                if rendition is not None and rendition.playlist is not None:
+                    stream.sessions.seen(session, client_of(request))
+                    if planned:
+                        stream.asked(name)
                     return rendition.playlist
+                if planned:
+                    stream.sessions.seen(session, client_of(request))
+                    return Deferred.fromCoroutine(self._media(stream, name))
+            elif rendition is None:
+                pass
             elif (answer := rendition.files.get(parts[3])) is not None:
                 if request.method == b"GET":
                     stream.sessions.sent(session, rendition.name, len(answer.body))
@@ -161,26 +249,23 @@ class HLSResource(Resource):
         return self._missing("not_found", "There is nothing at this address any more.")
 
     async def _start(self, stream: HLSStream, request: HotRequest) -> HotAnswer:
-        scheme, _, bearer = (request.header(b"authorization") or b"").partition(b" ")
-        token = bearer if scheme.lower() == b"bearer" else request.query.get(b"token", b"")
-        try:
-            only_here = await self._output.services.hub.authorise(
-                stream.stream.info,
-                PlayRequest(
-                    protocol="hls", address=_address(request), token=token.decode("utf-8", "replace").strip()
-                ),
-            )
-        except Refused as refused:
-            if refused.code == "unavailable":
-                return self._refusal(503, refused.code, refused.sentence, (b"Retry-After", b"5"))
-            return self._refusal(401, refused.code, refused.sentence, (b"WWW-Authenticate", b"Bearer"))
-        viewer = request.query.get(b"viewer", b"").decode("utf-8", "replace")
-        answer = await stream.multivariant(viewer, _address(request) if only_here else "")
+        only_here = await admitted(self._output.services, stream.stream.info, request, "hls")
+        if isinstance(only_here, HotAnswer):
+            return only_here
+        viewer, quality = (
+            request.query.get(key, b"").decode("utf-8", "replace") for key in (b"viewer", b"quality")
+        )
+        answer = await stream.multivariant(viewer, quality, client_of(request) if only_here else "")
         if answer is not None:
             return answer
         if stream.carries_nothing:
             return self._missing("not_carried", "HLS cannot carry the codecs of this stream.")
         return self._missing("no_segment", "The stream has just started: try again in a moment.", retry=True)
+
+    async def _media(self, stream: HLSStream, name: str) -> HotAnswer:
+        return await stream.media(name) or self._missing(
+            "no_segment", "This quality is being started: try again in a moment.", retry=True
+        )
 
     def render_GET(self, request: Any) -> bytes:
         """Paths that no hot resource is asked about, because they try to be more than a name."""
@@ -189,21 +274,9 @@ class HLSResource(Resource):
         return bytes(self._missing("not_found", "There is nothing at this address.").body)
 
     def _missing(self, code: str, sentence: str, retry: bool = False) -> HotAnswer:
-        return self._refusal(404, code, sentence, *([(b"Retry-After", b"2")] if retry else []))
-
-    def _refusal(self, status: int, code: str, sentence: str, *headers: tuple[bytes, bytes]) -> HotAnswer:
-        return HotAnswer(
-            envelope(self._output.services.reactor.seconds(), error=sentence, code=code),
-            b"application/json",
-            status=status,
-            cache_control=b"no-store",
-            cors=True,
-            headers=headers,
+        return refusal(
+            self._output.services, 404, code, sentence, *([(b"Retry-After", b"2")] if retry else [])
         )
-
-
-def _address(request: HotRequest) -> str:
-    return str(getattr(request.client, "host", ""))
 
 
 @implementer(IOutput, IReloadable)
@@ -250,4 +323,4 @@ class HLSOutput(Service):
             if output.closed_at is not None and output.closed_at <= over:
                 del self.streams[key]
             else:
-                output.sessions.sweep()
+                output.sweep()

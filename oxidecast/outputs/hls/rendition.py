@@ -15,7 +15,7 @@ from oxidecast.formats import m3u8
 from oxidecast.interfaces import IRendition, IStream, ISubscriber
 from oxidecast.media import TICKS, Packet, Track
 from oxidecast.outputs.hls.containers import Container, carried
-from oxidecast.outputs.hls.segmenter import Run, Segmenter
+from oxidecast.outputs.hls.segmenter import Cuts, Run, Segmenter
 from oxidecast.outputs.hls.settings import HlsSettings
 
 LEAST = 3
@@ -31,6 +31,9 @@ BANDWIDTH_WINDOW = 30
 
 EPOCH = 1_767_225_600
 """2026-01-01 in UTC seconds, from which a stream's first sequence numbers are counted: small enough for 32 bits."""
+
+SOURCE = "source"
+"""The rendition that the others' segments follow."""
 
 PLAYLIST_TYPE = b"application/vnd.apple.mpegurl"
 
@@ -53,7 +56,8 @@ class Segment:
 
 @implementer(ISubscriber)
 class HLSRendition:
-    """A subscriber that makes segments. `on_update` is called after each change of the playlist."""
+    """A subscriber that makes segments. `on_update` is called after each change of the playlist; `cuts` are shared by
+    all renditions of the stream; `after` is the one of this name that was here before."""
 
     def __init__(
         self,
@@ -62,6 +66,8 @@ class HLSRendition:
         settings: HlsSettings,
         owner: Any,
         on_update: Callable[[], None],
+        cuts: Cuts | None = None,
+        after: "HLSRendition | None" = None,
     ) -> None:
         self.name = rendition.name
         self.files: dict[str, HotAnswer] = {}
@@ -76,6 +82,7 @@ class HLSRendition:
         self._rendition = rendition
         self._settings = settings
         self._on_update = on_update
+        self._cuts = cuts or Cuts()
         # A cache may still hold what an earlier stream of this name had here.
         self._prefix = f"{int(stream.started_at * 1000):x}"
         # Players that were away while the server restarted read on at the same address: there too the numbers must
@@ -97,8 +104,20 @@ class HLSRendition:
         self._target = 0
         self._left_out: frozenset[int] = frozenset()
         """Track numbers that notices were made of."""
+        if after is not None:
+            self._continue(after)
         self._begin()
         self._subscription = rendition.subscribe(self, owner)
+
+    def _continue(self, before: "HLSRendition") -> None:
+        """Numbers and names go on: players may still know those of before."""
+        self._sequence = before._sequence
+        self._first_discontinuity = before._first_discontinuity + sum(
+            segment.entry.discontinuity for segment in before._segments
+        )
+        self._generation, self._init = before._generation, before._init
+        self._target = before._target
+        self._discontinuous = True
 
     # -- ISubscriber
 
@@ -181,6 +200,8 @@ class HLSRendition:
             any(track.is_video for track in self.tracks),
             self._settings.max_buffer // LEAST,
             self._target,
+            self._cuts,
+            follows=self.name != SOURCE,
         )
 
     def _add(self, run: Run) -> None:
@@ -206,7 +227,7 @@ class HLSRendition:
             uri=name,
             duration=run.duration,
             map=init or "",
-            utc=self._stream.utc(run.start),
+            utc=self._stream.utc(run.pts),
             discontinuity=discontinuous,
         )
         segment = Segment(name, init, run.independent, entry, len(body))

@@ -8,6 +8,7 @@ Sans-IO: packets in, lists of packets out. The clock is the packets' own.
 """
 
 import math
+from collections import deque
 
 from oxidecast.media import TICKS, Packet
 
@@ -28,14 +29,44 @@ ROUNDING = 0.4
 0.5 would round up."""
 
 
+class Cuts:
+    """Where the source's segments begin, by the `pts` of their first pictures: those of other renditions begin there
+    too, and last as long, so that players change between them at any segment (RFC 8216, 6.2.4)."""
+
+    KEPT = 256
+
+    def __init__(self) -> None:
+        self.target = 0
+        """TARGETDURATION of all renditions, once the source's first segment is out."""
+        self._at: deque[int] = deque(maxlen=self.KEPT)
+
+    def add(self, pts: int) -> None:
+        self._at.append(pts)
+
+    def reach(self, pts: int) -> bool:
+        """Whether the source has come so far. What it is coded to comes later, so it has, while it goes on."""
+        return bool(self._at) and self._at[-1] >= pts
+
+    def between(self, after: int, until: int) -> bool:
+        """Whether the source began a segment after the one time, up to the other."""
+        for at in reversed(self._at):
+            if at <= after:
+                return False
+            if at <= until:
+                return True
+        return False
+
+
 class Run:
     """The packets of one segment: `start` and `duration` in ticks, of the track that leads (video when there is
     one)."""
 
-    __slots__ = ("after_gap", "duration", "independent", "packets", "size", "start")
+    __slots__ = ("after_gap", "duration", "independent", "packets", "pts", "size", "start")
 
-    def __init__(self, start: int, independent: bool) -> None:
+    def __init__(self, start: int, pts: int, independent: bool) -> None:
         self.start = start
+        self.pts = pts
+        """Of the first packet that leads: when the segment is shown."""
         self.duration = 0
         self.independent = independent
         """Whether it begins with a keyframe."""
@@ -52,7 +83,18 @@ class Segmenter:
     when it has grown to `max_bytes`: a publisher whose clock stands still would fill the memory with one segment.
     """
 
-    def __init__(self, segment_duration: float, has_video: bool, max_bytes: int, target: int = 0) -> None:
+    def __init__(
+        self,
+        segment_duration: float,
+        has_video: bool,
+        max_bytes: int,
+        target: int = 0,
+        cuts: Cuts | None = None,
+        follows: bool = False,
+    ) -> None:
+        """`cuts` are the source's: told to it by the source's own, followed by those that `follow`."""
+        self._cuts = cuts or Cuts()
+        self._follows = follows
         self.target = target
         """0 until the first run is out."""
         self.longest_gop = 0
@@ -83,7 +125,8 @@ class Segmenter:
         """The pictures pause: the sound goes on in segments of its own, from where the longest segment ends."""
         end = run.start + self._limit
         late = [one for one in run.packets[1:] if not one.track.is_video and one.dts + one.duration > end]
-        following = Run(late[0].dts if late else packet.dts, False)
+        begin = late[0].dts if late else packet.dts
+        following = Run(begin, begin, False)
         following.packets = late
         following.size = sum(len(one.payload) for one in late)
         kept = {id(one) for one in late}
@@ -99,7 +142,7 @@ class Segmenter:
     @property
     def _limit(self) -> int:
         """Ticks that a run may last."""
-        return round(((self.target or self._bound) + ROUNDING) * TICKS)
+        return round(((self.target or self._cuts.target or self._bound) + ROUNDING) * TICKS)
 
     @staticmethod
     def _known_end(run: Run) -> int:
@@ -116,26 +159,38 @@ class Segmenter:
             self._keyframe_at = packet.dts
         if run is None:
             if packet.keyframe:
-                self._run = Run(packet.dts, True)
+                self._begin(packet)
             return None
         age = packet.dts - run.start
         limit = self._limit
         if age > limit:
-            self._run = Run(packet.dts, packet.keyframe)
-            self._run.after_gap = True
+            self._begin(packet).after_gap = True
             return self._end(run, self._known_end(run))
         full = run.size + len(packet.payload) > self._max_bytes
         if age > 0 and (
-            full or (packet.keyframe and age >= self._wanted - self._early) or age + packet.duration > limit
+            full or (packet.keyframe and self._is_due(run, packet, age)) or age + packet.duration > limit
         ):
-            self._run = Run(packet.dts, packet.keyframe)
+            self._begin(packet)
             return self._end(run, packet.dts)
         return None
+
+    def _begin(self, packet: Packet) -> Run:
+        self._run = Run(packet.dts, packet.pts, packet.keyframe)
+        if not self._follows:
+            self._cuts.add(packet.pts)
+        return self._run
+
+    def _is_due(self, run: Run, packet: Packet, age: int) -> bool:
+        """Whether a segment ends before this keyframe."""
+        if self._follows and self._cuts.reach(run.pts):
+            return self._cuts.between(run.pts, packet.pts)
+        return age >= self._wanted - self._early
 
     def _end(self, run: Run, end: int) -> Run:
         # A last packet may claim any duration; TARGETDURATION holds all the same.
         run.duration = min(max(end - run.start, 1), self._limit)
         if not self.target:
             longest = max(run.duration, self._wanted) / TICKS
-            self.target = min(self._bound, max(1, math.ceil(longest - ROUNDING)))
+            self.target = self._cuts.target or min(self._bound, max(1, math.ceil(longest - ROUNDING)))
+            self._cuts.target = self.target
         return run

@@ -29,6 +29,8 @@ class Backend:
     """One family of encoders. The class attributes and `options` are all that differs between most."""
 
     name: ClassVar[str]
+    device: ClassVar[str | None] = None
+    """What `hardware_acceleration.device` says to have it."""
     encoder: ClassVar[str]
     pixel_format: ClassVar[str] = "yuv420p"
     devices: ClassVar[bool] = True

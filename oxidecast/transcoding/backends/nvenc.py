@@ -9,6 +9,7 @@ class Nvenc(Backend):
     devices", and that stream runs in software."""
 
     name = "nvenc"
+    device = "cuda"
     encoder = "h264_nvenc"
     decode = ("-hwaccel", "cuda", "-hwaccel_output_format", "cuda")
 

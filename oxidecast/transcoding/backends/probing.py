@@ -4,7 +4,7 @@ import shutil
 from collections.abc import Sequence
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ProcessDone, ProcessExitedAlready
 from twisted.internet.protocol import ProcessProtocol
 from twisted.python.failure import Failure
@@ -20,10 +20,22 @@ class Unavailable(Exception):
     """An encoder does not work on this machine; the text is the exact reason."""
 
 
+async def tried(backend: Any) -> tuple[bool, str]:
+    """Whether an `ITranscoderBackend` can be used, and what was found, or the exact reason why not."""
+    try:
+        what = await backend.probe()
+    except Exception as error:
+        return False, str(error) or repr(error)
+    if not backend.in_child:
+        return False, f"{what}, but only outside of the transcoder's child, which this version does not use"
+    return True, what
+
+
 class _Try(ProcessProtocol):
     def __init__(self) -> None:
         self.said = bytearray()
         self.ended: Deferred[Failure] = Deferred()
+        self.gone: Deferred[None] = Deferred()
         self.late = False
 
     def outReceived(self, data: bytes) -> None:
@@ -33,6 +45,7 @@ class _Try(ProcessProtocol):
 
     def processEnded(self, reason: Failure) -> None:
         self.ended.callback(reason.value)  # type: ignore[arg-type]
+        self.gone.callback(None)
 
     def kill(self) -> None:
         self.late = True
@@ -50,9 +63,15 @@ async def output_of(reactor: Any, command: Sequence[str], within: float) -> str:
     trying = _Try()
     reactor.spawnProcess(trying, program, [program, *command[1:]], env=None)
     watch = reactor.callLater(within, trying.kill)
-    reason: Any = await trying.ended
-    if watch.active():
-        watch.cancel()
+    try:
+        reason: Any = await trying.ended
+    except CancelledError:
+        trying.kill()
+        await trying.gone
+        raise
+    finally:
+        if watch.active():
+            watch.cancel()
     said = trying.said.decode("utf-8", "replace").strip()
     if trying.late:
         raise Unavailable(f"it gave no answer within {within:g} seconds")

@@ -8,6 +8,7 @@ class Qsv(Backend):
     """`h264_qsv`."""
 
     name = "qsv"
+    device = "qsv"
     encoder = "h264_qsv"
     pixel_format = "nv12"
     decode = ("-hwaccel", "qsv", "-hwaccel_output_format", "qsv")

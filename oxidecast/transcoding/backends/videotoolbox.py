@@ -8,6 +8,7 @@ class VideoToolbox(Backend):
     """`h264_videotoolbox`. It may not fall back to Apple's software encoder: x264 is better at that."""
 
     name = "videotoolbox"
+    device = "videotoolbox"
     encoder = "h264_videotoolbox"
     pixel_format = "nv12"
     decode = ("-hwaccel", "videotoolbox", "-hwaccel_output_format", "videotoolbox_vld")

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from oxidecast.media import TICKS, Packet
-from oxidecast.outputs.hls.segmenter import ROUNDING, Run, Segmenter
+from oxidecast.outputs.hls.segmenter import ROUNDING, Cuts, Run, Segmenter
 from tests.streams.stage import PICTURE, SOUND, picture, sound
 
 MANY = 1 << 30
@@ -158,3 +158,30 @@ class TestSums(SynchronousTestCase):
         for run in cut(segmenter, packets):
             self.assertTrue(1 <= run.duration < (segmenter.target + 0.5) * TICKS)
             self.assertTrue(run.packets)
+
+
+class TestFollowing(SynchronousTestCase):
+    """Renditions that are made of the source."""
+
+    def test_it_is_cut_where_the_source_is_however_late_it_begins(self) -> None:
+        cuts = Cuts()
+        source = cut(Segmenter(2.0, True, MANY, cuts=cuts), pictures(241, 30))
+        # From the keyframe at 1 s on: by itself it would be cut at 3, 5 and 7 s.
+        later = cut(Segmenter(2.0, True, MANY, cuts=cuts, follows=True), shifted(30))
+        self.assertEqual(seconds(later)[:3], [1.0, 2.0, 2.0])
+        self.assertLessEqual({run.pts for run in later[1:]}, {run.pts for run in source})
+
+    def test_further_keyframes_are_no_cuts(self) -> None:
+        cuts = Cuts()
+        source = cut(Segmenter(2.0, True, MANY, cuts=cuts), pictures(361, 90))
+        follower = Segmenter(2.0, True, MANY, cuts=cuts, follows=True)
+        self.assertEqual(seconds(cut(follower, pictures(361, 30)))[:4], seconds(source)[:4])
+        self.assertEqual(follower.target, cuts.target)
+
+    def test_without_a_source_it_goes_its_own_way(self) -> None:
+        alone = Segmenter(2.0, True, MANY, cuts=Cuts(), follows=True)
+        self.assertEqual(seconds(cut(alone, pictures(180, 30))), [2.0, 2.0, 2.0])
+
+
+def shifted(first: int) -> list[Packet]:
+    return [packet for packet in pictures(241, 30) if packet.dts >= first * PICTURE]

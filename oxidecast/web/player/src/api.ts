@@ -116,6 +116,15 @@ export async function ingestAddress(): Promise<string> {
 /** The playlist of a stream, absolute, with the playback token of this page. */
 export function playlistAddress(stream: Stream, token: string | null): string {
   const path = stream.stream_urls.hls ?? `/api/v1/hls/${encodeURIComponent(stream.name)}/playlist.m3u8`;
+  return withToken(path, token);
+}
+
+/** The stream's latest picture; empty while there is none. */
+export function pictureAddress(stream: Stream, token: string | null): string {
+  return stream.thumbnail_url === null ? "" : withToken(stream.thumbnail_url, token);
+}
+
+function withToken(path: string, token: string | null): string {
   const address = new URL(path, location.origin);
   if (token !== null) address.searchParams.set("token", token);
   return address.href;

@@ -16,12 +16,11 @@ class Card {
   private readonly facts = make("p");
 
   constructor() {
-    this.image.alt = "";
     this.image.loading = "lazy";
     this.image.decoding = "async";
-    this.image.addEventListener("load", () => (this.image.hidden = false));
-    this.image.addEventListener("error", () => (this.image.hidden = true));
-    this.image.hidden = true;
+    // Unseen until it is there, but laid out: a lazy image without a box would never be loaded.
+    this.image.addEventListener("load", () => this.image.classList.add("there"));
+    this.image.addEventListener("error", () => this.image.classList.remove("there"));
     this.initial.setAttribute("aria-hidden", "true");
     const badge = make("span", "badge", make("span", "dot"), "Live");
     this.link.append(make("div", "card-art", this.initial, this.image, badge, this.size, this.watching), this.title, this.facts);
@@ -43,6 +42,12 @@ class Card {
     const started = stream.started_at === null ? "" : since(stream.started_at, serverNow());
     setText(this.facts, [stream.category, started].filter(Boolean).join(" · "));
     const art = stream.thumbnail_url ?? "";
+    const words = `A moment ago in ${title}`;
+    if (this.image.alt !== words) this.image.alt = words;
+    if (art === "" && this.image.hasAttribute("src")) {
+      this.image.removeAttribute("src");
+      this.image.classList.remove("there");
+    }
     if (art !== "" && this.image.getAttribute("src") !== art) this.image.src = art;
   }
 }

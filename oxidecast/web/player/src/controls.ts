@@ -1,7 +1,7 @@
 // The bar under the picture: buttons, keys, and when to hide.
 
 import { find, icon, make, setIcon, setLabel, setText } from "./dom";
-import type { Level } from "./engine";
+import { levelName, type Level } from "./engine";
 import type { Player } from "./player";
 
 /** The bar goes away after this without a pointer or a key, while the stream plays. */
@@ -193,9 +193,11 @@ class QualityMenu {
     if (this.built !== levels) this.build(levels);
     const current = levels.find((level) => level.id === engine.current);
     const chosen = levels.find((level) => level.id === engine.chosen);
-    const auto = current === undefined ? "Auto" : `Auto (${levelName(current, levels)})`;
-    setText(find("c-quality-word"), chosen === undefined ? auto : levelName(chosen, levels));
-    setLabel(this.button, `Picture quality: ${chosen === undefined ? auto : levelName(chosen, levels)}`);
+    const name = chosen === undefined ? automatic(current, levels) : levelName(chosen, levels);
+    setText(find("c-quality-word"), name);
+    setLabel(this.button, `Picture quality: ${name}`);
+    const first = this.items()[0]?.querySelector("span") ?? null;
+    if (first !== null) setText(first, chosen === undefined ? name : "Auto");
     for (const item of this.items()) {
       item.setAttribute("aria-checked", String(Number(item.dataset["level"]) === engine.chosen));
     }
@@ -209,10 +211,9 @@ class QualityMenu {
       button.setAttribute("role", "menuitemradio");
       button.dataset["level"] = String(id);
       button.addEventListener("click", () => {
-        if (this.player.engine !== null) this.player.engine.chosen = id;
+        this.player.choose(id);
         this.toggle(false);
         this.button.focus();
-        this.player.onchange();
       });
       return button;
     };
@@ -246,9 +247,7 @@ class QualityMenu {
   }
 }
 
-function levelName(level: Level, all: Level[]): string {
-  if (level.height === 0) return "Sound only";
-  const size = `${Math.min(level.height, level.width || level.height)}p${level.frameRate > 31 ? Math.round(level.frameRate) : ""}`;
-  const twins = all.filter((other) => other.height === level.height && other.id !== level.id);
-  return twins.length > 0 ? `${size}, ${(level.bitrate / 1e6).toFixed(1)} Mbit/s` : size;
+/** "Auto (720p)": what it has come to. */
+function automatic(current: Level | undefined, levels: Level[]): string {
+  return current === undefined ? "Auto" : `Auto (${levelName(current, levels)})`;
 }

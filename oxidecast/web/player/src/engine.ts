@@ -8,6 +8,20 @@ export interface Level {
   frameRate: number;
 }
 
+/** The size in the way of televisions, also for an upright picture; 0 for sound alone. */
+export function shortSide(level: Level): number {
+  return Math.min(level.height, level.width || level.height);
+}
+
+/** "720p", "1080p60": rates up to 30 are not worth a word. */
+export function levelName(level: Level, all: Level[]): string {
+  const side = shortSide(level);
+  if (side === 0) return "Sound only";
+  const size = `${side}p${level.frameRate > 31 ? Math.round(level.frameRate) : ""}`;
+  const twins = all.filter((other) => shortSide(other) === side && other.id !== level.id);
+  return twins.length > 0 ? `${size}, ${(level.bitrate / 1e6).toFixed(1)} Mbit/s` : size;
+}
+
 export type Trouble =
   /** The address gave no media for a while, or refuses: ask the API what became of the stream, and come back. */
   | "network"
@@ -18,6 +32,8 @@ export type Trouble =
 
 export interface EngineListener {
   levelsKnown(): void;
+  /** Which of them to begin with and keep to, by its id; -1 for automatic. */
+  preferred(levels: Level[]): number;
   /** The playlist says that no more will come, and what it had is played. */
   ended(): void;
   trouble(kind: Trouble, detail: string): void;

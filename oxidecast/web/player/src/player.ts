@@ -3,7 +3,7 @@
 
 import { ApiError, oneStream, playlistAddress, readPlaylist, type Stream, type Track } from "./api";
 import { bestOffer, hasMediaSource, prefersNative, undecodable } from "./codecs";
-import type { Engine, EngineListener, Trouble } from "./engine";
+import { shortSide, type Engine, type EngineListener, type Level, type Trouble } from "./engine";
 import { NativeEngine } from "./engines/native";
 
 export type State =
@@ -172,6 +172,26 @@ export class Player implements EngineListener {
 
   levelsKnown(): void {
     this.onchange();
+  }
+
+  /** By the viewer: -1 for automatic. The next streams, too, play as large as that, if they have it. */
+  choose(id: number): void {
+    if (this.engine === null) return;
+    this.engine.chosen = id;
+    const level = this.engine.levels.find((one) => one.id === id);
+    stored.set("quality", level === undefined ? "auto" : `${shortSide(level)}p${level.frameRate}`);
+    this.onchange();
+  }
+
+  /** What was chosen before, or the nearest to it that is no larger: -1 when that is nothing. */
+  preferred(levels: Level[]): number {
+    const [height, rate] = (stored.get("quality") ?? "").split("p").map(Number);
+    if (levels.length < 2 || !height) return -1;
+    const fitting = levels.filter((level) => shortSide(level) <= height);
+    // Best first. Of the same size, the one with the frame rate that was chosen.
+    const best = fitting[0] ?? levels[levels.length - 1]!;
+    const twin = fitting.find((level) => shortSide(level) === shortSide(best) && level.frameRate === rate);
+    return (twin ?? best).id;
   }
 
   ended(): void {

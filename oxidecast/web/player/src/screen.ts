@@ -1,6 +1,6 @@
 // What the theatre says when there is no picture, or less than there could be.
 
-import { playlistAddress } from "./api";
+import { pictureAddress, playlistAddress } from "./api";
 import { find, setItems, setText } from "./dom";
 import type { Player } from "./player";
 import { codecName, enumerate, whoPlays } from "./words";
@@ -126,7 +126,7 @@ export class Screen {
     if (!shown || stream === null) return;
     setText(find("still-title"), stream.title || stream.name);
     setText(find("still-note"), lost.length > 0 ? "Sound only" : "Audio stream");
-    const art = stream.thumbnail_url ?? "";
+    const art = pictureAddress(stream, this.player.token);
     if (art !== "" && this.art.getAttribute("src") !== art) this.art.src = art;
   }
 }

@@ -6,6 +6,8 @@ import type { Engine, EngineListener, Level } from "../engine";
 
 /** Media errors further apart than this have nothing to do with each other. */
 const MEDIA_ERROR_MEMORY = 20_000;
+/** How many segments behind the edge a stream with several qualities is played (RFC 8216, 6.3.3). */
+const LADDER_SEGMENTS = 3;
 const GENTLE_MEDIA_TRIES = 3;
 const NETWORK_TRIES = 3;
 
@@ -32,11 +34,13 @@ export class HlsEngine implements Engine {
     this.hls = new Hls({
       // fMP4 needs no transmuxing, and a worker would need a looser Content-Security-Policy.
       enableWorker: false,
-      // Two segments behind the edge, and a second more after each stall: a playlist's own HOLD-BACK goes before this.
+      // Two segments behind the edge, and a second more after each stall.
       liveSyncDurationCount: 2,
       liveSyncOnStallIncrease: 1,
       startFragPrefetch: true,
       abrEwmaDefaultEstimate: 3_000_000,
+      // A live buffer is short: a link that gets slower has to be believed within a second or two.
+      abrEwmaFastLive: 1,
       capLevelToPlayerSize: true,
       backBufferLength: 30,
       maxBufferLength: 20,
@@ -44,7 +48,7 @@ export class HlsEngine implements Engine {
       enableEmsgMetadataCues: false,
       enableID3MetadataCues: false,
     });
-    this.hls.on(Events.MANIFEST_PARSED, () => this.readLevels());
+    this.hls.on(Events.MANIFEST_PARSED, () => this.begin());
     this.hls.on(Events.LEVELS_UPDATED, () => this.readLevels());
     this.hls.on(Events.LEVEL_SWITCHED, () => this.listener.levelsKnown());
     this.hls.on(Events.LEVEL_UPDATED, (_, { details }) => {
@@ -106,6 +110,17 @@ export class HlsEngine implements Engine {
   get silent(): boolean {
     const promised = this.hls.latestLevelDetails?.targetduration ?? 2;
     return performance.now() - this.lastNews > (promised * 2 + 1) * 1000;
+  }
+
+  private begin(): void {
+    this.readLevels();
+    // A link that collapses is noticed in the middle of a segment: there must be time for a smaller one after it.
+    if (this.levels.length > 1) this.hls.config.liveSyncDurationCount = LADDER_SEGMENTS;
+    const id = this.listener.preferred(this.levels);
+    if (id < 0) return;
+    // What is loaded first, and what after it.
+    this.hls.startLevel = id;
+    this.hls.nextLevel = id;
   }
 
   private readLevels(): void {

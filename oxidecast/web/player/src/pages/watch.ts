@@ -3,6 +3,7 @@
 import "../../styles/watch.css";
 import { liveStreams, playlistAddress, serverNow } from "../api";
 import { Cards } from "../cards";
+import { levelName, shortSide } from "../engine";
 import { find, repeat, setItems, setText } from "../dom";
 import type { Player } from "../player";
 import { openTheatre } from "../theatre";
@@ -10,16 +11,16 @@ import { pictureSize, since, viewers } from "../words";
 
 const ALSO = 4;
 
-function describe({ stream, name, token, state, video }: Player): void {
+function describe(player: Player): void {
+  const { stream, name, token, state } = player;
   const title = stream?.title || name;
   setText(find("title"), title);
   document.title = `${title} · OxideCast`;
   if (stream === null) return;
   find("share").hidden = false;
-  const size = video.videoHeight > 0 ? `${Math.min(video.videoWidth, video.videoHeight)}p` : pictureSize(stream.tracks);
   const live = stream.is_live && state !== "ended";
   const facts = live
-    ? [stream.viewer_count > 0 && viewers(stream.viewer_count), stream.started_at && since(stream.started_at, serverNow()), stream.category, size]
+    ? [stream.viewer_count > 0 && viewers(stream.viewer_count), stream.started_at && since(stream.started_at, serverNow()), stream.category, playing(player)]
     : ["Not live", stream.category];
   setText(find("facts"), facts.filter(Boolean).join(" · "));
   setText(find("description"), stream.description ?? "");
@@ -32,6 +33,14 @@ function describe({ stream, name, token, state, video }: Player): void {
   const embed = new URL(`/embed/${encodeURIComponent(stream.name)}${location.search}`, location.origin).href;
   fill("share-embed", `<iframe src="${embed}" width="960" height="540" allow="autoplay; fullscreen; picture-in-picture"></iframe>`);
   fill("share-hls", playlistAddress(stream, token));
+}
+
+/** The size that is on screen, with its frame rate where that is more than usual. */
+function playing({ stream, engine, video }: Player): string {
+  const size = Math.min(video.videoWidth, video.videoHeight);
+  if (size === 0) return pictureSize(stream?.tracks ?? []);
+  const level = engine?.levels.find((one) => one.id === engine.current && shortSide(one) === size);
+  return level === undefined ? `${size}p` : levelName(level, [level]);
 }
 
 function fill(id: string, value: string): void {

@@ -1,0 +1,344 @@
+"""The ladder of one live stream: it reads `source`, has a child make renditions of it, and feeds them to the stream.
+
+The one idea: what should be made follows from the stream's `info`, what is wanted of it, and what its source is now.
+When one of them changes, `settle` looks at all again. The source's own viewers never notice any of it.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from oxidecast.formats.framed_messages import AudioFeed, Job, Trouble
+from oxidecast.interfaces import ISubscriber, ISubscription
+from oxidecast.media import TICKS, Packet, Track
+from oxidecast.settings.sections import TranscodingSettings
+from oxidecast.streams.stream import Stream
+from oxidecast.streams.wanting import OPUS, Planned, RenditionSpec
+from oxidecast.transcoding import profiles
+from oxidecast.transcoding.profiles import OPUS_FEED, Rendition
+from oxidecast.transcoding.renditions import Renditions
+from oxidecast.transcoding.supervisor import Supervisor
+
+LINGER = 60.0
+"""Seconds that a rendition is still made when nobody wants it any more: viewers switch to and fro."""
+
+LISTEN = TICKS // 2
+"""How much sound is measured before the ladder begins: what fits a profile's bitrate is not coded again. The child
+takes as long to start."""
+
+LISTEN_AGAIN = 10 * TICKS
+"""It is measured on, so much at a time: a stream that begins in silence tells nothing of what is to come."""
+
+MOST_LISTENED = 2048
+"""Packets that wait for it at most."""
+
+END_WITHIN = 1.0
+"""Seconds for the child when the stream has ended: nobody reads what it would still make."""
+
+NAME_FULL, NAME_GIVEN_UP, NAME_FALLBACK = "transcoding:full", "transcoding:given_up", "transcoding:fallback"
+"""Of the stream's notices."""
+
+
+class Owner(Protocol):
+    """What a ladder needs of the service."""
+
+    reactor: Any
+    settings: TranscodingSettings
+
+    def backend(self) -> Any:
+        """The `ITranscoderBackend` to begin with; None while it is being tried out."""
+
+    def software(self) -> Any:
+        """The one to fall back to."""
+
+    def may_run(self, ladder: "Ladder") -> bool:
+        """Whether there is room for one more child. Who is told no is told to `settle` when there is."""
+
+    def stopped(self, ladder: "Ladder", ended: "Deferred[None]") -> None:
+        """A child was told to end."""
+
+    def count(self, what: str) -> None:
+        """`fallbacks` or `given_up` happened once more."""
+
+    def thumbnails(self) -> tuple[float, int]:
+        """How many seconds apart, and how many pixels wide; 0 seconds where nobody keeps any."""
+
+    def thumbnail(self, stream: Stream, jpeg: bytes, at: float) -> None:
+        """A picture of the UTC second `at`."""
+
+
+@implementer(ISubscriber)
+class Ladder:
+    """See the module."""
+
+    log = Logger()
+
+    def __init__(self, owner: Owner, stream: Stream) -> None:
+        self.stream = stream
+        self.supervisor: Supervisor | None = None
+        self.renditions: Renditions | None = None
+        """What the child makes, while there is one (or will be again)."""
+        self.backend: Any = None
+        """An `ITranscoderBackend`, once there was something to make."""
+        self.fallback = ""
+        """Why it is made in software though the settings ask for a device."""
+        self.left_out: Mapping[str, str] = {}
+        self.plan: tuple[Rendition, ...] = ()
+        """What is made."""
+        self.waits = False
+        """Whether it has its source only, because the server transcodes enough already."""
+        self._restarts = 0
+        self._owner = owner
+        self._subscription: ISubscription | None = None
+        self._others: tuple[AudioFeed, ...] = ()
+        self._tracks: dict[bool, Track] = {}
+        self._lingering: dict[RenditionSpec, IDelayedCall] = {}
+        self._known: set[RenditionSpec] = set()
+        """What is made because it is or was wanted."""
+        self._heard: list[Packet] | None = None
+        """What waits while the sound is measured."""
+        self._sound_bytes = self._sound_ticks = 0
+        self._most_sound: int | None = None
+        """Bits a second: the most that was measured."""
+        self._over = False
+
+    # -- what should be made
+
+    def settle(self) -> None:
+        """Look at everything again."""
+        if self._over:
+            return
+        self._look_at_wants()
+        self._make_plan()
+        if not (self.plan or self._others):
+            self._stop("it is not wanted")
+            self.waits = False
+            self.stream.notice(NAME_FULL, None)
+            return
+        if self.supervisor is None:
+            self._start()
+        else:
+            self._assemble()
+            if self._heard is None:
+                self.supervisor.job(self._job())
+
+    def end(self) -> None:
+        """The stream has ended, or the server stops."""
+        self._over, self.waits = True, False
+        for call in self._lingering.values():
+            call.cancel()
+        self._lingering.clear()
+        self._stop("the stream ended")
+        self.stream.planned = {}
+
+    def _look_at_wants(self) -> None:
+        for spec in self.stream.wanted:
+            self._known.add(spec)
+            if spec in self._lingering:
+                self._lingering.pop(spec).cancel()
+        for spec in self._known - self.stream.wanted.keys() - self._lingering.keys():
+            self._lingering[spec] = self._owner.reactor.callLater(LINGER, self._not_wanted, spec)
+
+    def _not_wanted(self, spec: RenditionSpec) -> None:
+        del self._lingering[spec]
+        self._known.discard(spec)
+        self.settle()
+
+    def _make_plan(self) -> None:
+        settings, stream = self._owner.settings, self.stream
+        tracks = {track.is_video: track for track in reversed(stream.source.tracks)}
+        names = stream.info.transcoding_profiles
+        live = {spec.profile for spec in self._known if spec.low_latency}
+        video, audio = tracks.get(True), tracks.get(False)
+        ladder = profiles.ladder(settings.profiles, {*names, *live}, video, audio, self._most_sound)
+        self.left_out = {name: why for name, why in ladder.left_out.items() if name in names}
+        listed = [one for one in ladder.renditions if one.name in names]
+        self.stream.planned = {one.name: _planned(one, video, audio) for one in listed}
+        wanted = {spec.profile for spec in self._known if spec.is_listed}
+        made = [one for one in listed if settings.mode == "always" or one.name in wanted]
+        for spec in sorted(self._known, key=lambda spec: spec.name):
+            made += [
+                profiles.low_latency(one, spec.name)
+                for one in ladder.renditions
+                if spec.low_latency and one.name == spec.profile
+            ]
+        self.plan = tuple(made)
+        opus = RenditionSpec() in self._known and audio is not None
+        self._others = (profiles.opus(),) if opus else ()
+
+    def _job(self) -> Job:
+        assert self.backend is not None
+        # Nothing is decoded for thumbnails alone: they can do with keyframes.
+        thumbnails = self._owner.thumbnails() if self.plan else profiles.NO_THUMBNAILS
+        return profiles.job(self.plan, self.backend, thumbnails, self._others)
+
+    def _assemble(self) -> None:
+        """A rendition for each that is in the plan, and no other."""
+        assert self.renditions is not None
+        feeds = {one.name: (one.video, one.audio.feed if one.audio else None) for one in self.plan}
+        if self._others:
+            feeds[OPUS] = (0, OPUS_FEED)
+        self.renditions.make(feeds, frozenset(self.stream.planned))
+
+    @property
+    def restarts(self) -> int:
+        """How often a child was started again, since the stream began."""
+        return self._restarts + (self.supervisor.restarts if self.supervisor is not None else 0)
+
+    # -- the child's life
+
+    def _start(self) -> None:
+        if self.backend is None:
+            self.backend = self._owner.backend()
+        if self.backend is None:
+            return  # It is being tried out; then all are settled again.
+        self.waits = not self._owner.may_run(self)
+        if self.waits:
+            self.stream.planned = {}
+            self.stream.notice(
+                NAME_FULL,
+                "the server transcodes as many streams as it may (transcoding.max_concurrent): "
+                "this one has its source only, until another ends",
+            )
+            return
+        self.stream.notice(NAME_FULL, None)
+        self.stream.notice(NAME_GIVEN_UP, None)
+        self.renditions = Renditions(self.stream, self)
+        self.supervisor = Supervisor(
+            self._owner.reactor, self.stream.name, self.renditions, devices=self.backend.devices
+        )
+        for track in self.stream.source.tracks:
+            self._give_track(track)
+        self._heard = [] if self._measures() else None
+        self._assemble()
+        # It starts while the sound is measured.
+        self.supervisor.start(Job() if self._heard is not None else self._job())
+        self._subscription = self.stream.source.subscribe(self)
+
+    def _stop(self, reason: str) -> None:
+        supervisor, self.supervisor = self.supervisor, None
+        renditions, self.renditions = self.renditions, None
+        if supervisor is None or renditions is None:
+            return
+        if self._subscription is not None:
+            self._subscription.cancel()
+            self._subscription = None
+        self._heard = None
+        self._tracks.clear()
+        renditions.close(reason)
+        self._restarts += supervisor.restarts
+        self._owner.stopped(self, supervisor.stop(END_WITHIN))
+
+    def _give_track(self, track: Track) -> None:
+        assert self.supervisor is not None
+        if self._tracks.get(track.is_video) != track:
+            self._tracks[track.is_video] = track
+            self.supervisor.track(track)
+
+    def _measures(self) -> bool:
+        return self._most_sound is None and any(not track.is_video for track in self.stream.source.tracks)
+
+    # -- ISubscriber: what the source says
+
+    def packet(self, packet: Packet) -> None:
+        if self.supervisor is None:
+            return
+        if not packet.track.is_video:
+            self._sound_bytes += len(packet.payload)
+            self._sound_ticks += packet.duration
+        if self._heard is None:
+            if self._sound_ticks >= LISTEN_AGAIN and self._measure():
+                self.settle()
+            self._send(packet)
+            return
+        self._heard.append(packet)
+        elapsed = packet.dts - self._heard[0].dts
+        if self._sound_ticks >= LISTEN or elapsed >= 2 * LISTEN or len(self._heard) >= MOST_LISTENED:
+            heard, self._heard = self._heard, None
+            self._measure()
+            self.settle()
+            for one in heard:
+                self._send(one)
+
+    def _measure(self) -> bool:
+        """Look at the sound since the last time; whether it was more than ever."""
+        if not self._sound_ticks:
+            return False
+        before = self._most_sound
+        self._most_sound = max(before or 0, self._sound_bytes * 8 * TICKS // self._sound_ticks)
+        self._sound_bytes = self._sound_ticks = 0
+        return self._most_sound != before
+
+    def _send(self, packet: Packet) -> None:
+        if self.supervisor is not None:
+            track = packet.track
+            samples = 0 if track.is_video else round(packet.duration * track.sample_rate / TICKS)
+            self.supervisor.packet(packet, samples)
+
+    def restarted(self, reason: str) -> None:
+        if self.supervisor is None or self.renditions is None:
+            return
+        if self.supervisor.state == "given up":
+            self.supervisor.restart()
+            self.stream.notice(NAME_GIVEN_UP, None)
+        self.renditions.why_anew = reason
+        if self._heard is not None:
+            self._heard.clear()
+        self.supervisor.discontinuity()
+        for track in self.stream.source.tracks:
+            self._give_track(track)
+        self.settle()
+
+    def ended(self, reason: str) -> None:
+        self.end()
+
+    # -- Boss: what the child could not do
+
+    def trouble(self, trouble: Trouble) -> None:
+        self.log.warn("{stream}: {sentence}", stream=self.stream.name, sentence=trouble.sentence)
+        supervisor = self.supervisor
+        if supervisor is None or supervisor.state == "running" or self.backend is None:
+            return
+        if self.backend.device is not None:
+            # The device is lost, its sessions are used up, or its driver crashes: this stream goes on without.
+            self.fallback = f"{self.backend.name} failed, this stream is made in software: {trouble.sentence}"
+            self.stream.notice(NAME_FALLBACK, self.fallback)
+            self._owner.count("fallbacks")
+            self._stop("its encoder failed")
+            self.backend = self._owner.software()
+            self.settle()
+
+    def thumbnail(self, jpeg: bytes, pts: int) -> None:
+        self._owner.thumbnail(self.stream, jpeg, self.stream.utc(pts))
+
+    def gave_up(self, reason: str) -> None:
+        self.stream.planned = {}
+        self._owner.count("given_up")
+        self.stream.notice(
+            NAME_GIVEN_UP, f"its qualities cannot be made, and were given up until it begins anew: {reason}"
+        )
+
+
+def _planned(rendition: Rendition, video: Track | None, audio: Track | None) -> Planned:
+    """As it will be."""
+    target = rendition.target
+    rate = video.frame_rate if video is not None and video.frame_rate else None
+    if rate is not None and rate > target.framerate:
+        rate = None
+    sound = rendition.audio.bitrate if rendition.audio is not None else 0
+    codecs = [profiles.codec_string(rendition.size, float(rate or target.framerate))]
+    if audio is not None and rendition.audio is not None:
+        codecs.append(audio.codec_string if rendition.audio.codec == "copy" else "mp4a.40.2")
+    return Planned(
+        name=rendition.name,
+        width=rendition.size[0],
+        height=rendition.size[1],
+        frame_rate=rate,
+        peak=target.maxrate + sound,
+        average=target.bitrate + sound,
+        codecs=tuple(codecs),
+    )

@@ -1,0 +1,102 @@
+"""What one child makes of a stream, handed to the stream: its feeds become renditions.
+
+The one idea: it belongs to one child alone. What a child still says when it was told to end reaches nobody.
+"""
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from twisted.logger import Logger
+
+from oxidecast.formats.framed import FramedPacket
+from oxidecast.formats.framed_messages import FeedFigures, Figures, Thumbnail, Trouble
+from oxidecast.media import Track
+from oxidecast.streams.stream import Stream
+from oxidecast.transcoding.assembly import Assembly
+
+
+class Boss(Protocol):
+    """Who decides."""
+
+    def trouble(self, trouble: Trouble) -> None: ...
+
+    def gave_up(self, reason: str) -> None: ...
+
+    def thumbnail(self, jpeg: bytes, pts: int) -> None: ...
+
+
+class Renditions:
+    """A `Receiver` (`supervisor.py`). `make` says what there should be."""
+
+    log = Logger()
+
+    def __init__(self, stream: Stream, boss: Boss) -> None:
+        self.assemblies: dict[str, Assembly] = {}
+        self.figures_now: Figures | None = None
+        self.why_anew = ""
+        """Why the source began anew, for the next discontinuity."""
+        self._stream = stream
+        self._boss: Boss | None = boss
+        self._tracks: dict[int, Track] = {}
+
+    def make(self, feeds: Mapping[str, tuple[int, int | None]], listed: frozenset[str]) -> None:
+        """Renditions by name, with the numbers of their feeds; `listed` as in `Stream.add_rendition`."""
+        for name in self.assemblies.keys() - feeds.keys():
+            self.assemblies.pop(name).remove("it is not made any more")
+        for name, (video, audio) in feeds.items():
+            if name in self.assemblies:
+                self.assemblies[name].feeds(video, audio)
+            else:
+                self.assemblies[name] = Assembly(self._stream, name, video, audio, name in listed)
+            # Feeds are shared: the child has told of this one before, maybe.
+            for track in list(self._tracks.values()):
+                self.assemblies[name].track(track)
+
+    def close(self, reason: str) -> None:
+        """All renditions are over."""
+        self._boss = None
+        for assembly in self.assemblies.values():
+            assembly.remove(reason)
+        self.assemblies.clear()
+
+    def of_feed(self, number: int) -> FeedFigures | None:
+        """The latest figures of a feed of pictures."""
+        feeds = self.figures_now.feeds if self.figures_now is not None else ()
+        return next((one for one in feeds if one.feed == number), None)
+
+    # -- Receiver
+
+    def track(self, track: Track) -> None:
+        self._tracks[track.id] = track
+        for assembly in self.assemblies.values():
+            assembly.track(track)
+
+    def packet(self, packet: FramedPacket) -> None:
+        for assembly in tuple(self.assemblies.values()):
+            assembly.packet(packet)
+
+    def discontinuity(self) -> None:
+        reason, self.why_anew = self.why_anew or "the transcoder was restarted", ""
+        for assembly in self.assemblies.values():
+            assembly.anew(reason)
+
+    def feed_ended(self, feed: int) -> None:
+        self._tracks.pop(feed, None)
+
+    def thumbnail(self, thumbnail: Thumbnail) -> None:
+        if self._boss is not None:
+            self._boss.thumbnail(thumbnail.jpeg, thumbnail.pts)
+
+    def figures(self, figures: Figures) -> None:
+        self.figures_now = figures
+
+    def trouble(self, trouble: Trouble) -> None:
+        if self._boss is not None:
+            self._boss.trouble(trouble)
+
+    def gave_up(self, reason: str) -> None:
+        for assembly in self.assemblies.values():
+            assembly.remove("the transcoder was given up")
+            assembly.anew("the transcoder was given up")
+        if self._boss is not None:
+            self._boss.gave_up(reason)

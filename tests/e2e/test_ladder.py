@@ -1,0 +1,205 @@
+"""The quality ladder of a whole server: ffmpeg publishes, HLS offers qualities, and the child is killed meanwhile."""
+
+import io
+import os
+import re
+import signal
+from itertools import pairwise
+from typing import Any
+
+import av
+import psutil
+
+from tests.e2e.hls import Watcher
+from tests.e2e.programs import Program, ServerCase, publish, until
+
+PROFILES = (
+    '[{"name": "180p", "width": 320, "height": 180, "bitrate": 300000, "audio_bitrate": 64000},'
+    ' {"name": "90p", "width": 160, "height": 90, "bitrate": 100000, "audio_bitrate": 48000}]'
+)
+LADDER = ["source", "180p", "90p"]
+PATIENCE = 30.0
+"""Seconds until a test gives up, on a machine that does much else."""
+
+
+class LadderCase(ServerCase):
+    settings = {"OXIDECAST_TRANSCODING_PROFILES": PROFILES, "OXIDECAST_TRANSCODING_PRESET": "ultrafast"}
+
+    def begin(self, title: str, profiles: list[str] = LADDER[1:], **how: Any) -> tuple[str, Program]:
+        name, key = self.server.new_stream(title, transcoding_profiles=profiles)
+        encoder = publish(self.server.ingest(key), self.log("encoder"), **{"gop": 30, **how})
+        self.addCleanup(encoder.__exit__)
+        self.server.wait_live(name)
+        return name, encoder
+
+    def runs(self, name: str) -> list[str]:
+        return [one["name"] for one in self.server.stream(name)["renditions"]]
+
+    def wait_runs(self, name: str, wanted: list[str]) -> None:
+        until(lambda: self.runs(name) == wanted, PATIENCE, f"{name} has {wanted}")
+
+    def master(self, name: str) -> dict[str, dict[str, str]]:
+        """The multivariant playlist: renditions in order, and what is said of them."""
+        text = self.server.get(f"/api/v1/hls/{name}/playlist.m3u8")[1].decode()
+        return {
+            uri.split("/")[1]: dict(re.findall(r'([A-Z-]+)=("[^"]*"|[^,]*)', line))
+            for line, uri in pairwise(text.splitlines())
+            if line.startswith("#EXT-X-STREAM-INF")
+        }
+
+    def watch(self, name: str, rendition: str, *, fetch: bool = True) -> Watcher:
+        watcher = Watcher(self.server.media_playlist(name, rendition)[0], fetch=fetch)
+        self.addCleanup(watcher.stop)
+        return watcher
+
+    def stats(self, name: str) -> dict[str, Any]:
+        status, answer = self.server.call("GET", f"/streams/{name}/stats", token=self.server.admin)
+        assert status == 200, answer
+        found: dict[str, Any] = answer["data"]
+        return found
+
+    def children(self) -> list[psutil.Process]:
+        return [
+            one
+            for one in psutil.Process(self.server.process.pid).children()
+            if "oxidecast.transcoding.worker" in one.cmdline()
+        ]
+
+    def end(self, name: str, encoder: Program) -> None:
+        """And nothing is left of it."""
+        encoder.stop()
+        self.server.call("POST", f"/streams/{name}/stop", token=self.server.admin)
+        until(lambda: not self.children(), PATIENCE, "no child is left")
+
+
+def shown(watcher: Watcher) -> dict[float, list[float]]:
+    """Keyframes' times (s) by segment, which is named by when its pictures begin."""
+    found = {}
+    for segment in watcher.segments:
+        with av.open(io.BytesIO(watcher.inits.get(segment.init, b"") + segment.body)) as container:
+            packets = [packet for packet in container.demux(video=0) if packet.pts is not None]
+            times = [float(packet.pts * packet.time_base) for packet in packets]
+            keys = [at for at, packet in zip(times, packets, strict=True) if packet.is_keyframe]
+            found[round(min(times), 3)] = [round(at, 3) for at in keys]
+    return found
+
+
+class LadderTests(LadderCase):
+    def test_all_qualities_are_cut_at_the_same_keyframes(self) -> None:
+        name, encoder = self.begin("Ladder")
+        offered = self.master(name)
+        self.assertEqual(list(offered), LADDER)
+        self.assertEqual([one["RESOLUTION"] for one in offered.values()], ["640x360", "320x180", "160x90"])
+        watchers = [self.watch(name, one) for one in LADDER]
+        until(lambda: min(len(one.segments) for one in watchers) >= 4, PATIENCE, "segments")
+        for watcher in watchers:
+            self.assertEqual(watcher.stop().faults, [])
+            self.assertEqual(watcher.discontinuities, 0)
+            self.assertEqual(watcher.targets, {2})
+        source, *ladder = (shown(one) for one in watchers)
+        for rendition in ladder:
+            # The first may begin in the middle of one of the source's, for the child takes a moment to start.
+            common = [start for start in list(rendition)[1:] if start <= max(source)]
+            self.assertGreaterEqual(len(common), 2)
+            for start in common:
+                self.assertEqual(rendition[start], source[start])
+        for one in (offered := self.master(name)).values():
+            self.assertGreaterEqual(int(one["BANDWIDTH"]), int(one["AVERAGE-BANDWIDTH"]))
+            self.assertRegex(one["CODECS"], r'^"avc1\.[0-9a-f]{6},mp4a\.40\.2"$')
+            self.assertEqual(one["FRAME-RATE"], "30.000")
+        rates = [int(one["AVERAGE-BANDWIDTH"]) for one in offered.values()]
+        self.assertEqual(rates, sorted(rates, reverse=True))
+        outputs = {one["name"]: one["stats"] for one in self.stats(name)["outputs"]}
+        self.assertEqual(set(outputs["multicast"]), set(LADDER))
+        for group in outputs["multicast"].values():
+            self.assertEqual((group["state"], group["missing"]), ("sending", []))
+        made = self.stats(name)["transcoding"]
+        self.assertEqual([one["name"] for one in made["renditions"]], LADDER[1:])
+        self.assertGreater(made["resident_bytes"], 0)
+        self.assertEqual(self.server.metric("streaming_transcoding_jobs_active"), 1)
+        self.end(name, encoder)
+
+    def test_a_killed_child(self) -> None:
+        self._survives(signal.SIGKILL)
+
+    def test_a_child_that_hangs(self) -> None:
+        self._survives(signal.SIGSTOP)
+
+    def _survives(self, how: signal.Signals) -> None:
+        name, encoder = self.begin(f"Survives {how.name}")
+        self.wait_runs(name, LADDER)
+        source, small = self.watch(name, "source"), self.watch(name, "90p")
+        until(lambda: len(small.segments) >= 2, PATIENCE, "segments")
+        (child,) = self.children()
+        os.kill(child.pid, how)
+        until(lambda: small.discontinuities, PATIENCE, "the ladder is back")
+        self.assertFalse(child.is_running())
+        until(lambda: source.segments[-1].utc > small.segments[-1].utc, PATIENCE, "the source")
+        for watcher in (source.stop(), small.stop()):
+            self.assertEqual(watcher.faults, [])
+        self.assertEqual(source.discontinuities, 0)
+        for before, after in pairwise(source.segments):
+            assert before.utc and after.utc
+            self.assert_near((after.utc - before.utc).total_seconds(), before.duration, 0.01)
+        self.assertEqual(self.stats(name)["transcoding"]["restarts"], 1)
+        self.end(name, encoder)
+
+    def test_a_change_of_the_profiles_while_live(self) -> None:
+        name, encoder = self.begin("Changes", ["90p"])
+        self.wait_runs(name, ["source", "90p"])
+        for profiles in (["180p", "90p"], ["180p"], []):
+            change = {"transcoding_profiles": profiles}
+            self.assertEqual(self.server.call("PATCH", f"/streams/{name}", change, self.server.admin)[0], 200)
+            self.wait_runs(name, ["source", *profiles])
+        until(lambda: not self.children(), PATIENCE, "no child is left")
+        self.end(name, encoder)
+
+    def test_a_publisher_that_comes_back_with_another_size(self) -> None:
+        name, key = self.server.new_stream("Returns", transcoding_profiles=["90p"])
+        for size, shape in (("640x360", "160x90"), ("480x360", "120x90")):
+            with publish(self.server.ingest(key), self.log("encoder"), size=size, gop=30):
+                self.server.wait_live(name)
+                until(lambda shape=shape: self.size(name, "90p") == shape, PATIENCE, shape)
+        self.server.call("POST", f"/streams/{name}/stop", token=self.server.admin)
+        until(lambda: not self.children(), PATIENCE, "no child is left")
+
+    def size(self, name: str, rendition: str) -> str:
+        for one in self.server.stream(name)["renditions"]:
+            if one["name"] == rendition:
+                return f"{one['tracks'][0]['width']}x{one['tracks'][0]['height']}"
+        return ""
+
+
+class OnDemandTests(LadderCase):
+    settings = {
+        **LadderCase.settings,
+        "OXIDECAST_TRANSCODING_MODE": "on_demand",
+        "OXIDECAST_TRANSCODING_MAX_CONCURRENT": "1",
+    }
+
+    def test_a_quality_is_made_when_somebody_asks_and_only_for_so_many_streams(self) -> None:
+        name, encoder = self.begin("Demand")
+        self.assertEqual(list(self.master(name)), LADDER)
+        self.assertEqual((self.runs(name), self.children()), (["source"], []))
+        watcher = self.watch(name, "90p", fetch=False)
+        self.assertEqual(self.runs(name), ["source", "90p"])
+        until(lambda: len(watcher.segments) >= 2, PATIENCE, "segments")
+        self.assertEqual(watcher.stop().faults, [])
+
+        second, other = self.begin("Second")
+        self.assertEqual(list(self.master(second)), LADDER)
+        line = next(
+            line
+            for line in self.server.get(f"/api/v1/hls/{second}/playlist.m3u8")[1].decode().splitlines()
+            if "/90p/" in line
+        )
+        self.assertEqual(self.server.get(f"/api/v1/hls/{second}/{line}")[0], 404)
+        self.assertIn("max_concurrent", " ".join(self.server.stream(second)["notices"]))
+        self.assertEqual(self.server.metric("oxidecast_transcoding_waiting"), 1)
+        self.assertEqual(list(self.master(second)), ["source"])
+        # When the first has ended there is room.
+        encoder.stop()
+        self.server.call("POST", f"/streams/{name}/stop", token=self.server.admin)
+        self.wait_runs(second, ["source", "90p"])
+        self.assertEqual(self.server.stream(second)["notices"], [])
+        self.end(second, other)

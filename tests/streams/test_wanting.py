@@ -1,0 +1,66 @@
+"""Who wants a rendition: counted, told to those who follow the stream, and waited for."""
+
+from typing import Any
+
+from zope.interface import implementer
+
+from oxidecast.interfaces import IEventListener, IFollowsStreams
+from oxidecast.streams.wanting import RenditionSpec
+from tests.streams.stage import VIDEO, HubCase, Listener
+
+SPEC = RenditionSpec("720p")
+
+
+@implementer(IEventListener, IFollowsStreams)
+class Follower(Listener):
+    def stream_changed(self, stream: Any) -> None:
+        self.heard.append(f"wants {sorted(spec.name for spec in stream.wanted)}")
+
+
+class WantingTests(HubCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.follower = Follower()
+        self.add("follower", IEventListener, self.follower)
+        self.live()
+        self.follower.heard.clear()
+
+    def test_the_first_and_the_last_are_told_of(self) -> None:
+        first, second = self.stream.want(SPEC), self.stream.want(SPEC)
+        first.release()
+        first.release()
+        self.assertEqual(self.follower.heard, ["wants ['720p']"])
+        second.release()
+        self.assertEqual(self.follower.heard, ["wants ['720p']", "wants []"])
+
+    def test_it_comes(self) -> None:
+        waiting = self.stream.want(SPEC).rendition(5)
+        self.assertNoResult(waiting)
+        made = self.stream.add_rendition("720p", (VIDEO,))
+        self.assertIs(self.successResultOf(waiting), made)
+        self.assertIs(self.successResultOf(self.stream.want(SPEC).rendition(5)), made)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_it_does_not_come(self) -> None:
+        waiting = self.stream.want(SPEC).rendition(5)
+        self.clock.advance(5)
+        self.assertIsNone(self.successResultOf(waiting))
+        self.stream.add_rendition("720p", (VIDEO,))
+
+    def test_the_stream_ends_meanwhile(self) -> None:
+        want = self.stream.want(SPEC)
+        waiting, stream = want.rendition(5), self.stream
+        stream.end("over")
+        self.assertIsNone(self.successResultOf(waiting))
+        self.assertIsNone(self.successResultOf(want.rendition(5)))
+        want.release()
+
+    def test_what_is_not_for_everybody(self) -> None:
+        name = RenditionSpec("720p", low_latency=True).name
+        self.stream.add_rendition(name, (VIDEO,), listed=False)
+        self.stream.remove_rendition(name, "not wanted")
+        self.assertEqual(self.output.opened[0].calls, ["rendition_added"])
+        self.assertEqual(
+            [(one.name, one.is_listed) for one in (SPEC, RenditionSpec("720p", True), RenditionSpec())],
+            [("720p", True), ("720p:live", False), ("opus", False)],
+        )

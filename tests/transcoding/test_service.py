@@ -1,0 +1,298 @@
+"""The transcoder beside a hub, with its real child: low latency on demand, fallbacks, giving up, and probes."""
+
+import io
+import os
+import signal
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import av
+import psutil
+from twisted.internet import reactor as real_reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.task import LoopingCall, deferLater
+from twisted.trial.unittest import TestCase
+from zope.interface import implementer
+
+from oxidecast.interfaces import (
+    IAuthenticator,
+    IEventListener,
+    IOutput,
+    IPublication,
+    IThumbnails,
+    ITranscoderBackend,
+    PublishRequest,
+)
+from oxidecast.media import TICKS, Codec
+from oxidecast.registry import Plugin, Registry, Running
+from oxidecast.settings.sections import HardwareAcceleration, Profile, TranscodingSettings
+from oxidecast.streams.hub import Hub
+from oxidecast.streams.settings import StreamsSettings
+from oxidecast.streams.stream import Stream
+from oxidecast.streams.wanting import RenditionSpec
+from oxidecast.transcoding import ladder, supervisor
+from oxidecast.transcoding.backends import Nvenc, Software
+from oxidecast.transcoding.service import Transcoding
+from tests.streams.stage import Keys, Reader, WatchingOutput, info
+from tests.transcoding.clips import audio, clip, video
+
+reactor: Any = real_reactor
+
+PATIENCE = 60.0
+HAS_NVIDIA = Path("/dev/nvidiactl").exists()
+PROFILES = (
+    Profile(name="90p", width=160, height=90, bitrate=100_000, audio_bitrate=64_000),
+    Profile(name="60p", width=106, height=60, bitrate=60_000, audio_bitrate=8_000),
+)
+MATERIAL = clip(video(2, bframes=2), audio(2, bitrate=48_000))
+
+
+class Pretender(Nvenc):
+    """Says that it works; its encoder is for hardware that is not there, or is none at all."""
+
+    encoder = "h264_no_such_encoder"
+
+    async def probe(self) -> str:
+        return "it works"
+
+
+class Publisher:
+    """Sends `MATERIAL` over and over, in real time."""
+
+    def __init__(self, publication: IPublication) -> None:
+        self.publication = publication
+        self._sent = 0
+        self._began = reactor.seconds()
+        self._loop = LoopingCall(self._send)
+        for track in MATERIAL.tracks:
+            publication.track(track)
+
+    def start(self) -> "Publisher":
+        self._loop.start(0.02)
+        return self
+
+    def stop(self, *_: object) -> None:
+        if self._loop.running:
+            self._loop.stop()
+
+    def _send(self) -> None:
+        packets = MATERIAL.packets
+        while True:
+            rounds, at = divmod(self._sent, len(packets))
+            packet = packets[at]
+            shift = rounds * 2 * TICKS
+            if packet.dts + shift - packets[0].dts > (reactor.seconds() - self._began + 0.3) * TICKS:
+                return
+            self._sent += 1
+            self.publication.packet(
+                packet.track_id,
+                packet.dts + shift,
+                packet.pts + shift,
+                packet.keyframe,
+                packet.payload,
+                packet.samples,
+            )
+
+
+@implementer(IThumbnails)
+class Album:
+    """Keeps what it is given."""
+
+    interval = 1.0
+    width = 64
+
+    def __init__(self) -> None:
+        self.pictures: list[tuple[Any, bytes, float]] = []
+
+    def add(self, stream: Any, jpeg: bytes, at: float) -> None:
+        self.pictures.append((stream, jpeg, at))
+
+    def thumbnail_url(self, stream: Any) -> None: ...
+
+
+class ServiceCase(TestCase):
+    timeout = 120
+
+    def setUp(self) -> None:
+        self.registry = Registry()
+        self.keys = Keys(info("show", transcoding_profiles=("90p", "60p")), info("plain"))
+        self.output = WatchingOutput()
+        self.add("keys", IAuthenticator, self.keys)
+        self.add("watching", IOutput, self.output)
+        self.hub = Hub(StreamsSettings(), self.registry, reactor)
+        self.addCleanup(self.hub.close)
+
+    def add(self, name: str, kind: Any, instance: Any) -> None:
+        plugin = Plugin(name, kind, lambda settings, services: instance)
+        self.registry.running.append(Running(plugin, reactor.seconds, instance))
+
+    def begin(self, *backends: Any, **settings: Any) -> Transcoding:
+        chosen = TranscodingSettings(profiles=PROFILES, **settings)
+        for backend in (Software(reactor, preset="ultrafast"), *backends):
+            self.add(backend.name, ITranscoderBackend, backend)
+        self.service = Transcoding(reactor, self.registry, chosen)
+        self.add("transcoding", IEventListener, self.service)
+        self.service.startService()
+        self.addCleanup(self.service.stopService)
+        return self.service
+
+    async def publish(self, name: str = "show") -> Stream:
+        request = PublishRequest(protocol="test", address="192.0.2.1", key=f"key-of-{name}")
+        publication = await self.hub.publish(request, self)  # type: ignore[arg-type]
+        self.publisher = Publisher(publication).start()
+        self.addCleanup(self.publisher.stop)
+        await self.until(lambda: self.hub.find(name))
+        stream = self.hub.find(name)
+        assert stream is not None
+        return stream
+
+    def stop(self, code: str, sentence: str) -> None:
+        """As the publisher's."""
+        self.publisher.stop()
+
+    async def until(self, what: Callable[[], object]) -> None:
+        ends = reactor.seconds() + PATIENCE
+        while not what():
+            self.assertLess(reactor.seconds(), ends)
+            await deferLater(reactor, 0.05)
+
+    async def runs(self, stream: Stream, *names: str) -> None:
+        await self.until(lambda: set(stream.renditions) == {"source", *names})
+
+
+class TestRenditions(ServiceCase):
+    async def test_a_ladder_from_beginning_to_end(self) -> None:
+        service = self.begin()
+        stream = await self.publish()
+        await self.runs(stream, "90p", "60p")
+        self.assertEqual([one.name for one in stream.listed()], ["source", "90p", "60p"])
+        # The source's sound fits the one profile, and is coded again for the other.
+        plan = service.ladders[stream.id].plan
+        self.assertEqual([one.audio.codec for one in plan if one.audio], ["copy", "aac"])
+        source, small = Reader(), Reader()
+        stream.source.subscribe(source)
+        stream.renditions["90p"].subscribe(small)
+        await self.until(lambda: len([one for one in small.of(True) if one.keyframe]) > 3)
+        keyframes = {packet.pts for packet in source.of(True) if packet.keyframe}
+        self.assertLessEqual(
+            {one.pts for one in small.of(True) if one.keyframe and one.pts > min(keyframes)}, keyframes
+        )
+        for packets in (small.of(True), small.of(False)):
+            for before, after in pairwise(packets):
+                self.assertGreater(after.dts, before.dts)
+        # Picture by picture the same as the source's.
+        shown = sorted(packet.pts for packet in small.of(True))[:-5]
+        from_source = sorted(packet.pts for packet in source.of(True))
+        first = max(shown[0], from_source[0])
+        self.assertEqual(
+            [at for at in shown if at >= first], [at for at in from_source if first <= at <= shown[-1]]
+        )
+        self.assertEqual(
+            [(track.id, track.is_video) for track in stream.renditions["90p"].tracks], [(1, True), (2, False)]
+        )
+        stats = service.stats(stream.id)
+        assert stats is not None
+        self.assertEqual([one.name for one in stats.renditions], ["90p", "60p"])
+        pid = service.ladders[stream.id].supervisor.pid  # type: ignore[union-attr]
+        stream.end("the test is over")
+        self.assertEqual(small.words, ["ended: the test is over"])
+        await self.until(lambda: not psutil.pid_exists(pid or 0))
+        self.assertEqual(service.active, 0)
+
+    async def test_thumbnails_come_from_the_pictures_that_are_decoded(self) -> None:
+        kept = Album()
+        self.add("album", IThumbnails, kept)
+        self.begin()
+        stream = await self.publish()
+        await self.until(lambda: len(kept.pictures) >= 2)
+        for place, (of, jpeg, at) in enumerate(kept.pictures):
+            self.assertIs(of, stream)
+            with av.open(io.BytesIO(jpeg)) as picture:
+                self.assertEqual(picture.streams.video[0].width, Album.width)
+            self.assertLess(abs(at - kept.pictures[0][2] - place * Album.interval), 0.1)
+            self.assertLess(abs(at - stream.started_at - place * Album.interval), 2)
+        # A keeper that raises harms nothing.
+        kept.pictures = None  # type: ignore[assignment]
+        await self.runs(stream, "90p", "60p")
+        await self.until(lambda: self.flushLoggedErrors(AttributeError))
+        self.assertEqual(stream.state, "live")
+
+    async def test_what_webrtc_will_want(self) -> None:
+        self.patch(ladder, "LINGER", 0.2)
+        service = self.begin()
+        stream = await self.publish("plain")
+        self.assertEqual(service.active, 0)
+        wants = [stream.want(spec) for spec in (RenditionSpec("90p", low_latency=True), RenditionSpec())]
+        second = stream.want(RenditionSpec())
+        pictures = await wants[0].rendition(PATIENCE)
+        sound = await wants[1].rendition(PATIENCE)
+        reader, listener = Reader(), Reader()
+        pictures.subscribe(reader)
+        sound.subscribe(listener)
+        await self.until(lambda: len(reader.of(True)) > 30 and len(listener.packets) > 30)
+        self.assertTrue(all(packet.dts == packet.pts for packet in reader.of(True)))
+        self.assertEqual([track.codec for track in pictures.tracks], [Codec.H264, Codec.OPUS])
+        self.assertEqual([track.codec for track in sound.tracks], [Codec.OPUS])
+        # Outputs that did not ask for them hear nothing of them.
+        self.assertEqual(self.output.opened[0].calls.count("rendition_added"), 1)
+        self.assertEqual([one.name for one in stream.listed()], ["source"])
+        for want in (*wants, wants[0]):
+            want.release()
+        await self.runs(stream, "opus")
+        second.release()
+        await self.runs(stream)
+        self.assertEqual(service.active, 0)
+
+    async def test_what_nobody_can_make_does_not_come(self) -> None:
+        self.begin()
+        stream = await self.publish("plain")
+        self.assertIsNone(await stream.want(RenditionSpec("1080p", low_latency=True)).rendition(0.2))
+
+    async def test_a_device_that_fails_in_mid_stream(self) -> None:
+        service = self.begin(Pretender(reactor), hardware_acceleration=HardwareAcceleration(enabled=True))
+        stream = await self.publish()
+        await self.runs(stream, "90p", "60p")
+        self.assertEqual(service.ladders[stream.id].backend.name, "software")
+        self.assertIn("nvenc failed", stream.notices["transcoding:fallback"])
+        text = {metric.name: metric for metric in service.metrics([stream.name])}
+        self.assertEqual(text["oxidecast_transcoding_fallbacks"].samples[0].value, 1)
+        self.assertEqual(text["streaming_transcoding_jobs_active"].samples[0].value, 1)
+
+    async def test_a_device_that_is_not_there(self) -> None:
+        if HAS_NVIDIA:
+            return
+        service = self.begin(Nvenc(reactor), hardware_acceleration=HardwareAcceleration(enabled=True))
+        stream = await self.publish()
+        await self.runs(stream, "90p", "60p")
+        self.assertEqual(service.ladders[stream.id].backend.name, "software")
+        found = {one.name: one for one in service.backends()}
+        self.assertEqual(found["nvenc"].state, "unavailable")
+        self.assertIn("libcuda", found["nvenc"].detail)
+
+    async def test_given_up_and_begun_anew(self) -> None:
+        self.patch(supervisor, "MOST_DEATHS", 1)
+        service = self.begin()
+        stream = await self.publish()
+        await self.runs(stream, "90p", "60p")
+        made = service.ladders[stream.id].supervisor
+        assert made is not None and made.pid is not None
+        os.kill(made.pid, signal.SIGKILL)
+        await self.runs(stream)
+        self.assertIn("given up", stream.notices["transcoding:given_up"])
+        self.assertEqual(stream.planned, {})
+        self.publisher.stop()
+        self.publisher.publication.close("it left")
+        await self.publish()
+        await self.runs(stream, "90p", "60p")
+        self.assertEqual(stream.notices, {})
+
+    async def test_a_stop_while_encoders_are_tried(self) -> None:
+        service = self.begin(Nvenc(reactor))
+        service._later.reset(0)
+        me = psutil.Process()
+        await self.until(me.children)
+        stopping: Deferred[Any] = service.stopService()
+        await stopping
+        self.assertEqual([one for one in me.children() if "probe" in " ".join(one.cmdline())], [])
