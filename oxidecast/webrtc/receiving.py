@@ -60,7 +60,17 @@ class ReceiveBuffer:
     """The packets of one stream. `receive` and `poll` give what is due, as pairs of an unwrapped sequence number and
     its packet, in rising order: what a `Depacketizer` takes."""
 
-    __slots__ = ("_asked_keyframe", "_held", "_highest", "_missing", "_next", "_want", "given_up", "late", "rtt")
+    __slots__ = (
+        "_asked_keyframe",
+        "_held",
+        "_highest",
+        "_missing",
+        "_next",
+        "_want",
+        "given_up",
+        "late",
+        "rtt",
+    )
 
     def __init__(self) -> None:
         self._next: int | None = None
