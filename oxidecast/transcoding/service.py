@@ -109,7 +109,7 @@ class Transcoding(Service):
             chosen = self._of(lambda one: one.device == wanted.device)
             if chosen is not None and chosen.name not in self.found:
                 return None
-            if chosen is not None and self.found[chosen.name][0] and chosen.in_child:
+            if chosen is not None and self.found[chosen.name][0]:
                 return chosen
         return self.software()
 

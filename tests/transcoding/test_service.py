@@ -19,6 +19,7 @@ from zope.interface import implementer
 from oxidecast.interfaces import (
     IAuthenticator,
     IEventListener,
+    IHearsNotices,
     IOutput,
     IPublication,
     IThumbnails,
@@ -56,6 +57,27 @@ class Pretender(Nvenc):
 
     async def probe(self) -> str:
         return "it works"
+
+
+class StandIn(Software):
+    """A device whose whole path works: the FFmpeg program, with x264."""
+
+    name = "nvenc"
+    device = "cuda"
+
+
+@implementer(IEventListener, IHearsNotices)
+class Listener:
+    """Hears notices."""
+
+    def __init__(self) -> None:
+        self.heard: list[tuple[str, str]] = []
+
+    def stream_noticed(self, stream: Any, key: str, sentence: str) -> None:
+        self.heard.append((key, sentence))
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *arguments: None
 
 
 class Publisher:
@@ -259,6 +281,32 @@ class TestRenditions(ServiceCase):
         text = {metric.name: metric for metric in service.metrics([stream.name])}
         self.assertEqual(text["oxidecast_transcoding_fallbacks"].samples[0].value, 1)
         self.assertEqual(text["streaming_transcoding_jobs_active"].samples[0].value, 1)
+
+    async def test_a_device_from_end_to_end_that_is_lost_in_mid_stream(self) -> None:
+        listener = Listener()
+        self.add("listener", IEventListener, listener)
+        device = StandIn(reactor, preset="ultrafast")
+        service = self.begin(device, hardware_acceleration=HardwareAcceleration(enabled=True))
+        stream = await self.publish()
+        await self.runs(stream, "90p", "60p")
+        self.assertIsNotNone(device.program)
+        reader = Reader()
+        stream.renditions["90p"].subscribe(reader)
+        await self.until(lambda: len([one for one in reader.of(True) if one.keyframe]) > 2)
+        shown = sorted(packet.pts for packet in reader.of(True))[:-5]
+        self.assertEqual({after - before for before, after in pairwise(shown)}, {3000})
+        stats = service.stats(stream.id)
+        assert stats is not None
+        self.assertEqual((stats.backend, stats.restarts), ("nvenc", 0))
+        pid = service.ladders[stream.id].supervisor.pid  # type: ignore[union-attr]
+        (ffmpeg,) = psutil.Process(pid).children()
+        self.assertEqual(ffmpeg.name(), "ffmpeg")
+        ffmpeg.kill()
+        await self.until(lambda: service.ladders[stream.id].backend.name == "software")
+        await self.runs(stream, "90p", "60p")
+        self.assertIn("FFmpeg failed", stream.notices["transcoding:fallback"])
+        self.assertEqual([key for key, _ in listener.heard], ["transcoding:fallback"])
+        await self.until(lambda: not psutil.pid_exists(pid or 0))
 
     async def test_a_device_that_is_not_there(self) -> None:
         if HAS_NVIDIA:
