@@ -184,6 +184,12 @@ class ServiceCase(TestCase):
         await self.until(lambda: set(stream.renditions) == {"source", *names})
 
 
+def stats_now(service: Transcoding, stream: Stream) -> Any:
+    stats = service.stats(stream.id)
+    assert stats is not None
+    return stats.renditions
+
+
 class TestRenditions(ServiceCase):
     async def test_a_ladder_from_beginning_to_end(self) -> None:
         service = self.begin()
@@ -217,6 +223,27 @@ class TestRenditions(ServiceCase):
         stats = service.stats(stream.id)
         assert stats is not None
         self.assertEqual([one.name for one in stats.renditions], ["90p", "60p"])
+        await self.until(lambda: stats_now(service, stream)[0].speed)
+        for made in stats_now(service, stream):
+            self.assertAlmostEqual(made.frame_rate_in, 30, delta=3)
+            self.assertAlmostEqual(made.frame_rate_out, 30, delta=3)
+            self.assertEqual((made.dropped, made.duplicated), (0, 0))
+        metrics = {metric.name: metric.samples for metric in service.metrics([stream.name])}
+        for name in (
+            "frame_rate_in",
+            "frame_rate_out",
+            "speed",
+            "dropped",
+            "duplicated",
+            "left_out",
+            "queue",
+        ):
+            labels = [one.labels for one in metrics[f"oxidecast_transcoding_{name}"]]
+            self.assertEqual(labels, [{"stream": "show", "rendition": one} for one in ("90p", "60p")])
+        for name in ("restarts", "memory_bytes", "cpu_seconds"):
+            self.assertEqual(
+                [one.labels for one in metrics[f"oxidecast_transcoding_{name}"]], [{"stream": "show"}]
+            )
         pid = service.ladders[stream.id].supervisor.pid  # type: ignore[union-attr]
         stream.end("the test is over")
         self.assertEqual(small.words, ["ended: the test is over"])
