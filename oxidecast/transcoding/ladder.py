@@ -217,7 +217,7 @@ class Ladder:
         self._heard = [] if self._measures() else None
         self._assemble()
         # It starts while the sound is measured.
-        self.supervisor.start(Job() if self._heard is not None else self._job())
+        self.supervisor.start(Job(device=self.backend.program) if self._heard is not None else self._job())
         self._subscription = self.stream.source.subscribe(self)
 
     def _stop(self, reason: str) -> None:
