@@ -29,6 +29,9 @@ KEPT = 2
 BANDWIDTH_WINDOW = 30
 """Segments over which AVERAGE-BANDWIDTH is measured."""
 
+LEAST_GAP = TICKS // 10
+"""What is missing for less is no gap in a playlist."""
+
 EPOCH = 1_767_225_600
 """2026-01-01 in UTC seconds, from which a stream's first sequence numbers are counted: small enough for 32 bits."""
 
@@ -41,10 +44,10 @@ PLAYLIST_TYPE = b"application/vnd.apple.mpegurl"
 class Segment:
     """One segment, ready to be sent."""
 
-    __slots__ = ("entry", "independent", "init", "name", "size")
+    __slots__ = ("entry", "independent", "init", "name", "number", "size")
 
     def __init__(
-        self, name: str, init: str | None, independent: bool, entry: m3u8.Segment, size: int
+        self, name: str, init: str | None, independent: bool, entry: m3u8.Segment, size: int, number: int
     ) -> None:
         self.name = name
         self.init = init
@@ -52,6 +55,8 @@ class Segment:
         """Whether it begins with a keyframe."""
         self.entry = entry
         self.size = size
+        self.number = number
+        """Of discontinuities, its own included."""
 
 
 @implementer(ISubscriber)
@@ -90,8 +95,12 @@ class HLSRendition:
         age = max(0, int(stream.started_at) - EPOCH)
         self._sequence_base, self._discontinuity_base = 2 * age, age
         self._sequence = 0
-        self._first_discontinuity = 0
-        self._discontinuous = False
+        self._number = 0
+        """The source's discontinuities, up to the latest segment."""
+        self._own_number = 0
+        """Those that only this rendition has, because its tracks changed."""
+        self._end: int | None = None
+        """Where the latest segment ends, in the time of `pts`."""
         self._generation = 0
         self._over = False
         self._latest: tuple[Track, ...] = ()
@@ -112,12 +121,9 @@ class HLSRendition:
     def _continue(self, before: "HLSRendition") -> None:
         """Numbers and names go on: players may still know those of before."""
         self._sequence = before._sequence
-        self._first_discontinuity = before._first_discontinuity + sum(
-            segment.entry.discontinuity for segment in before._segments
-        )
+        self._number, self._own_number = before._number, before._own_number
         self._generation, self._init = before._generation, before._init
-        self._target = before._target
-        self._discontinuous = True
+        self._target, self._latest = before._target, before._latest
 
     # -- ISubscriber
 
@@ -134,7 +140,6 @@ class HLSRendition:
         if run is not None:
             self._add(run)
         self._begin()
-        self._discontinuous = self._sequence > 0
         if run is not None:
             self._publish()
 
@@ -202,6 +207,7 @@ class HLSRendition:
             self._target,
             self._cuts,
             follows=self.name != SOURCE,
+            anew=self._sequence > 0,
         )
 
     def _add(self, run: Run) -> None:
@@ -213,15 +219,24 @@ class HLSRendition:
             if self._container.init != self._init:
                 self._init = self._container.init
                 self._generation += 1
-        discontinuous = (self._discontinuous or run.after_gap) and self._sequence > 0
-        self._discontinuous = False
+        number = self._cuts.number(run.pts)
+        if number is None:
+            number = self._number
+        if not self._sequence:
+            self._number = number
+        self._tell_gap(run.pts)
+        # Without a new beginning of the source's, another track is one of this rendition alone.
+        own = number == self._number and self._latest != self.tracks and self._sequence > 0
+        self._own_number += own
+        discontinuous = number != self._number or own
+        self._number, self._end = number, run.pts + run.duration
         init = None
         if self._container.init is not None:
             init = f"init-{self._prefix}-{self._generation}.mp4"
             if init not in self.files:
                 self.files[init] = self._immutable(init, self._container.init, self._container.content_type)
         body = self._container.segment(run.packets, run.start + run.duration)
-        name = f"{self._prefix}-{self._sequence}.{self._container.suffix}"
+        name = self._name()
         answer = self._immutable(name, body, self._container.content_type)
         entry = m3u8.Segment(
             uri=name,
@@ -230,12 +245,10 @@ class HLSRendition:
             utc=self._stream.utc(run.pts),
             discontinuity=discontinuous,
         )
-        segment = Segment(name, init, run.independent, entry, len(body))
         self._latest = self.tracks
         self.files[name] = answer
-        self._segments.append(segment)
-        self._bytes += segment.size
-        self._sequence += 1
+        segment = Segment(name, init, run.independent, entry, len(body), number + self._own_number)
+        self._append(segment)
         if run.duration * 2 >= self._target * TICKS or not self._rates:
             # Shorter ones say nothing about the rate: BANDWIDTH is measured over half a target duration and more
             # (RFC 8216, 4.3.4.2).
@@ -243,6 +256,34 @@ class HLSRendition:
         self.peak = max(size * 8 * TICKS // max(duration, 1) for size, duration in self._rates)
         self.average = sum(s for s, _ in self._rates) * 8 * TICKS // max(1, sum(d for _, d in self._rates))
         self._forget_old()
+
+    def _name(self) -> str:
+        assert self._container is not None
+        return f"{self._prefix}-{self._sequence}.{self._container.suffix}"
+
+    def _append(self, segment: Segment) -> None:
+        self._segments.append(segment)
+        self._bytes += segment.size
+        self._sequence += 1
+
+    def _tell_gap(self, until: int) -> None:
+        """List what the source has and this rendition has not, so that its time goes on and players go elsewhere (bis,
+        4.4.4.7)."""
+        if self._end is None or until - self._end < LEAST_GAP or not self._segments:
+            return
+        last = self._segments[-1]
+        for begin, end, number in self._cuts.within(self._end, until):
+            name = self._name()
+            entry = m3u8.Segment(
+                uri=name,
+                duration=end - begin,
+                map=last.entry.map,
+                utc=self._stream.utc(begin),
+                discontinuity=number != self._number,
+                gap=True,
+            )
+            self._number = number
+            self._append(Segment(name, last.init, True, entry, 0, number + self._own_number))
 
     def _warn_of_long_groups(self) -> None:
         longest = self._segmenter.longest_gop / TICKS
@@ -274,20 +315,18 @@ class HLSRendition:
         ):
             old = self._segments.popleft()
             self._bytes -= old.size
-            self._first_discontinuity += old.entry.discontinuity
-            del self.files[old.name]
+            self.files.pop(old.name, None)
             if old.init is not None and not any(kept.init == old.init for kept in self._segments):
                 del self.files[old.init]
 
     def _publish(self, ended: bool = False) -> None:
         listed = self._listed()
-        hidden = len(self._segments) - len(listed)
-        passed = sum(1 for segment in list(self._segments)[:hidden] if segment.entry.discontinuity)
+        before = listed[0].number - listed[0].entry.discontinuity
         text = m3u8.media_playlist(
             [segment.entry for segment in listed],
             target_duration=self._target,
             media_sequence=self._sequence_base + self._sequence - len(listed),
-            discontinuity_sequence=self._discontinuity_base + self._first_discontinuity + passed,
+            discontinuity_sequence=self._discontinuity_base + before,
             independent_segments=all(segment.independent for segment in listed),
             ended=ended,
         )
