@@ -35,6 +35,14 @@ class Seen:
     body: bytes
     arrived: float
     """`time.time()` when it was first listed."""
+    gap: bool
+    """Whether it is only said to be missing."""
+
+    @property
+    def late(self) -> float:
+        """Seconds from its end, as it happened, until it was listed."""
+        assert self.utc is not None
+        return self.arrived - self.utc.timestamp() - self.duration
 
 
 class Watcher(threading.Thread):
@@ -96,6 +104,7 @@ class Watcher(threading.Thread):
         return files
 
     def _read(self, text: str) -> None:
+        now = time.time()
         playlist = m3u8.loads(text)
         self.reloads += 1
         target = playlist.target_duration
@@ -129,8 +138,9 @@ class Watcher(threading.Thread):
                     bool(entry.discontinuity),
                     init,
                     entry.current_program_date_time,
-                    self._get(entry.uri) if self._fetch else b"",
-                    time.time(),
+                    self._get(entry.uri) if self._fetch and not entry.gap_tag else b"",
+                    now,
+                    bool(entry.gap_tag),
                 )
             )
         # Last, so that who waits for it finds everything.
