@@ -4,6 +4,7 @@ The one idea: whoever watches `source` sees what the encoder sent and nothing el
 within `BACK`, by the clock that their own segments are dated with.
 """
 
+import io
 import os
 import random
 import signal
@@ -14,7 +15,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import av
 import psutil
+import pytest
 from twisted.trial.unittest import TestCase
 
 from tests.e2e.browser import BrowserTestCase
@@ -61,6 +64,17 @@ def damaged(sent: Iterable[Tag], wild: random.Random, every: int = 3) -> list[Ta
                 body[wild.choice(places)] ^= 1 << wild.randrange(8)
         made.append(tag._replace(body=bytes(body)))
     return made
+
+
+def apart(watcher: Watcher, kind: str) -> tuple[float, float]:
+    """Seconds between packets of pictures or sound (`video`, `audio`), by their `pts`: the least and the most."""
+    found: list[float] = []
+    for segment in watcher.segments:
+        with av.open(io.BytesIO(watcher.inits[segment.init] + segment.body)) as container:
+            (track,) = [one for one in container.streams if one.type == kind]
+            found += [float(one.pts * one.time_base) for one in container.demux(track) if one.pts is not None]
+    steps = [after - before for before, after in pairwise(sorted(found))]
+    return min(steps), max(steps)
 
 
 class Publisher(threading.Thread):
@@ -140,6 +154,11 @@ class DeathTests(RecoveryCase):
             self.assert_whole(watcher)
         for watcher in ladder:
             self.assertLess(max(segment.late for segment in watcher.segments[2:]), BACK)
+            for kind, lasts in (("video", 1 / 30), ("audio", 1024 / 48_000)):
+                least, most = apart(watcher, kind)
+                # Of pictures two may be lost that are shown before one that was coded before them.
+                self.assertGreater(least, lasts / 2)
+                self.assertLess(most, 3.5 * lasts)
         self.assertEqual(self.restarts(name), 1)
         self.end(name, encoder)
 
@@ -219,6 +238,7 @@ class ChangeTests(RecoveryCase):
 
 
 class ViewerTests(BrowserTestCase):
+    @pytest.mark.alone
     def test_who_watches_a_quality_does_not_notice(self) -> None:
         profile = '[{"name": "216p", "width": 384, "height": 216, "bitrate": 300000}]'
         settings = {**LadderCase.settings, "OXIDECAST_TRANSCODING_PROFILES": profile}
