@@ -444,7 +444,9 @@ class TestStreams(ApiCase):
         self.assertNotIn("publisher", anonymous)
         own = (await self.ask("GET", "/api/v1/streams/show", token=token)).data
         self.assertEqual(own["publisher"]["protocol"], "test")
-        self.assertEqual([output["name"] for output in own["outputs"]], ["hls", "multicast", "recording"])
+        self.assertEqual(
+            [output["name"] for output in own["outputs"]], ["hls", "multicast", "recording", "thumbnails"]
+        )
         for query, names in (("true", ["show"]), ("false", ["my-stream"])):
             listed = (await self.ask("GET", f"/api/v1/streams?live={query}")).data["items"]
             self.assertEqual([item["name"] for item in listed], names)

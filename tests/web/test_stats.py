@@ -15,7 +15,12 @@ class TestServerStats(ApiCase):
         self.assertEqual((answer.data["viewers"], answer.data["bitrate"]), (0, 0))
         self.assertEqual(
             [(one["name"], one["state"]) for one in answer.data["outputs"]],
-            [("hls", "running"), ("multicast", "running"), ("recording", "running")],
+            [
+                ("hls", "running"),
+                ("multicast", "running"),
+                ("recording", "running"),
+                ("thumbnails", "running"),
+            ],
         )
         self.assertGreaterEqual(answer.data["http"]["connections"], 1)
 
@@ -30,7 +35,7 @@ class TestServerStats(ApiCase):
         self.assertEqual(answer["streams"], {"live": 1, "waiting": 0, "publishers": 1})
         self.assertEqual((answer["viewers"], answer["viewers_by_output"]), (3, {"hls": 2, "multicast": 1}))
         self.assertEqual(
-            [(one["streams"], one["viewers"]) for one in answer["outputs"]], [(1, 2), (1, 1), (1, 0)]
+            [(one["streams"], one["viewers"]) for one in answer["outputs"]], [(1, 2), (1, 1), (1, 0), (1, 0)]
         )
 
     async def test_the_process(self) -> None:
@@ -62,7 +67,9 @@ class TestStreamStats(ApiCase):
         self.assertEnvelope(answer, 200)
         self.assertEqual((answer.data["is_live"], answer.data["publisher"]["protocol"]), (True, "test"))
         self.assertEqual([one["name"] for one in answer.data["renditions"]], ["source"])
-        self.assertEqual([one["name"] for one in answer.data["outputs"]], ["hls", "multicast", "recording"])
+        self.assertEqual(
+            [one["name"] for one in answer.data["outputs"]], ["hls", "multicast", "recording", "thumbnails"]
+        )
 
     async def test_one_whose_publisher_left(self) -> None:
         await self.start()

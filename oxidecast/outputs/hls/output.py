@@ -14,8 +14,8 @@ from twisted.logger import Logger
 from twisted.web.resource import Resource
 from zope.interface import implementer
 
-from oxidecast.delivery.envelope import envelope
 from oxidecast.delivery.hot import HotAnswer, HotRequest, IHotResource
+from oxidecast.delivery.playing import admitted, client_of, refusal
 from oxidecast.formats import m3u8
 from oxidecast.interfaces import (
     IOutput,
@@ -25,8 +25,6 @@ from oxidecast.interfaces import (
     IServices,
     IStream,
     IWant,
-    PlayRequest,
-    Refused,
 )
 from oxidecast.outputs.hls.rendition import PLAYLIST_TYPE, HLSRendition
 from oxidecast.outputs.hls.segmenter import Cuts
@@ -227,18 +225,18 @@ class HLSResource(Resource):
             name, session = parts[2], parts[1][1:]
             rendition = stream.renditions.get(name)
             planned = name in stream.stream.planned and stream.closed_at is None
-            if (rendition is None and not planned) or not stream.sessions.valid(session, _address(request)):
+            if (rendition is None and not planned) or not stream.sessions.valid(session, client_of(request)):
                 return self._missing(
                     "no_session", "This playback session does not exist: start from playlist.m3u8."
                 )
             if parts[3] == "playlist.m3u8":
                 if rendition is not None and rendition.playlist is not None:
-                    stream.sessions.seen(session, _address(request))
+                    stream.sessions.seen(session, client_of(request))
                     if planned:
                         stream.asked(name)
                     return rendition.playlist
                 if planned:
-                    stream.sessions.seen(session, _address(request))
+                    stream.sessions.seen(session, client_of(request))
                     return Deferred.fromCoroutine(self._media(stream, name))
             elif rendition is None:
                 pass
@@ -251,23 +249,13 @@ class HLSResource(Resource):
         return self._missing("not_found", "There is nothing at this address any more.")
 
     async def _start(self, stream: HLSStream, request: HotRequest) -> HotAnswer:
-        scheme, _, bearer = (request.header(b"authorization") or b"").partition(b" ")
-        token = bearer if scheme.lower() == b"bearer" else request.query.get(b"token", b"")
-        try:
-            only_here = await self._output.services.hub.authorise(
-                stream.stream.info,
-                PlayRequest(
-                    protocol="hls", address=_address(request), token=token.decode("utf-8", "replace").strip()
-                ),
-            )
-        except Refused as refused:
-            if refused.code == "unavailable":
-                return self._refusal(503, refused.code, refused.sentence, (b"Retry-After", b"5"))
-            return self._refusal(401, refused.code, refused.sentence, (b"WWW-Authenticate", b"Bearer"))
+        only_here = await admitted(self._output.services, stream.stream.info, request, "hls")
+        if isinstance(only_here, HotAnswer):
+            return only_here
         viewer, quality = (
             request.query.get(key, b"").decode("utf-8", "replace") for key in (b"viewer", b"quality")
         )
-        answer = await stream.multivariant(viewer, quality, _address(request) if only_here else "")
+        answer = await stream.multivariant(viewer, quality, client_of(request) if only_here else "")
         if answer is not None:
             return answer
         if stream.carries_nothing:
@@ -286,21 +274,9 @@ class HLSResource(Resource):
         return bytes(self._missing("not_found", "There is nothing at this address.").body)
 
     def _missing(self, code: str, sentence: str, retry: bool = False) -> HotAnswer:
-        return self._refusal(404, code, sentence, *([(b"Retry-After", b"2")] if retry else []))
-
-    def _refusal(self, status: int, code: str, sentence: str, *headers: tuple[bytes, bytes]) -> HotAnswer:
-        return HotAnswer(
-            envelope(self._output.services.reactor.seconds(), error=sentence, code=code),
-            b"application/json",
-            status=status,
-            cache_control=b"no-store",
-            cors=True,
-            headers=headers,
+        return refusal(
+            self._output.services, 404, code, sentence, *([(b"Retry-After", b"2")] if retry else [])
         )
-
-
-def _address(request: HotRequest) -> str:
-    return str(getattr(request.client, "host", ""))
 
 
 @implementer(IOutput, IReloadable)

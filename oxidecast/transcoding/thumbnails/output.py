@@ -19,8 +19,8 @@ from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 from zope.interface import implementer
 
-from oxidecast.delivery.envelope import envelope
 from oxidecast.delivery.hot import HotAnswer, HotRequest, IHotResource
+from oxidecast.delivery.playing import admitted, refusal
 from oxidecast.interfaces import (
     IMeasured,
     IOutput,
@@ -31,8 +31,6 @@ from oxidecast.interfaces import (
     IStream,
     ISubscriber,
     IThumbnails,
-    PlayRequest,
-    Refused,
 )
 from oxidecast.media import Packet
 from oxidecast.streams.info import StreamInfo
@@ -173,34 +171,18 @@ class ThumbnailResource(Resource):
         answer = one.answer(self._output.interval) if one is not None else None
         if answer is not None:
             return answer
-        return self._refusal(
-            404, "not_found", "There is no picture here: the stream is not live, or has just begun."
+        return refusal(
+            self._output.services,
+            404,
+            "not_found",
+            "There is no picture here: the stream is not live, or has just begun.",
         )
 
     async def _private(self, one: StreamThumbnails, request: HotRequest) -> HotAnswer:
-        scheme, _, bearer = (request.header(b"authorization") or b"").partition(b" ")
-        token = bearer if scheme.lower() == b"bearer" else request.query.get(b"token", b"")
-        client = str(getattr(request.client, "host", ""))
-        asked = PlayRequest(
-            protocol="thumbnails", address=client, token=token.decode("utf-8", "replace").strip()
-        )
-        try:
-            await self._output.services.hub.authorise(one.stream.info, asked)
-        except Refused as refused:
-            if refused.code == "unavailable":
-                return self._refusal(503, refused.code, refused.sentence, (b"Retry-After", b"5"))
-            return self._refusal(401, refused.code, refused.sentence, (b"WWW-Authenticate", b"Bearer"))
+        only_here = await admitted(self._output.services, one.stream.info, request, "thumbnails")
+        if isinstance(only_here, HotAnswer):
+            return only_here
         return self._answer(one)
-
-    def _refusal(self, status: int, code: str, sentence: str, *headers: tuple[bytes, bytes]) -> HotAnswer:
-        return HotAnswer(
-            envelope(self._output.services.reactor.seconds(), error=sentence, code=code),
-            b"application/json",
-            status=status,
-            cache_control=b"no-store",
-            cors=True,
-            headers=headers,
-        )
 
     def render_GET(self, request: Any) -> bytes:
         """Paths that no hot resource is asked about, because they try to be more than a name."""
