@@ -40,9 +40,15 @@ class Backlog:
         if packet.keyframe and packet.track.is_video:
             while len(self._groups) > 1 and made is not None and self._groups[1][0][0].pts <= made:
                 self._forget()
-        elif self._bytes > self._max_bytes or packet.dts - self._groups[0][0][0].dts > LONGEST:
-            while self._groups and (len(self._groups) > 1 or self._bytes > self._max_bytes):
-                self._forget()
+        if self._bytes > self._max_bytes or packet.dts - self._groups[0][0][0].dts > LONGEST:
+            self.shorten()
+            if self._bytes > self._max_bytes:
+                self.clear()
+
+    def shorten(self) -> None:
+        """To the last group."""
+        while len(self._groups) > 1:
+            self._forget()
 
     def clear(self) -> None:
         self._groups.clear()

@@ -64,14 +64,16 @@ LOOK_EVERY = 0.5
 MAX_MEMORY = 2 * 1024 * 1024 * 1024
 """Bytes resident. A ladder of 1080p takes 300 MB, of 2160p 1 GB; what takes more has been fed something crafted."""
 
-FIRST_WAIT, LONGEST_WAIT = 0.25, 30.0
-"""Seconds before a new child: doubled with each death in short order."""
+FIRST_WAIT, LONGEST_WAIT = 0.25, 2.0
+"""Seconds before a new child: doubled with each death in short order. Whatever killed them, the ladder is to be back
+within five seconds: `SILENT`, this, and a start."""
 
-HEALTHY = 60.0
+HEALTHY = 10.0
 """Seconds that a child has to live for the waits to begin anew."""
 
-MOST_DEATHS, DEATHS_WITHIN = 10, 600.0
-"""So many deaths in so many seconds: it is given up, for the input or the machine is at fault."""
+MOST_DEATHS, DEATHS_WITHIN = 40, 600.0
+"""So many deaths in so many seconds: it is given up, for the input or the machine is at fault. A minute in which every
+child dies at once has some 30."""
 
 END_WITHIN = 5.0
 """Seconds that a child may take to code what it still has when the stream ends; then it is killed."""
@@ -177,6 +179,8 @@ class Supervisor:
         self._made_any = False
         """By this child."""
         self._backlog = Backlog(max_waiting // 2)
+        self._in_vain = False
+        """Whether the last child died before it made anything."""
         # The way in: what waits for the child, and what it has to begin with.
         self._waiting: deque[bytes] = deque()
         self._waiting_bytes = 0
@@ -305,6 +309,8 @@ class Supervisor:
 
     def _resume(self) -> None:
         """Send once more what is not made yet."""
+        if self._in_vain:
+            self._backlog.shorten()
         packets = self._backlog.packets
         if not packets:
             return
@@ -335,7 +341,8 @@ class Supervisor:
             self._deaths.popleft()
         if self._answered < self._discontinuities:
             self._began_anew()
-        if not self._made_any:
+        self._in_vain = not self._made_any
+        if self._in_vain:
             # What it could not begin with may have been its death.
             self._backlog.clear()
         self._made_any = False
