@@ -2,6 +2,7 @@
 
 import io
 import re
+from contextlib import suppress
 from itertools import pairwise
 from typing import Any
 
@@ -9,7 +10,7 @@ import av
 import psutil
 
 from tests.e2e.hls import Watcher
-from tests.e2e.programs import Program, ServerCase, publish, until
+from tests.e2e.programs import Program, Server, ServerCase, publish, until
 
 PROFILES = (
     '[{"name": "180p", "width": 320, "height": 180, "bitrate": 300000, "audio_bitrate": 64000},'
@@ -18,6 +19,16 @@ PROFILES = (
 LADDER = ["source", "180p", "90p"]
 PATIENCE = 30.0
 """Seconds until a test gives up, on a machine that does much else."""
+
+
+def workers(running: Server) -> list[psutil.Process]:
+    """The transcoder's children of a server that are alive."""
+    found = []
+    for child in psutil.Process(running.process.pid).children():
+        with suppress(psutil.NoSuchProcess):  # it has just ended
+            if "oxidecast.transcoding.worker" in child.cmdline():
+                found.append(child)
+    return found
 
 
 class LadderCase(ServerCase):
@@ -57,11 +68,7 @@ class LadderCase(ServerCase):
         return found
 
     def children(self) -> list[psutil.Process]:
-        return [
-            one
-            for one in psutil.Process(self.server.process.pid).children()
-            if "oxidecast.transcoding.worker" in one.cmdline()
-        ]
+        return workers(self.server)
 
     def end(self, name: str, encoder: Program) -> None:
         """And nothing is left of it."""

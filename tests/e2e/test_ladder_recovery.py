@@ -24,7 +24,7 @@ from tests.e2e.browser import BrowserTestCase
 from tests.e2e.encoder import VIDEO, Encoder, Tag, material, shifted
 from tests.e2e.hls import Watcher
 from tests.e2e.programs import durations, publish, server, until
-from tests.e2e.test_ladder import LADDER, PATIENCE, LadderCase, shown
+from tests.e2e.test_ladder import LADDER, PATIENCE, LadderCase, shown, workers
 from tests.e2e.test_recording import complaints, look
 
 BACK = 5.0
@@ -258,7 +258,7 @@ class ViewerTests(BrowserTestCase):
         watcher.wait("the quality that fits", lambda now: now.width == 384, PATIENCE)
         watcher.page.evaluate(INTERRUPTIONS)
         for how in (signal.SIGKILL, signal.SIGSTOP):
-            (child,) = psutil.Process(running.process.pid).children()
+            (child,) = workers(running)
             os.kill(child.pid, how)
             before, after = watcher.watch(10)
             self.assertFalse(child.is_running())
