@@ -32,6 +32,10 @@ BANDWIDTH_WINDOW = 30
 LEAST_GAP = TICKS // 10
 """What is missing for less is no gap in a playlist."""
 
+QUIET = 3
+"""Segments of the source during which nothing at all came of a rendition: then its maker is not late, but gone, and
+players that follow it have little left to show. What is only late comes sooner, or in pieces."""
+
 EPOCH = 1_767_225_600
 """2026-01-01 in UTC seconds, from which a stream's first sequence numbers are counted: small enough for 32 bits."""
 
@@ -101,6 +105,10 @@ class HLSRendition:
         """Those that only this rendition has, because its tracks changed."""
         self._end: int | None = None
         """Where the latest segment ends, in the time of `pts`."""
+        self._quiet = 0
+        """How many segments the source has ended since something came."""
+        self._resumes_at = 0
+        """Time before this was told to be missing."""
         self._generation = 0
         self._over = False
         self._latest: tuple[Track, ...] = ()
@@ -128,7 +136,8 @@ class HLSRendition:
     # -- ISubscriber
 
     def packet(self, packet: Packet) -> None:
-        if packet.track not in self.tracks:
+        self._quiet = 0
+        if packet.track not in self.tracks or packet.pts < self._resumes_at:
             return
         run = self._segmenter.push(packet)
         if run is not None:
@@ -150,6 +159,21 @@ class HLSRendition:
         self._over = True
         if self._segments:
             self._publish(ended=True)
+
+    def source_moved(self) -> None:
+        """The source's playlist has changed, which this rendition is made of."""
+        self._quiet += 1
+        if self._quiet < QUIET or self._over or not self._segments:
+            return
+        run = self._segmenter.flush()
+        if run is not None:
+            self._add(run)
+        until = self._cuts.ended
+        if self._end is not None and until - self._end >= LEAST_GAP:
+            self._tell_gap(until)
+            self._end = self._resumes_at = until
+            self._forget_old()
+            self._publish()
 
     def close(self) -> None:
         self._subscription.cancel()
@@ -213,7 +237,8 @@ class HLSRendition:
     def _add(self, run: Run) -> None:
         if not self._target:
             self._target = self._segmenter.target
-        self._warn_of_long_groups()
+        if self.name == SOURCE:
+            self._warn_of_long_groups()
         if self._container is None:
             self._container = Container(self._settings.segment_type, self.tracks)
             if self._container.init != self._init:

@@ -78,6 +78,11 @@ class Cuts:
                 return True
         return False
 
+    @property
+    def ended(self) -> int:
+        """Where the source's latest segment ends, of those that have ended."""
+        return max((cut.end for cut in self._all if cut.end is not None), default=0)
+
     def number(self, pts: int) -> int | None:
         """Of the segment in which this time is; None where it is not known any more."""
         return next((cut.number for cut in reversed(self._all) if cut.pts <= pts), None)

@@ -1,6 +1,7 @@
 """A rendition of the ladder beside its source: what it lacks is told as gaps, and discontinuities have the same
 numbers."""
 
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from oxidecast.media import TICKS, Packet, Track
-from oxidecast.outputs.hls.rendition import HLSRendition
+from oxidecast.outputs.hls.rendition import QUIET, HLSRendition
 from oxidecast.outputs.hls.segmenter import Cuts
 from oxidecast.outputs.hls.settings import HlsSettings
 from oxidecast.streams.rendition import Rendition
@@ -50,8 +51,15 @@ class FollowingCase(SynchronousTestCase):
             lambda owner, seconds: None,
         )
         self.hls[name] = HLSRendition(
-            self.stream, feed, HlsSettings(playlist_length=24), None, lambda: None, self.cuts, after=after
+            self.stream, feed, HlsSettings(playlist_length=24), None, self.moved(name), self.cuts, after=after
         )
+
+    def moved(self, name: str) -> Callable[[], None]:
+        def tell() -> None:
+            if name == "source" and "small" in self.hls:
+                self.hls["small"].source_moved()
+
+        return tell
 
     def send(self, seconds: float, *names: str, key: bool = True, gop: int = 60) -> None:
         for number in range(round(seconds * 30)):
@@ -137,6 +145,40 @@ class TestFollowing(FollowingCase):
         self.assertEqual(self.marks("small").count("|"), 2)
         self.assertEqual(self.segments("small")[-1].number, self.segments("source")[-1].number)
         self.assert_in_step()
+
+    def test_what_is_gone_is_told_while_it_is(self) -> None:
+        self.send(6.1)
+        self.send(2 * QUIET - 0.3, "source", key=False)
+        self.assertEqual(self.marks("small"), "sss")
+        before = self.at
+        self.send(6.1, "source")
+        self.assertEqual(self.marks("small"), "ssssggggg"[: len(self.marks("small"))])
+        self.assertGreater(len(self.marks("small")), 6)
+        # What comes too late then is left out.
+        now, self.at = self.at, before
+        told = len(self.segments("small"))
+        self.send(3, "small")
+        self.assertEqual(len(self.segments("small")), told)
+        self.at = now
+        self.send(6.1)
+        self.assertEqual(self.marks("small")[-2:], "ss")
+        self.assert_in_step()
+
+    def test_what_is_only_late_is_waited_for(self) -> None:
+        self.send(4.1)
+        late = self.at
+        for _ in range(10):
+            self.send(3, "source")
+            now, self.at = self.at, late
+            self.send(1, "small", gop=30)
+            late, self.at = self.at, now
+        self.assertNotIn("g", self.marks("small"))
+
+    def test_long_groups_of_a_rendition_are_nobodys_fault(self) -> None:
+        self.send(5)
+        self.send(9, "source", gop=30)
+        self.send(5, gop=30)
+        self.assertEqual([key for key in self.stream.notices if "small" in key], [])
 
     def test_a_short_hole_is_a_stutter(self) -> None:
         self.send(5)
