@@ -1,8 +1,8 @@
 """The quality ladder of a whole server: ffmpeg publishes, HLS offers qualities."""
 
+import contextlib
 import io
 import re
-from contextlib import suppress
 from itertools import pairwise
 from typing import Any
 
@@ -25,7 +25,7 @@ def workers(running: Server) -> list[psutil.Process]:
     """The transcoder's children of a server that are alive."""
     found = []
     for child in psutil.Process(running.process.pid).children():
-        with suppress(psutil.NoSuchProcess):  # it has just ended
+        with contextlib.suppress(psutil.NoSuchProcess):  # it has just ended
             if "oxidecast.transcoding.worker" in child.cmdline():
                 found.append(child)
     return found

