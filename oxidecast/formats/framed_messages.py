@@ -83,6 +83,15 @@ class Discontinuity(_Message, frozen=True):
     number: _Count
 
 
+class Resumed(_Message, frozen=True, kw_only=True):
+    """The packets that follow, up to the picture at `until`, are sent once more: another child was at work on them."""
+
+    until: int
+    made: Annotated[dict[FeedNumber, int], Meta(max_length=2 * MAX_FEEDS)] = {}
+    """By video feeds' numbers, the `pts` up to which there are coded pictures: each goes on with the next one, as a
+    keyframe. What comes before is for the decoder alone."""
+
+
 class KeyframeWanted(_Message, frozen=True):
     """One feed's next picture is to be a keyframe, for somebody who has lost one."""
 
@@ -174,5 +183,15 @@ class Figures(_Message, frozen=True, kw_only=True):
 
 
 Message = (
-    Job | Discontinuity | KeyframeWanted | End | Ready | Trouble | FeedEnded | Tile | Thumbnail | Figures
+    Job
+    | Discontinuity
+    | Resumed
+    | KeyframeWanted
+    | End
+    | Ready
+    | Trouble
+    | FeedEnded
+    | Tile
+    | Thumbnail
+    | Figures
 )

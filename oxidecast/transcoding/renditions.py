@@ -33,7 +33,7 @@ class Boss(Protocol):
 
 
 class Renditions:
-    """A `Receiver` (`supervisor.py`). `make` says what there should be."""
+    """A `Receiver`. `make` says what there should be."""
 
     log = Logger()
 
@@ -92,7 +92,7 @@ class Renditions:
             assembly.packet(packet)
 
     def discontinuity(self) -> None:
-        reason, self.why_anew = self.why_anew or "the transcoder was restarted", ""
+        reason, self.why_anew = self.why_anew or "the source began anew", ""
         for assembly in self.assemblies.values():
             assembly.anew(reason)
 

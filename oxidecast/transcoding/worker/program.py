@@ -22,6 +22,7 @@ from oxidecast.formats.framed_messages import (
     Job,
     KeyframeWanted,
     Message,
+    Resumed,
 )
 from oxidecast.media import RemoteProtocolError, Track
 from oxidecast.transcoding.worker.device import DevicePictures
@@ -86,6 +87,8 @@ class Program:
         elif isinstance(item, Discontinuity):
             self._drain()
             self._output.message(item)
+        elif isinstance(item, Resumed):
+            self._pictures.resumed(item)
         elif isinstance(item, KeyframeWanted):
             self._pictures.keyframe_wanted(item.feed)
 
