@@ -275,10 +275,11 @@ class HTTPSide(MultiService):
             *history.routes(),
             *RecordingRoutes(
                 Recordings(foundation.database, foundation.reactor),
-                foundation.accounts.users,
+                foundation.accounts,
                 Store(self._settings().of(StorageSettings).recordings(foundation.data_directory)),
                 registry,
                 foundation.tokens,
+                addresses,
                 foundation.reactor,
             ).routes(),
             *AuditRoutes(foundation.audit).routes(),

@@ -5,6 +5,7 @@ import secrets
 from datetime import datetime, timedelta
 
 import msgspec
+from twisted.internet.defer import Deferred, TimeoutError
 from twisted.internet.interfaces import IReactorTime
 
 from oxidecast.accounts.errors import (
@@ -18,7 +19,7 @@ from oxidecast.accounts.names import is_email, is_username
 from oxidecast.accounts.outsiders import Outsiders
 from oxidecast.accounts.passwords import Passwords
 from oxidecast.accounts.throttle import LoginThrottle
-from oxidecast.accounts.tokens import Tokens
+from oxidecast.accounts.tokens import PlaybackClaims, Tokens
 from oxidecast.database.audit import ANONYMOUS, SERVER, Actor, note
 from oxidecast.database.errors import DatabaseUnavailable
 from oxidecast.database.interface import Body, IDatabase, Value
@@ -34,6 +35,9 @@ from oxidecast.database.users import Role, User, Users, actor, change_user, dele
 
 LONGEST_REFRESH_TOKEN = 128
 """Characters; ours have 43."""
+
+PATIENCE = 1.0
+"""Seconds that a playback token waits for the database: it answers in milliseconds, or is away."""
 
 
 class Login(msgspec.Struct, frozen=True, kw_only=True):
@@ -137,6 +141,21 @@ class Accounts:
         claims = self._tokens.verify_access(access_token)
         user = await self.users.by_id(claims.sub)
         if user is None or user.disabled or user.token_generation != claims.gen:
+            raise InvalidToken
+        return user
+
+    async def giver(self, claims: PlaybackClaims) -> User | None:
+        """The account that gave a playback token away, as it is now; None where no account did. Raises InvalidToken
+        when its tokens have ended since, and DatabaseUnavailable also when that takes longer than viewers wait."""
+        if claims.by is None:
+            return None
+        user_id, generation = claims.by
+        asked = Deferred.fromCoroutine(self.users.by_id(user_id))
+        try:
+            user = await asked.addTimeout(PATIENCE, self._clock)
+        except TimeoutError:
+            raise DatabaseUnavailable("The database takes too long to say whose token this is.") from None
+        if user is None or user.disabled or user.token_generation != generation:
             raise InvalidToken
         return user
 

@@ -83,6 +83,7 @@ class AuthRoutes:
                 body=Credentials,
                 answer=LoginView,
                 refusals=(401, 429),
+                gives_up=True,
             ),
             Route(
                 "POST",
@@ -94,6 +95,7 @@ class AuthRoutes:
                 status=201,
                 refusals=(403, 409),
                 limit="auth",
+                gives_up=True,
             ),
             Route(
                 "POST",

@@ -83,6 +83,7 @@ class UserRoutes:
                 answer=AccountView,
                 status=201,
                 refusals=(409,),
+                gives_up=True,
             ),
             Route("GET", "/users/{user}", self.show, needs=needs, answer=AccountView),
             Route(
@@ -94,6 +95,7 @@ class UserRoutes:
                 answer=AccountView,
                 refusals=(409,),
                 if_match=True,
+                gives_up=True,
             ),
             Route("DELETE", "/users/{user}", self.delete, needs=needs, refusals=(409,)),
         )

@@ -7,6 +7,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 from twisted.internet.protocol import Protocol
+from twisted.internet.task import deferLater
 
 from oxidecast.accounts.errors import Overloaded
 from oxidecast.database.errors import DatabaseUnavailable
@@ -196,6 +197,40 @@ class TestFrame(ApiCase):
         connection.transport.write(b"GET /api/v1/test HTTP/1.1\r\nHost: x\r\n\r\n")  # type: ignore[union-attr]
         reactor.callLater(0.05, connection.transport.abortConnection)  # type: ignore
         await cancelled
+
+    async def test_who_leaves_while_a_stream_is_made_leaves_it_whole(self) -> None:
+        await self.start()
+        token = await self.token("streamer")
+        transaction = self.server.foundation.database.transaction
+        begun: Deferred[None] = Deferred()
+        go_on: Deferred[None] = Deferred()
+
+        async def held(*args: Any) -> Any:
+            made = await transaction(*args)
+            if not begun.called:
+                begun.callback(None)
+                await go_on
+            return made
+
+        self.patch(
+            self.server.foundation.database,
+            "transaction",
+            lambda *args: Deferred.fromCoroutine(held(*args)),
+        )
+        endpoint = TCP4ClientEndpoint(reactor, "127.0.0.1", self.server.web.number)
+        connection = await connectProtocol(endpoint, Protocol())
+        body = b'{"title": "Show"}'
+        connection.transport.write(  # type: ignore[union-attr]
+            b"POST /api/v1/streams HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+            b"Authorization: Bearer %b\r\nContent-Length: %d\r\n\r\n%b" % (token.encode(), len(body), body)
+        )
+        await begun
+        connection.transport.abortConnection()  # type: ignore[union-attr]
+        while self.server.web.factory.channels:  # type: ignore[union-attr]
+            await deferLater(reactor, 0.01)
+        go_on.callback(None)
+        while (await self.ask("GET", "/api/v1/streams/show/key", token=token)).status != 200:
+            await deferLater(reactor, 0.01)
 
     async def with_route(self, handler: Any) -> None:
         routes = Api.__init__

@@ -271,6 +271,32 @@ class TestAddress(RecordingsCase):
         await self.server.foundation.accounts.change(self.owner_id, disabled=True)
         self.assertEnvelope(await self.get(address, ""), 401, "token_invalid")
 
+    async def test_it_ends_with_the_tokens_of_who_gave_it_away(self) -> None:
+        one = await self.owned()
+        accounts = self.server.foundation.accounts
+        for change in ({"disabled": True}, {"password": "another long one"}, {"role": "viewer"}):
+            admin = await self.token("admin", f"admin-{next(iter(change))}")
+            answer = await self.get(f"/{one.id}/url", admin)
+            address = str(answer.data["url"]).removeprefix(f"http://localhost{RECORDINGS}")
+            self.assertEqual((await self.get(address, "")).status, 200)
+            await accounts.change((await accounts.bearer(admin)).id, **change)
+            self.assertEnvelope(await self.get(address, ""), 401, "token_invalid")
+
+    async def test_it_is_for_one_network_where_that_is_asked_for(self) -> None:
+        one = await self.owned()
+        address = (await self.get(f"/{one.id}/url?bind_address=true")).data["url"]
+        await self.opens_here_only(address)
+
+    async def test_the_settings_bind_all_of_them(self) -> None:
+        self.environ["OXIDECAST_AUTH_BIND_PLAYBACK_TOKENS"] = "true"
+        await self.opens_here_only(await self.address(await self.owned()))
+
+    async def opens_here_only(self, address: str) -> None:
+        path = address.removeprefix(f"http://localhost{RECORDINGS}")
+        self.assertEqual((await self.get(path, "")).status, 200)
+        self.from_address = "127.0.0.2"
+        self.assertEnvelope(await self.get(path, ""), 401, "token_invalid")
+
     async def test_it_opens_nothing_else(self) -> None:
         one = await self.owned()
         other = await recorded(self.server, self.owner_id)
