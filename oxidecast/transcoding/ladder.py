@@ -208,6 +208,12 @@ class Ladder:
             return
         self.stream.notice(NAME_FULL, None)
         self.stream.notice(NAME_GIVEN_UP, None)
+        self.log.info(
+            "{stream}: transcoding to {names} with {backend}",
+            stream=self.stream.name,
+            names=", ".join([one.name for one in self.plan] + [OPUS] * bool(self._others)),
+            backend=self.backend.name,
+        )
         self.renditions = Renditions(self.stream, self)
         self.supervisor = Supervisor(
             self._owner.reactor, self.stream.name, self.renditions, devices=self.backend.devices
