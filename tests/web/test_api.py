@@ -484,7 +484,7 @@ class TestStreams(ApiCase):
         self.assertEqual(
             answer.data, {"url": "http://localhost/api/v1/hls/show/playlist.m3u8", "connection_type": "hls"}
         )
-        answer = await self.ask("GET", "/api/v1/streams/show/url?connection_type=webrtc")
+        answer = await self.ask("GET", "/api/v1/streams/show/url?connection_type=flv")
         self.assertEnvelope(answer, 404, "not_live")
         self.assertEqual(answer.headers["retry-after"], "2")
         answer = await self.ask("GET", "/api/v1/streams/show/url?connection_type=pigeon")

@@ -1,0 +1,94 @@
+"""WebRTC as a browser gets it: Chromium plays by WHEP what ffmpeg publishes."""
+
+import time
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+
+from tests.e2e.browser import BrowserTestCase
+from tests.e2e.programs import Server, publish, server, until
+
+PLAIN_H264 = ("libx264", "-preset", "ultrafast", "-bf", "0", "-profile:v", "baseline")
+
+PLAY = """
+async address => {
+    const pc = window.pc = new RTCPeerConnection({bundlePolicy: 'max-bundle'});
+    const stream = new MediaStream();
+    pc.addTransceiver('video', {direction: 'recvonly'});
+    pc.addTransceiver('audio', {direction: 'recvonly'});
+    pc.ontrack = event => stream.addTrack(event.track);
+    const video = window.video = document.createElement('video');
+    video.muted = true; video.autoplay = true; video.srcObject = stream;
+    document.body.append(video);
+    await pc.setLocalDescription();
+    window.began = performance.now();
+    video.addEventListener('loadeddata', () => { window.firstFrame = performance.now() - window.began; });
+    const answer = await fetch(address, {
+        method: 'POST', headers: {'Content-Type': 'application/sdp'}, body: pc.localDescription.sdp});
+    const text = await answer.text();
+    window.location_ = answer.headers.get('Location');
+    if (answer.status === 201) await pc.setRemoteDescription({type: 'answer', sdp: text});
+    return [answer.status, text];
+}
+"""
+
+STATS = """
+async () => {
+    const all = {state: window.pc.connectionState, first: window.firstFrame ?? null};
+    for (const report of (await window.pc.getStats()).values()) {
+        if (report.type === 'inbound-rtp') all[report.kind] = report;
+        if (report.type === 'transport') all.transport = report;
+    }
+    return all;
+}
+"""
+
+
+@pytest.mark.alone
+class WebRTCTests(BrowserTestCase):
+    arguments: ClassVar[tuple[str, ...]] = (
+        "--allow-loopback-in-peer-connection",
+        "--disable-features=WebRtcHideLocalIpsWithMdns",
+    )
+    server: ClassVar[Server]
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        super().setUpClass()
+        cls.server = cls.enterClassContext(server())
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.requests_may_fail = True  # Chromium asks for a favicon, which this page does not have.
+
+    def play(self, name: str) -> tuple[Any, int, str]:
+        page = self.open(f"{self.server.url}/health", self.new_context(bypass_csp=True))
+        status, text = page.evaluate(PLAY, f"{self.server.url}/api/v1/webrtc/{name}/whep")
+        return page, status, text
+
+    def test_a_browser_sees_and_hears_a_stream(self) -> None:
+        name, key = self.server.new_stream("Show")
+        log = Path(self.server.folder, "show.log")
+        with publish(self.server.ingest(key), log, video=PLAIN_H264):
+            until(lambda: self.server.stream(name)["state"] == "live", 15, "the stream is live")
+            page, status, text = self.play(name)
+            self.assertEqual(status, 201, text)
+            deadline = time.monotonic() + 15
+            stats: dict[str, Any] = {}
+            while stats.get("audio", {}).get("totalSamplesReceived", 0) < 48_000:
+                self.assertLess(time.monotonic(), deadline, stats)
+                page.wait_for_timeout(200)
+                stats = page.evaluate(STATS)
+            page.wait_for_timeout(3000)
+            before, after = stats, page.evaluate(STATS)
+            self.assertEqual(after["state"], "connected")
+            self.assertGreater(after["video"]["framesDecoded"], before["video"]["framesDecoded"] + 60)
+            self.assertEqual(after["video"]["packetsLost"], 0)
+            self.assertEqual(after["video"]["freezeCount"], before["video"]["freezeCount"])
+            self.assertEqual(after["transport"]["srtpCipher"], "SRTP_AEAD_AES_128_GCM")
+            seen = self.server.stream(name)
+            self.assertEqual(seen["viewer_count"], 1)
+            print(after, seen["outputs"])
+            page.evaluate("fetch(window.location_, {method: 'DELETE'})")
+            until(lambda: self.server.stream(name)["viewer_count"] == 0, 5, "the viewer has left")
