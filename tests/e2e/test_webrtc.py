@@ -19,7 +19,7 @@ async address => {
     pc.addTransceiver('audio', {direction: 'recvonly'});
     pc.ontrack = event => stream.addTrack(event.track);
     const video = window.video = document.createElement('video');
-    video.muted = true; video.autoplay = true; video.srcObject = stream;
+    video.autoplay = true; video.srcObject = stream;
     document.body.append(video);
     await pc.setLocalDescription();
     window.began = performance.now();
@@ -89,6 +89,30 @@ class WebRTCTests(BrowserTestCase):
             self.assertEqual(after["transport"]["srtpCipher"], "SRTP_AEAD_AES_128_GCM")
             seen = self.server.stream(name)
             self.assertEqual(seen["viewer_count"], 1)
-            print(after, seen["outputs"])
+            self.assertEqual(after["audio"]["concealedSamples"], before["audio"]["concealedSamples"])
+            self.assertGreater(after["audio"]["totalAudioEnergy"], 0)
+            self.assertLess(after["first"], 5000)
             page.evaluate("fetch(window.location_, {method: 'DELETE'})")
             until(lambda: self.server.stream(name)["viewer_count"] == 0, 5, "the viewer has left")
+
+    def test_b_frames_are_repaired_where_there_is_a_ladder(self) -> None:
+        plain, key = self.server.new_stream("Without a ladder")
+        name, other = self.server.new_stream("With a ladder", transcoding_profiles=["360p"])
+        log = Path(self.server.folder, "frames.log")
+        with publish(self.server.ingest(key), log), publish(self.server.ingest(other), log):
+            for one in (plain, name):
+                until(lambda one=one: self.server.stream(one)["state"] == "live", 15, f"{one} is live")
+            until(lambda: self.server.stream(plain)["renditions"], 5, "it has pictures")
+            _, status, text = self.play(plain)
+            self.assertEqual(status, 422)
+            self.assertIn("B-frames", text)
+            page, status, text = self.play(name)
+            self.assertEqual(status, 201, text)
+            deadline = time.monotonic() + 15
+            while page.evaluate(STATS).get("video", {}).get("framesDecoded", 0) < 60:
+                self.assertLess(time.monotonic(), deadline, page.evaluate(STATS))
+                page.wait_for_timeout(200)
+            self.assertEqual(page.evaluate(STATS)["video"]["packetsLost"], 0)
+            viewer = self.server.stream(name)["outputs"]
+            feeds = next(one["stats"]["feeds"] for one in viewer if one["name"] == "webrtc")
+            self.assertIn("360p:live", feeds)
