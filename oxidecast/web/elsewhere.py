@@ -46,7 +46,7 @@ class Elsewhere(Service):
 
     def startService(self) -> None:
         super().startService()
-        self._loop.start(PERIOD)
+        self._loop.start(PERIOD, now=False)
 
     def stopService(self) -> None:
         super().stopService()
