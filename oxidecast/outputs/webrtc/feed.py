@@ -68,11 +68,6 @@ class Reader(Protocol):
 _FIRST = attrgetter("first")
 
 
-def carries(track: Track) -> bool:
-    """Whether a browser may be sent this codec as it is."""
-    return track.codec in (Codec.H264, Codec.OPUS)
-
-
 @implementer(ISubscriber)
 class Feed:
     """See the module. `zero` are what the RTP timestamps of pictures and sound begin at, the same for all feeds of a
@@ -148,7 +143,8 @@ class Feed:
     def packet(self, packet: Packet) -> None:
         if packet.track.codec is Codec.H264:
             self._picture(packet)
-        elif packet.track.codec is Codec.OPUS:
+        elif packet.track.codec is Codec.OPUS and len(packet.payload) <= LIMIT:
+            # More would be 470 kbit/s in frames of 20 ms: nobody sends that, and no datagram takes it.
             try:
                 timestamp = self._clock.timestamp(packet.pts, packet.payload) + self._zero[1]
             except RemoteProtocolError:

@@ -72,6 +72,15 @@ def check(offer: Offer) -> None:
         raise RemoteProtocolError("the offer has no a=fingerprint of SHA-256, SHA-384 or SHA-512")
 
 
+def wanted(offer: Offer) -> tuple[bool, bool]:
+    """Whether an offer wants pictures, and sound in a codec that there is: nothing is made that nobody hears."""
+    media = [medium for medium in offer.media if _is_wanted(medium)]
+    return (
+        any(medium.kind == "video" for medium in media),
+        any(medium.kind == "audio" and _audio(medium) is not None for medium in media),
+    )
+
+
 def agree(offer: Offer, video: str, audio: bool) -> Agreed:
     """What of a checked offer is sent of a stream with H.264 of this codec string (empty: no picture), and Opus or not.
     Where both sides have no medium in common, `video` and `audio` of the result are None."""

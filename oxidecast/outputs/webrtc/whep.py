@@ -22,7 +22,7 @@ from oxidecast.formats.sdp_offer import MAX_OFFER, parse, parse_fragment
 from oxidecast.interfaces import PlayRequest, Refused
 from oxidecast.media import RemoteProtocolError
 from oxidecast.outputs.webrtc import negotiation
-from oxidecast.outputs.webrtc.stream import NotCarried, WebRTCStream
+from oxidecast.outputs.webrtc.stream import NotCarried, Source, WebRTCStream
 from oxidecast.outputs.webrtc.viewer import Viewer
 from oxidecast.webrtc.port import PortFull
 
@@ -108,14 +108,15 @@ class WHEPResource(Resource):
         self, request: Request, found: WebRTCStream, offer: Any
     ) -> tuple[Viewer, negotiation.Agreed]:
         rendition = _query(request, "rendition")
+        wants_pictures, wants_sound = negotiation.wanted(offer)
         try:
-            pictures = await found.pictures(rendition)
+            pictures = await found.pictures(rendition) if wants_pictures else Source(None)
         except NotCarried as error:
             raise _Answer(422, "not_carried", str(error))
         if not found.is_open:
             found.let_go(pictures)
             raise _Answer(404, "no_stream", "This stream is not live.", SOON)
-        sound = found.sound()
+        sound = found.sound() if wants_sound else Source(None)
         try:
             track = pictures.feed.track(True) if pictures.feed is not None else None
             has_sound = sound.feed is not None or sound.want is not None

@@ -179,6 +179,15 @@ class TestWatching(WebRTCCase):
         self.assertEqual(len(stamps), 17)
         self.assertEqual({after - before for before, after in itertools.pairwise(stamps)}, {960})
 
+    def test_a_sound_that_fits_no_datagram_is_left_out(self) -> None:
+        self.on_air(30)
+        viewer, browser = self.connect(Profile.AES_128_CM_SHA1_80)
+        at = self.sounds * SOUND
+        self.encoder.publication.packet(2, at, at, True, SOUNDS[0].payload[:1] + bytes(2000), 960)
+        self.send(10)
+        self.assertTrue(viewer.peer.is_connected)
+        self.assertGreater(len(self.frames(browser)), 10)
+
     def test_a_viewer_counts_from_the_handshake_to_the_end(self) -> None:
         self.on_air(30)
         viewer, _ = self.join()

@@ -109,6 +109,18 @@ class TestWHEP(WHEPCase):
         self.assertEqual(len(self.server.webrtc), 0)
         self.assertEqual(self.server.hub.find("show").viewers, {})  # type: ignore[union-attr]
 
+    async def test_who_wants_only_sound_or_only_pictures(self) -> None:
+        await self.on_air()
+        video, audio = (
+            offer().split("m=audio")[0],
+            offer().split("m=video")[0] + "m=audio" + offer().split("m=audio")[1],
+        )
+        for text, there, missing in ((video, "m=video 9", "m=audio"), (audio, "m=audio 9", "m=video")):
+            answer = await self.request("POST", "show/whep", text)
+            self.assertEqual(answer.status, 201, answer.body)
+            self.assertIn(there, answer.body.decode())
+            self.assertNotIn(missing, answer.body.decode())
+
     async def test_pictures_that_no_browser_can_show(self) -> None:
         await self.on_air(frames=12, reordered=True)
         self.assert_refused(await self.request("POST", "show/whep", offer()), 422, "not_carried")
