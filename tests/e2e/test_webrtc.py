@@ -131,6 +131,27 @@ class WebRTCTests(BrowserTestCase):
             relay.move()
             self.wait_for_frames(page, stats["framesDecoded"] + 90)
 
+    def test_the_player_takes_it_when_the_least_delay_is_wanted(self) -> None:
+        name, key = self.server.new_stream("At once")
+        other, its_key = self.server.new_stream("With B-frames")
+        log = Path(self.server.folder, "page.log")
+        publishing = publish(self.server.ingest(key), log, video=PLAIN_H264, gop=30)
+        with publishing, publish(self.server.ingest(its_key), log):
+            for one in (name, other):
+                self.server.wait_live(one)
+            watcher = self.watch(f"{self.server.url}/player/{name}?latency=low")
+            watcher.wait_for_motion()
+            watcher.wait("the delay is known", lambda now: now.latency is not None and now.latency < 2)
+            self.assertTrue(watcher.page.evaluate("document.querySelector('video').srcObject !== null"))
+            self.assertEqual(watcher.glance().width, 640)
+            until(lambda: self.server.stream(name)["viewer_count"] == 1, 5, "it is counted, once")
+            watcher.page.goto(f"{self.server.url}/player")
+            until(lambda: self.server.stream(name)["viewer_count"] == 0, 10, "the viewer has left")
+            # What cannot be had so is played as ever.
+            watcher = self.watch(f"{self.server.url}/player/{other}?latency=low")
+            watcher.wait_for_motion()
+            self.assertFalse(watcher.page.evaluate("document.querySelector('video').srcObject !== null"))
+
     def good_window(self, page: Any) -> dict[str, Any]:
         """Figures at the end of a few seconds in which nothing was lost, froze or was made up. A busy machine may spoil
         some of them; a server that is to blame spoils all."""
