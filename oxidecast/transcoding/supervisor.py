@@ -403,6 +403,9 @@ class Supervisor:
         self._silent += 1
         self._unread = self._unread + 1 if self._waiting_bytes else 0
         memory = self._memory_of(child.pid)
+        if memory is not None and self.latest is not None:
+            # It may have a process of its own.
+            memory = max(memory, self.latest.rss)
         if memory is not None and memory > self._max_memory:
             child.kill(f"it holds {memory >> 20} MiB of memory, above {self._max_memory >> 20}")
         elif self._silent >= self._silent_allowed:

@@ -4,6 +4,7 @@ The one idea: what RFC 8216 promises about a live playlist is about its changes,
 looks all the time, and keeps what it saw: each segment once, and each promise that a reload broke.
 """
 
+import io
 import json
 import subprocess
 import threading
@@ -16,6 +17,7 @@ from urllib.error import HTTPError
 from urllib.parse import urljoin
 from urllib.request import urlopen
 
+import av
 import m3u8
 
 POLL = 0.25
@@ -193,3 +195,15 @@ def ts_faults(path: Path) -> list[str]:
         )
     words = ("Continuity check failed", "corrupt", "Invalid", "out of range")
     return [line for line in done.stderr.splitlines() if any(word in line for word in words)]
+
+
+def shown(watcher: Watcher) -> dict[float, list[float]]:
+    """Keyframes' times (s) by segment, which is named by when its pictures begin."""
+    found = {}
+    for segment in watcher.segments:
+        with av.open(io.BytesIO(watcher.inits.get(segment.init, b"") + segment.body)) as container:
+            packets = [packet for packet in container.demux(video=0) if packet.pts is not None]
+            times = [float(packet.pts * packet.time_base) for packet in packets]
+            keys = [at for at, packet in zip(times, packets, strict=True) if packet.is_keyframe]
+            found[round(min(times), 3)] = [round(at, 3) for at in keys]
+    return found

@@ -1,16 +1,14 @@
 """The quality ladder of a whole server: ffmpeg publishes, HLS offers qualities, and the child is killed meanwhile."""
 
-import io
 import os
 import re
 import signal
 from itertools import pairwise
 from typing import Any
 
-import av
 import psutil
 
-from tests.e2e.hls import Watcher
+from tests.e2e.hls import Watcher, shown
 from tests.e2e.programs import Program, ServerCase, publish, until
 
 PROFILES = (
@@ -52,6 +50,12 @@ class LadderCase(ServerCase):
         self.addCleanup(watcher.stop)
         return watcher
 
+    def where(self, name: str, kind: str, rendition: str) -> str:
+        query = f"connection_type={kind}&quality_profile={rendition}"
+        status, answer = self.server.call("GET", f"/streams/{name}/url?{query}")
+        assert status == 200, answer
+        return str(answer["data"]["url"])
+
     def stats(self, name: str) -> dict[str, Any]:
         status, answer = self.server.call("GET", f"/streams/{name}/stats", token=self.server.admin)
         assert status == 200, answer
@@ -70,18 +74,6 @@ class LadderCase(ServerCase):
         encoder.stop()
         self.server.call("POST", f"/streams/{name}/stop", token=self.server.admin)
         until(lambda: not self.children(), PATIENCE, "no child is left")
-
-
-def shown(watcher: Watcher) -> dict[float, list[float]]:
-    """Keyframes' times (s) by segment, which is named by when its pictures begin."""
-    found = {}
-    for segment in watcher.segments:
-        with av.open(io.BytesIO(watcher.inits.get(segment.init, b"") + segment.body)) as container:
-            packets = [packet for packet in container.demux(video=0) if packet.pts is not None]
-            times = [float(packet.pts * packet.time_base) for packet in packets]
-            keys = [at for at, packet in zip(times, packets, strict=True) if packet.is_keyframe]
-            found[round(min(times), 3)] = [round(at, 3) for at in keys]
-    return found
 
 
 class LadderTests(LadderCase):
@@ -113,6 +105,11 @@ class LadderTests(LadderCase):
         self.assertEqual(set(outputs["multicast"]), set(LADDER))
         for group in outputs["multicast"].values():
             self.assertEqual((group["state"], group["missing"]), ("sending", []))
+        watched = {one: self.where(name, "multicast", one) for one in LADDER}
+        self.assertEqual(len(set(watched.values())), 3)
+        self.assertEqual(watched["source"], self.server.stream(name)["stream_urls"]["multicast"])
+        only = self.server.get(self.where(name, "hls", "90p"))[1].decode()
+        self.assertEqual(re.findall("/(.*)/playlist.m3u8", only), ["90p"])
         made = self.stats(name)["transcoding"]
         self.assertEqual([one["name"] for one in made["renditions"]], LADDER[1:])
         self.assertGreater(made["resident_bytes"], 0)
@@ -181,6 +178,8 @@ class OnDemandTests(LadderCase):
         name, encoder = self.begin("Demand")
         self.assertEqual(list(self.master(name)), LADDER)
         self.assertEqual((self.runs(name), self.children()), (["source"], []))
+        states = [(one["name"], one["state"]) for one in self.server.stream(name)["qualities"]]
+        self.assertEqual(states, [("source", "running"), ("180p", "planned"), ("90p", "planned")])
         watcher = self.watch(name, "90p", fetch=False)
         self.assertEqual(self.runs(name), ["source", "90p"])
         until(lambda: len(watcher.segments) >= 2, PATIENCE, "segments")

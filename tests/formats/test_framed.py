@@ -19,6 +19,7 @@ from oxidecast.formats.framed_messages import (
     KeyframeWanted,
     Ready,
     Thumbnail,
+    Tile,
     Trouble,
     VideoFeed,
 )
@@ -51,6 +52,8 @@ MESSAGES = (
     FeedEnded(feed=5),
     Figures(read=5, cpu=1.5, feeds=(FeedFigures(feed=1, busy=0.5),)),
     Thumbnail(pts=-5, width=640, height=360, jpeg=b"\xff\xd8"),
+    Thumbnail(pts=5, width=640, height=360, jpeg=b"\xff", tile=Tile(width=160, height=90, jpeg=b"\xd8")),
+    Tile(width=160, height=90, jpeg=b"\xff\xd8"),
 )
 
 

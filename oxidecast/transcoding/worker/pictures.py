@@ -108,6 +108,10 @@ class Pictures:
     def figures(self) -> tuple[FeedFigures, ...]:
         return tuple(encoder.figures() for encoder, _ in list(self._feeds.values()))
 
+    def cost(self) -> tuple[float, int]:
+        """CPU seconds and bytes of memory of further processes: it has none."""
+        return 0.0, 0
+
     def _flush(self) -> None:
         if self._decoder is not None:
             self._decode(None)
