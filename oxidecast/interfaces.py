@@ -137,7 +137,8 @@ class IServices(Interface):
         "The section [transcoding], an `oxidecast.settings.sections.TranscodingSettings`."
     )
     ports: Mapping[str, Any] = Attribute(
-        "Ports that several plugins share, by name: `rtmp` is an `oxidecast.rtmp.server.RTMPPort`."
+        "Ports that several plugins share, by name: `rtmp` is an `oxidecast.rtmp.server.RTMPPort`, `webrtc` an "
+        "`oxidecast.webrtc.port.WebRTCPort`."
     )
 
     def secret(purpose: str) -> bytes:

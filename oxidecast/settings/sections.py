@@ -1,8 +1,4 @@
-"""The sections that belong to the server as a whole, and those whose rooms are still to be built.
-
-[webrtc] describes a feature of a later version. It is accepted and validated already, because a file that an operator
-wrote for one version must start the next; `WITHOUT_EFFECT` lets the start say so aloud when it is set.
-"""
+"""The sections that belong to the server as a whole."""
 
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
@@ -24,8 +20,6 @@ from oxidecast.settings.section import (
 Burst = Annotated[int, Meta(ge=0)]
 Rate = Annotated[float, Meta(gt=0)]
 """Of a limit: how often at once, and how often a second from then on."""
-
-WITHOUT_EFFECT = ("webrtc",)
 
 
 class ServerSettings(Section, frozen=True, kw_only=True):
@@ -228,25 +222,6 @@ class TranscodingSettings(Section, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if len({profile.name for profile in self.profiles}) < len(self.profiles):
             raise Invalid("profiles", "must have names that differ")
-
-
-class TurnServer(Section, frozen=True, kw_only=True):
-    """One [[webrtc.turn_servers]]."""
-
-    secrets: ClassVar[frozenset[str]] = frozenset({"credential"})
-
-    url: str
-    username: str = ""
-    credential: str = ""
-
-
-class WebrtcSettings(Section, frozen=True, kw_only=True):
-    """[webrtc]"""
-
-    port: Port = 8189
-    addresses: tuple[str, ...] = ()
-    stun_servers: tuple[str, ...] = ()
-    turn_servers: tuple[TurnServer, ...] = ()
 
 
 def _require_networks(key: str, networks: tuple[str, ...]) -> None:

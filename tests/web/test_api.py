@@ -415,7 +415,13 @@ class TestStreams(ApiCase):
         # Its address can be shared before it is live.
         url = await self.ask("GET", "/api/v1/streams/uber-uns/url?connection_type=hls")
         self.assertEqual(url.data["url"], "http://localhost/api/v1/hls/uber-uns/playlist.m3u8")
-        self.assertEqual(shown.data["stream_urls"], {"hls": url.data["url"]})
+        self.assertEqual(
+            shown.data["stream_urls"],
+            {
+                "hls": url.data["url"],
+                "webrtc": url.data["url"].replace("/hls/", "/webrtc/").replace("playlist.m3u8", "whep"),
+            },
+        )
 
     async def test_a_title_of_blanks_is_none(self) -> None:
         await self.start()
@@ -490,7 +496,8 @@ class TestStreams(ApiCase):
         own = (await self.ask("GET", "/api/v1/streams/show", token=token)).data
         self.assertEqual(own["publisher"]["protocol"], "test")
         self.assertEqual(
-            [output["name"] for output in own["outputs"]], ["hls", "multicast", "recording", "thumbnails"]
+            [output["name"] for output in own["outputs"]],
+            ["hls", "multicast", "recording", "thumbnails", "webrtc"],
         )
         for query, names in (("true", ["show"]), ("false", ["my-stream"])):
             listed = (await self.ask("GET", f"/api/v1/streams?live={query}")).data["items"]
@@ -529,7 +536,7 @@ class TestStreams(ApiCase):
         self.assertEqual(
             answer.data, {"url": "http://localhost/api/v1/hls/show/playlist.m3u8", "connection_type": "hls"}
         )
-        answer = await self.ask("GET", "/api/v1/streams/show/url?connection_type=webrtc")
+        answer = await self.ask("GET", "/api/v1/streams/show/url?connection_type=flv")
         self.assertEnvelope(answer, 404, "not_live")
         self.assertEqual(answer.headers["retry-after"], "2")
         answer = await self.ask("GET", "/api/v1/streams/show/url?connection_type=pigeon")
