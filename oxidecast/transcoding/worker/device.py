@@ -14,7 +14,7 @@ import av
 import msgspec
 
 from oxidecast.formats.framed import FramedPacket
-from oxidecast.formats.framed_messages import Device, FeedEnded, FeedFigures, Job, VideoFeed
+from oxidecast.formats.framed_messages import Device, FeedEnded, FeedFigures, Job, Resumed, VideoFeed
 from oxidecast.media import TICKS, Track, h264, nal
 from oxidecast.transcoding.device import command
 from oxidecast.transcoding.sizes import fit, shown_size
@@ -102,6 +102,9 @@ class DevicePictures:
                 insort(one.inside, packet.pts)
                 del one.inside[:-MOST_INSIDE]
         self._ffmpeg.write(packet.dts, packet.pts, packet.keyframe, packet.payload)
+
+    def resumed(self, where: Resumed) -> None:
+        """Nobody says it: where a child with a device dies, the next one has none."""
 
     def keyframe_wanted(self, feed: int) -> None:
         """The source's next one has to do: FFmpeg cannot be asked."""
