@@ -8,11 +8,14 @@ second keyframe) to the end of each rendition's first whole segment (its second 
 import argparse
 import json
 import statistics
+import sys
 import tempfile
 import textwrap
 import time
 from pathlib import Path
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from bench.transcoding import NAMES, source
 from tests.e2e.programs import FFMPEG_5, Program, server, until

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import psutil
 
-from oxidecast.formats.framed_messages import Device, FeedEnded, Resumed
+from oxidecast.formats.framed_messages import Device, FeedEnded
 from oxidecast.media import TICKS
 from tests.transcoding.child import frame, job, run, small
 from tests.transcoding.clips import audio, clip, later, plain, video
@@ -78,15 +78,6 @@ class TestDevice(WorkerCase):
         self.assertEqual(times(made.packets(2)), [at for at in times(source.video) if at >= 2 * TICKS])
         self.assertEqual([item.feed for item in made.of(FeedEnded)], [1])
         self.assertEqual(len(made.tracks(1)), 1)
-
-    def test_what_another_child_has_made_is_not_made_again(self) -> None:
-        source = plain()
-        there = times(source.video)[40]
-        where = Resumed(until=there, made={1: there})
-        made = self.made(job(small(1), device=PLAIN), *source.tracks, where, *source.packets)
-        goes_on = min(at for at in source.keyframes if at > there)
-        self.assertEqual(times(made.packets(1)), [at for at in times(source.video) if at >= goes_on])
-        self.assertTrue(made.packets(1)[0].keyframe)
 
     def test_a_source_of_another_size(self) -> None:
         first, second = plain(1), clip(video(1, size=(240, 180)))

@@ -37,8 +37,6 @@ class _Feed:
     """One of what is made."""
 
     feed: VideoFeed
-    after: int | None = None
-    """Another child has made it up to here: it goes on with the next keyframe, since FFmpeg cannot be asked for one."""
     track: Track | None = None
     taken: int = 0
     made: int = 0
@@ -68,8 +66,6 @@ class DevicePictures:
         self._ffmpeg: Ffmpeg | None = None
         self._feeds: dict[int, _Feed] = {}
         self._wanted: dict[int, VideoFeed] = {}
-        self._before: dict[int, int] = {}
-        """What another child has made, by feeds that have not begun."""
         self._running: list[_Feed] = []
         self._anew = True
         self._interval = 2.0
@@ -108,17 +104,13 @@ class DevicePictures:
         self._ffmpeg.write(packet.dts, packet.pts, packet.keyframe, packet.payload)
 
     def resumed(self, where: Resumed) -> None:
-        """What another child has begun."""
-        self._before = dict(where.made)
+        """Nobody says it: where a child with a device dies, the next one has none."""
 
     def keyframe_wanted(self, feed: int) -> None:
         """The source's next one has to do: FFmpeg cannot be asked."""
 
     def drain(self) -> None:
         self._end()
-        self._before.clear()
-        for one in self._feeds.values():
-            one.after = None
         self._thumbnails.forget()
         done = threading.Event()
         self._thumbnails.drain(done)
@@ -154,7 +146,7 @@ class DevicePictures:
             self._output.message(FeedEnded(feed=number))
         for number, feed in self._wanted.items():
             if number not in self._feeds:
-                self._feeds[number] = _Feed(feed, self._before.pop(number, None))
+                self._feeds[number] = _Feed(feed)
         track = self._track
         if track is None or not self._feeds:
             return
@@ -208,10 +200,6 @@ class DevicePictures:
             self._hand_out(one, last - back * step, at, each)
 
     def _hand_out(self, one: _Feed, dts: int, pts: int, packet: Any) -> None:
-        if one.after is not None:
-            if pts <= one.after or not packet.is_keyframe:
-                return
-            one.after = None
         dts = dts if one.last_dts is None else max(dts, one.last_dts + 1)
         with self._lock:
             one.last_dts = dts
