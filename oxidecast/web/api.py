@@ -27,7 +27,7 @@ from oxidecast.accounts.admission import Admission
 from oxidecast.accounts.errors import InvalidToken, Overloaded
 from oxidecast.accounts.roles import Permission, may
 from oxidecast.database.audit import ANONYMOUS, Actor
-from oxidecast.database.errors import Conflict, DatabaseUnavailable
+from oxidecast.database.errors import Conflict, DatabaseUnavailable, Outdated
 from oxidecast.database.users import User, actor
 from oxidecast.delivery.envelope import envelope
 from oxidecast.web import limits
@@ -388,6 +388,8 @@ class Api(Resource):
                 "an API call took too long: {method} {path}", method=request.method, path=request.path
             )
             return ApiError(503, "timed_out", "This takes too long to be waited for: try again later.", SOON)
+        if isinstance(raised, Outdated):
+            return ApiError(412, "changed_meanwhile", str(raised))
         if isinstance(raised, Conflict):
             # What a handler looked at first was changed by somebody else before it wrote.
             return ApiError(409, "conflict", str(raised))
