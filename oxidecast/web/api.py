@@ -34,7 +34,7 @@ from oxidecast.web import limits
 from oxidecast.web.nesting import DEEPEST, too_deep
 from oxidecast.web.paths import Path
 from oxidecast.web.protection import DATA
-from oxidecast.web.request import host_of
+from oxidecast.web.request import base_of, scheme_of
 from oxidecast.web.unattended import Unattended
 
 T = TypeVar("T")
@@ -155,11 +155,11 @@ class Call:
 
     @property
     def base(self) -> str:
-        """`http://HOST:PORT`, as the client knows this server."""
-        host = host_of(self.request)
-        if host is None:
+        """`http://HOST:PORT`, as the world or this client knows this server."""
+        base = base_of(self.request)
+        if base is None:
             raise ApiError(400, "malformed", "The Host header is not valid.")
-        return f"{_scheme(self.request)}://{host}"
+        return base
 
     @property
     def host(self) -> str:
@@ -490,10 +490,6 @@ class Api(Resource):
         request.finish()
 
 
-def _scheme(request: Request) -> str:
-    return "https" if request.isSecure() else "http"
-
-
 def _own_origin(request: Request) -> str:
     """What a browser calls the origin of this server's pages (RFC 6454, 6.2)."""
-    return f"{_scheme(request)}://{request.getHeader('host') or ''}"
+    return f"{scheme_of(request)}://{request.getHeader('host') or ''}"
