@@ -398,9 +398,9 @@ class IThumbnails(Interface):
     interval: float = Attribute("Seconds between two pictures of a stream, as set.")
     width: int = Attribute("Pixels that a picture is wide at most (high, where it is upright).")
 
-    def add(stream: IStream, jpeg: bytes, at: float) -> None:
+    def add(stream: IStream, jpeg: bytes, at: float, tile: Any = None) -> None:
         """Whoever decodes the stream anyway made this picture, of the UTC second `at`. As long as they go on coming, no
-        others are made."""
+        others are made. `tile` is a small one of the same, for a storyboard (`formats.framed_messages.Tile`)."""
 
     def thumbnail_url(stream: IStream) -> str | None:
         """The path of the latest picture, another one for each; None while there is none. A private stream's takes a
@@ -427,7 +427,10 @@ class ITranscoderBackend(Interface):
     devices: bool = Attribute(
         "Whether it writes to device files, so that its child cannot be kept from writing files."
     )
-    in_child: bool = Attribute("Whether the child's media library has the encoder. Others are only reported.")
+    program: Any = Attribute(
+        "An `oxidecast.formats.framed_messages.Device` where the FFmpeg program decodes, scales and encodes on the "
+        "device, known when it was probed; None where the child's media library does it."
+    )
 
     def options(target: Any) -> dict[str, str]:
         """The encoder's options for an `oxidecast.transcoding.profiles.Target`. It makes keyframes only when asked to,
@@ -462,6 +465,13 @@ class IHearsRefusals(Interface):
 
     def publish_refused(refusal: PublishRefusal) -> None:
         """The publisher was told already."""
+
+
+class IHearsNotices(Interface):
+    """An `IEventListener` that wants to hear what owners are told about their live streams, too."""
+
+    def stream_noticed(stream: IStream, key: str, sentence: str) -> None:
+        """`key` is the notice's, such as `transcoding:fallback`. A notice that is said again is not told again."""
 
 
 class IFollowsStreams(Interface):

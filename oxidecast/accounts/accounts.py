@@ -83,7 +83,8 @@ class Accounts:
             raise TooManyAttempts(wait)
         try:
             user = await self.known(username)
-            right = await self._passwords.verify(password, user.password_hash if user is not None else None)
+            hashed = user.password_hash if user is not None else None
+            right = await self._passwords.verify(password, hashed, address)
         except (Overloaded, DatabaseUnavailable):
             self.throttle.undo(address, username)  # no password was tried
             raise
@@ -120,6 +121,8 @@ class Accounts:
         user = await self.users.by_id(rotation.user_id)
         if user is None or user.token_generation != rotation.generation:
             raise InvalidToken
+        if address is not None:
+            self.throttle.seen(address, user.username)  # the throttle knows nobody after a restart
         return self._login(user, successor)
 
     async def logout(self, refresh_token: str, address: str | None = None) -> None:
@@ -165,14 +168,16 @@ class Accounts:
         *,
         by: Actor = SERVER,
         action: str = "user.create",
+        address: str | None = None,
     ) -> User:
-        """Raises InvalidAccount, Conflict when the name or address is taken, and Overloaded."""
+        """`address` is where it is asked for from, when anybody may. Raises InvalidAccount, Conflict when the name or
+        address is taken, and Overloaded."""
         if not is_username(username):
             raise InvalidAccount(
                 "username", "must be 3 to 50 letters, digits, dots, dashes, underscores and at signs"
             )
         _check_email(email)
-        hashed = await self._passwords.hash(password)
+        hashed = await self._passwords.hash(password, address)
         return await self.users.create(username, hashed, role, email=email, by=by, action=action)
 
     async def change(

@@ -11,6 +11,9 @@ from oxidecast.formats import addresses
 MAXIMUM_BUCKETS = 50_000
 """About 10 MB. Beyond, the bucket that was used longest ago is forgotten."""
 
+SITE = 48
+"""Bits that addresses of one IPv6 site have in common."""
+
 
 class TokenBuckets:
     """A bucket for each key: full at first, `burst` tokens, one more every `refill` seconds."""
@@ -26,6 +29,10 @@ class TokenBuckets:
 
     def __len__(self) -> int:
         return len(self._buckets)
+
+    def limit(self, burst: float, refill: float) -> None:
+        """Other numbers; nothing is forgotten."""
+        self._burst, self._refill = burst, refill
 
     def wait(self, key: Hashable) -> float:
         """Seconds until a token is there; 0 when one is. Takes nothing."""
@@ -56,12 +63,18 @@ class TokenBuckets:
         return min(self._burst, level + max(0.0, self._clock.seconds() - since) / self._refill)
 
 
-def network_of(address: str) -> str:
-    """What one subscriber holds: an IPv4 address, or an IPv6 /64. Text that is no address stands for
-    itself."""
+def network_of(address: str, prefix: int = 64) -> str:
+    """What one subscriber holds: an IPv4 address, or an IPv6 /64; with another `prefix` the IPv6 network around it of
+    that length. Text that is no address stands for itself."""
     parsed = addresses.address(address)
     if parsed is None:
         return address[:64]
     if isinstance(parsed, IPv6Address):
-        return f"{IPv6Address(int(parsed) >> 64 << 64)}/64"
+        return f"{IPv6Address(int(parsed) >> 128 - prefix << 128 - prefix)}/{prefix}"
     return str(parsed)
+
+
+def site_of(address: str) -> str:
+    """The most that a customer is usually given: an IPv4 address, or an IPv6 /48 (RFC 6177, 2), which is 65,536
+    networks of `network_of`."""
+    return network_of(address, SITE)

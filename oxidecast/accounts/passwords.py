@@ -3,6 +3,7 @@
 import base64
 import secrets
 import unicodedata
+from collections import Counter
 from collections.abc import Callable
 from threading import Event
 from typing import Any, TypeVar
@@ -13,12 +14,18 @@ from twisted.internet.defer import Deferred
 from twisted.python.threadpool import ThreadPool
 
 from oxidecast.accounts.errors import InvalidAccount, Overloaded
+from oxidecast.accounts.limits import site_of
 
 SHORTEST = 8
 LONGEST = 1024
 """Characters. Hashing reads all of a password, so it must end somewhere; no passphrase gets here."""
 MAXIMUM_WAITING = 32
 """Checks waiting at once: at a tenth to a fifth of a second each, whoever is behind these has given up."""
+MAXIMUM_OF_SITE = 4
+"""Of these, for one IPv4 address or IPv6 /48, what is being checked counted: it may keep both threads busy, and no
+more than a second of work waits for it, which leaves room for others."""
+KEPT_FREE = 8
+"""Places beyond these for what strangers do not ask for: an administrator makes an account in spite of them."""
 HASHER = PasswordHasher(time_cost=3, memory_cost=65_536, parallelism=1)
 """RFC 9106, 4, second recommended option, with one lane: a login must not take all cores at once."""
 
@@ -27,29 +34,30 @@ T = TypeVar("T")
 
 class Passwords:
     """Hashes and verifies in `threads`, which the caller starts and stops; its size bounds cores and memory
-    (64 MiB for each)."""
+    (64 MiB for each). `address` is whose wish it is, when anybody may have it; None for administrators and commands."""
 
     def __init__(self, reactor: Any, threads: ThreadPool, hasher: PasswordHasher = HASHER) -> None:
         self._reactor = reactor
         self._threads = threads
         self._hasher = hasher
         self._waiting = 0
+        self._of_site: Counter[str] = Counter()
         self.no_password = _hash_of_nothing(hasher)
         """A hash that no password has, and that takes as long to say so as any: for unknown users, and for accounts
         that have none."""
 
-    async def hash(self, password: str) -> str:
+    async def hash(self, password: str, address: str | None = None) -> str:
         """Raises InvalidAccount for a password that is too short or too long, and Overloaded."""
         if not SHORTEST <= len(password) <= LONGEST:
             raise InvalidAccount("password", f"must have {SHORTEST} to {LONGEST} characters")
-        return await self._in_thread(lambda: self._hasher.hash(_bytes(password)))
+        return await self._in_thread(lambda: self._hasher.hash(_bytes(password)), address)
 
-    async def verify(self, password: str, hashed: str | None) -> bool:
+    async def verify(self, password: str, hashed: str | None, address: str | None = None) -> bool:
         """Whether the password is the one that was hashed. None stands for an unknown user: it takes as long,
         and is False. Raises Overloaded."""
         if len(password) > LONGEST:
             return False
-        return await self._in_thread(lambda: self._verify(password, hashed))
+        return await self._in_thread(lambda: self._verify(password, hashed), address)
 
     def is_outdated(self, hashed: str) -> bool:
         """Whether a hash was made with other costs than today's."""
@@ -61,23 +69,31 @@ class Passwords:
         except (VerificationError, InvalidHashError):
             return False
 
-    async def _in_thread(self, work: Callable[[], T]) -> T:
+    async def _in_thread(self, work: Callable[[], T], address: str | None = None) -> T:
         """Who goes away is not waited for, and what it asked for is not begun; what was begun counts until it is done:
         else whoever hangs up at once could have any number in the queue."""
-        if self._waiting >= MAXIMUM_WAITING:
+        site = site_of(address) if address is not None else None
+        if self._waiting >= MAXIMUM_WAITING + (KEPT_FREE if site is None else 0):
             raise Overloaded
+        if site is not None:
+            if self._of_site[site] >= MAXIMUM_OF_SITE:
+                raise Overloaded
+            self._of_site[site] += 1
         self._waiting += 1
         gone = Event()
         wanted: Deferred[T] = Deferred(lambda _: gone.set())
 
         def done(succeeded: bool, result: Any) -> None:
-            self._reactor.callFromThread(self._done, wanted, result)
+            self._reactor.callFromThread(self._done, wanted, result, site)
 
         self._threads.callInThreadWithCallback(done, lambda: None if gone.is_set() else work())
         return await wanted
 
-    def _done(self, wanted: "Deferred[T]", result: Any) -> None:
+    def _done(self, wanted: "Deferred[T]", result: Any, site: str | None) -> None:
         self._waiting -= 1
+        if site is not None:
+            self._of_site[site] -= 1
+            self._of_site += Counter()  # forgets who has none
         if not wanted.called:
             wanted.callback(result)  # a Failure makes it fail
 

@@ -1,8 +1,14 @@
 """How often a login may be tried: a few times at once, and then after waits that double.
 
 The one idea: what is limited is an address together with the account that it tries, so that nobody is locked out by
-what others do. An account that is attacked from many addresses is stricter with those that it does not know: each has
-one try before it waits, which is enough for its owner on a new machine, and little for each of the attacker's.
+what others do. Two things are limited besides, and an address that has logged in to the account before (`_known`) is
+held up by neither:
+
+* IPv6 neighbours together, in wider networks that may fail oftener, since one attacker may have 65,536 of a /64.
+* An account that is attacked: all whom it does not know have one try together every few seconds, in turn, so that any
+  number of addresses is no faster. Its owner on a new machine is a stranger like them: nothing but the password tells
+  them apart. But a turn that was told is kept, so the owner waits `LONGEST_GAP` for each site (`site_of`) that asked
+  before, and `turns.LONGEST_TURN` at most. Only more sites than have room in that, 720, make it a matter of luck.
 
 Who has to wait is told so at once; nothing is held open. All memory is bounded: who was heard of longest ago goes.
 """
@@ -12,7 +18,8 @@ from collections.abc import Hashable
 
 from twisted.internet.interfaces import IReactorTime
 
-from oxidecast.accounts.limits import network_of
+from oxidecast.accounts.limits import SITE, TokenBuckets, network_of, site_of
+from oxidecast.accounts.turns import Turns
 
 LONGEST_WAIT = 300.0
 """Seconds. Who has forgotten a password waits no longer for the next try; who guesses has 12 an hour."""
@@ -21,10 +28,20 @@ QUIET = 3600.0
 no faster than going on at the longest wait."""
 NEIGHBOURS = 4
 """An address may fail so many times as often as for one account: people behind one address log in too."""
+WIDER = ((56, 4), (SITE, 16))
+"""IPv6 networks around a /64, by their bits, and how many times as often as it they may fail. What is used up comes
+back one by one, so that failing now and then, as a crowd of honest people does, never adds up."""
 CROWD = 10
 """An account is under attack from when it was failed with so many times as often as one address may."""
+FIRST_GAP = 1.0
+LONGEST_GAP = 5.0
+"""Seconds between the tries of strangers at an account that is attacked: the first for as many failures as make an
+attack, growing with them up to the last, which is 12 a minute. Longer ones let fewer attackers fill all turns."""
+KNOWN_NETWORKS = 8
+"""Of an account, the latest: at home, at work, under way. Fewer than all, so that nobody's push out another's."""
 MAXIMUM_KEPT = 50_000
-"""Entries of each kind, about 10 MB. To push one out, so many passwords have to be checked, which takes hours."""
+"""Entries of each kind, about 10 MB. To push one out, so many passwords have to be checked, which takes hours; or for a
+turn, seventy accounts attacked from as many sites as have turns."""
 LONGEST_NAME = 100
 """Characters of a username that are kept; no account has more than 50."""
 
@@ -81,8 +98,12 @@ class LoginThrottle:
         self._pairs = Backoff(clock, maximum)
         self._networks = Backoff(clock, maximum)
         self._accounts = Backoff(clock, maximum)
-        self._known: OrderedDict[tuple[str, str], None] = OrderedDict()
-        """Networks with the accounts that logged in from there, the latest last."""
+        self._wider = [
+            (bits, times, TokenBuckets(clock, 1.0, LONGEST_WAIT / times, maximum)) for bits, times in WIDER
+        ]
+        self._turns = Turns(clock, maximum)
+        self._known: OrderedDict[str, OrderedDict[str, None]] = OrderedDict()
+        """Accounts with the networks that logged in to them, the latest last."""
         self._maximum = maximum
         self.limit(attempts, refill)
 
@@ -90,38 +111,69 @@ class LoginThrottle:
         """Other numbers; nothing is forgotten."""
         self._pairs.free, self._pairs.first = attempts, refill
         self._networks.free, self._networks.first = attempts * NEIGHBOURS, refill / NEIGHBOURS
+        for _, times, buckets in self._wider:
+            buckets.limit(attempts * NEIGHBOURS * times, LONGEST_WAIT / times)
         self._crowd = attempts * CROWD
 
     def attempt(self, address: str, username: str) -> float:
         """Count an attempt, as one that fails until `succeeded` or `undo` says otherwise, so that many at once do not
         pass; answers 0, or the seconds to wait, in which case nothing was counted."""
         network, account = pair = _pair(address, username)
-        attacked = self._accounts.count(account) >= self._crowd and pair not in self._known
+        stranger, failures = not self._is_known(pair), self._accounts.count(account)
+        attacked = stranger and failures >= self._crowd
         wait = max(self._pairs.wait(pair, 1 if attacked else None), self._networks.wait(network))
+        if stranger:
+            for bits, _, buckets in self._wider:
+                wait = max(wait, buckets.wait(network_of(address, bits)))
+        if wait == 0.0 and attacked:
+            gap = min(FIRST_GAP * failures / self._crowd, LONGEST_GAP)
+            wait = self._turns.ask(account, site_of(address), gap)
         if wait == 0.0:
             self._pairs.failed(pair)
             self._networks.failed(network)
             self._accounts.failed(account)
+            if stranger:
+                for bits, _, buckets in self._wider:
+                    buckets.take(network_of(address, bits))
         return wait
 
     def succeeded(self, address: str, username: str) -> None:
         """The owner mistyped before; that is forgotten now, of this address and account. What the address tried with
         other accounts is not: an attacker may have one of its own."""
-        network, account = pair = _pair(address, username)
+        pair = _pair(address, username)
+        self._uncount(address, pair)
         self._pairs.forget(pair)
-        self._networks.undo(network)
-        self._accounts.undo(account)
-        self._known[pair] = None
-        self._known.move_to_end(pair)
+        self.seen(address, username)
+
+    def seen(self, address: str, username: str) -> None:
+        """Who has the account is at this address."""
+        network, account = _pair(address, username)
+        networks = self._known.setdefault(account, OrderedDict())
+        networks[network] = None
+        networks.move_to_end(network)
+        if len(networks) > KNOWN_NETWORKS:
+            networks.popitem(last=False)
+        self._known.move_to_end(account)
         if len(self._known) > self._maximum:
             self._known.popitem(last=False)
 
     def undo(self, address: str, username: str) -> None:
         """An attempt was none: no password was looked at."""
-        network, account = pair = _pair(address, username)
+        pair = _pair(address, username)
+        self._uncount(address, pair)
+        if self._accounts.count(pair[1]) >= self._crowd and not self._is_known(pair):
+            self._turns.give_back(pair[1], site_of(address))
+
+    def _uncount(self, address: str, pair: tuple[str, str]) -> None:
         self._pairs.undo(pair)
-        self._networks.undo(network)
-        self._accounts.undo(account)
+        self._networks.undo(pair[0])
+        self._accounts.undo(pair[1])
+        if not self._is_known(pair):
+            for bits, _, buckets in self._wider:
+                buckets.give(network_of(address, bits))
+
+    def _is_known(self, pair: tuple[str, str]) -> bool:
+        return pair[0] in self._known.get(pair[1], ())
 
 
 def _pair(address: str, username: str) -> tuple[str, str]:

@@ -36,6 +36,7 @@ class BroadcastRecord(msgspec.Struct, frozen=True, kw_only=True):
     bytes_received: int
     peak_viewers: int
     unique_viewers: int
+    """Different addresses that watched."""
 
 
 _COLUMNS = ", ".join(BroadcastRecord.__struct_fields__)

@@ -13,6 +13,7 @@ from typing import TypeVar
 
 import msgspec
 
+from oxidecast.database.broadcasts import BroadcastRecord
 from oxidecast.database.interface import Body, Statement, Value
 
 R = TypeVar("R")
@@ -21,22 +22,10 @@ ROWS = 100
 """Rows in one statement: PostgreSQL's driver puts the values in while the reactor waits, 2 ms for so many."""
 
 
-class Broadcast(msgspec.Struct, frozen=True, kw_only=True):
+class Broadcast(BroadcastRecord, frozen=True, kw_only=True):
     """One time that a stream was live, as it is now: a row of `stream_sessions`."""
 
-    id: str
     stream_id: str
-    protocol: str
-    publisher_address: str | None
-    encoder: str
-    started_at: datetime
-    ended_at: datetime | None
-    end_reason: str
-    reconnects: int
-    bytes_received: int
-    peak_viewers: int
-    unique_viewers: int
-    """Different addresses that watched."""
     server_id: str
     seen_at: datetime
     """When this was so."""

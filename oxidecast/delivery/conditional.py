@@ -6,8 +6,13 @@ servers work.
 """
 
 import re
+from datetime import UTC
+from email.utils import parsedate_to_datetime
 
 from oxidecast.delivery.hot import HotAnswer
+
+CONDITIONAL = frozenset({b"if-none-match", b"if-modified-since", b"range"})
+"""Fields for which an answer is more than itself."""
 
 _RANGE = re.compile(rb"\s*(\d{0,18})\s*-\s*(\d{0,18})\s*")
 """One byte range; 18 digits are more than any length, and keep the numbers small."""
@@ -36,6 +41,9 @@ def represent(
     range."""
     condition = fields.get(b"if-none-match")
     if condition is not None and answer.etag is not None and matches(condition, answer.etag):
+        return 304, answer.not_modified_head, b""
+    since = fields.get(b"if-modified-since") if condition is None else None
+    if since is not None and answer.modified is not None and is_older(answer.modified, since):
         return 304, answer.not_modified_head, b""
     asked = fields.get(b"range")
     if asked is None or not ranges or not is_same(fields.get(b"if-range"), answer.etag):
@@ -77,6 +85,17 @@ def matches(condition: bytes, etag: bytes) -> bool:
     if condition in (quoted, b"*"):
         return True
     return any(tag.strip().removeprefix(b"W/") == quoted for tag in condition.split(b","))
+
+
+def is_older(modified: float, since: bytes) -> bool:
+    """If-Modified-Since (13.1.3): nothing has changed after that second. What is no date of HTTP is ignored."""
+    try:
+        moment = parsedate_to_datetime(since.decode("latin-1"))
+        if moment.tzinfo is None:
+            moment = moment.replace(tzinfo=UTC)
+        return int(modified) <= moment.timestamp()
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return False
 
 
 def is_same(condition: bytes | None, etag: bytes | None) -> bool:

@@ -10,6 +10,7 @@ for it by `oxidecast.delivery.http`.
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from email.utils import formatdate
 from typing import Any
 from urllib.parse import parse_qsl, unquote_to_bytes
 
@@ -71,7 +72,8 @@ class HotAnswer:
     a new object per request costs a few microseconds more and is right for what differs per viewer.
 
     `body` is `bytes`, or a `memoryview` of something that will not change. `etag` is the opaque tag without
-    quotes, a new one whenever the bytes change. `cache_control` is the field's value. `cors=True` lets
+    quotes, a new one whenever the bytes change. `modified` is the UTC second of their last change, where there is
+    one to tell. `cache_control` is the field's value. `cors=True` lets
     scripts of any origin read the answer, and answers their preflights; it carries no credentials. `headers`
     are further fields as `(name, value)`; `Date`, `Connection`, `Content-Length` and `Accept-Ranges` are the
     server's own.
@@ -86,6 +88,7 @@ class HotAnswer:
         "cors",
         "etag",
         "headers",
+        "modified",
         "status",
     )
 
@@ -96,6 +99,7 @@ class HotAnswer:
         *,
         status: int = 200,
         etag: bytes | None = None,
+        modified: float | None = None,
         cache_control: bytes | None = None,
         cors: bool = False,
         headers: Iterable[tuple[bytes, bytes]] = (),
@@ -104,6 +108,7 @@ class HotAnswer:
         self.content_type = content_type
         self.status = status
         self.etag = etag
+        self.modified = modified
         self.cache_control = cache_control
         self.cors = cors
         self.headers = tuple(headers)
@@ -139,6 +144,8 @@ class HotAnswer:
             lines.append(b"Content-Length: %d\r\n" % length)
         if self.etag is not None:
             lines.append(b'ETag: "%b"\r\n' % _value(self.etag))
+        if self.modified is not None:
+            lines.append(b"Last-Modified: %b\r\n" % formatdate(int(self.modified), usegmt=True).encode())
         if self.cache_control is not None:
             lines.append(b"Cache-Control: %b\r\n" % _value(self.cache_control))
         if self.cors:

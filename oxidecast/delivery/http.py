@@ -22,7 +22,7 @@ from twisted.protocols.policies import ProtocolWrapper
 from twisted.python.failure import Failure
 from twisted.web.http_headers import Headers
 
-from oxidecast.delivery.conditional import preflight_head, represent
+from oxidecast.delivery.conditional import CONDITIONAL, preflight_head, represent
 from oxidecast.delivery.envelope import envelope
 from oxidecast.delivery.hot import COLD, REASONS, HotAnswer, HotRoute, decode_path
 from oxidecast.delivery.http_parser import Incoming, RequestParser
@@ -304,7 +304,7 @@ class HTTPChannel(Protocol):
                 self._render(incoming)
                 return
             self._transmit(incoming, label, 204, preflight_head(fields), b"")
-        elif answer.status == 200 and (b"if-none-match" in fields or b"range" in fields):
+        elif answer.status == 200 and not CONDITIONAL.isdisjoint(fields):
             self._transmit(incoming, label, *represent(fields, answer, incoming.method == b"GET"))
         else:
             self._transmit(incoming, label, answer.status, answer.head, answer.body)

@@ -12,7 +12,7 @@ class Packet(msgspec.Struct, frozen=True, gc=False):
     """One coded access unit of one track. Immutable, and shared by all who read the stream.
 
     `payload` is length-prefixed NAL units (4 bytes) for H.264 and HEVC without access unit delimiters, a
-    temporal unit of OBUs without temporal delimiters for AV1, a frame for VP9, and a raw frame for AAC (no
+    temporal unit of OBUs without temporal delimiters for AV1, a frame for VP8 and VP9, and a raw frame for AAC (no
     ADTS), Opus, MP3 and AC-3.
     """
 

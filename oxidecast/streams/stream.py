@@ -65,6 +65,8 @@ class Stream:
         """What is wanted of whoever makes renditions, and how often."""
         self.planned: dict[str, Planned] = {}
         """The ladder, whether it runs now or not."""
+        self.left_out: dict[str, str] = {}
+        """What its owner chose of the ladder that is not made, and why."""
         self._awaited: dict[str, list[Deferred[IRendition | None]]] = {}
         self.rebaser = Rebaser()
         self.last_audio: dict[int, int] = {}
@@ -108,6 +110,7 @@ class Stream:
         elif self.notices.get(key) != sentence:
             self.notices[key] = sentence
             self.log.warn("{stream}: {sentence}", stream=self.name, sentence=sentence)
+            self._hub.noticed(self, key, sentence)
 
     # -- publishers
 

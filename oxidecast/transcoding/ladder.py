@@ -12,7 +12,7 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from oxidecast.formats.framed_messages import AudioFeed, Job, Trouble
+from oxidecast.formats.framed_messages import AudioFeed, Job, Thumbnail, Trouble
 from oxidecast.interfaces import ISubscriber, ISubscription
 from oxidecast.media import TICKS, Packet, Track
 from oxidecast.settings.sections import TranscodingSettings
@@ -67,7 +67,7 @@ class Owner(Protocol):
     def thumbnails(self) -> tuple[float, int]:
         """How many seconds apart, and how many pixels wide; 0 seconds where nobody keeps any."""
 
-    def thumbnail(self, stream: Stream, jpeg: bytes, at: float) -> None:
+    def thumbnail(self, stream: Stream, thumbnail: Thumbnail, at: float) -> None:
         """A picture of the UTC second `at`."""
 
 
@@ -156,6 +156,7 @@ class Ladder:
         video, audio = tracks.get(True), tracks.get(False)
         ladder = profiles.ladder(settings.profiles, {*names, *live}, video, audio, self._most_sound)
         self.left_out = {name: why for name, why in ladder.left_out.items() if name in names}
+        self.stream.left_out = dict(self.left_out)
         listed = [one for one in ladder.renditions if one.name in names]
         self.stream.planned = {one.name: _planned(one, video, audio) for one in listed}
         wanted = {spec.profile for spec in self._known if spec.is_listed}
@@ -216,7 +217,7 @@ class Ladder:
         self._heard = [] if self._measures() else None
         self._assemble()
         # It starts while the sound is measured.
-        self.supervisor.start(Job() if self._heard is not None else self._job())
+        self.supervisor.start(Job(device=self.backend.program) if self._heard is not None else self._job())
         self._subscription = self.stream.source.subscribe(self)
 
     def _stop(self, reason: str) -> None:
@@ -312,8 +313,8 @@ class Ladder:
             self.backend = self._owner.software()
             self.settle()
 
-    def thumbnail(self, jpeg: bytes, pts: int) -> None:
-        self._owner.thumbnail(self.stream, jpeg, self.stream.utc(pts))
+    def thumbnail(self, thumbnail: Thumbnail) -> None:
+        self._owner.thumbnail(self.stream, thumbnail, self.stream.utc(thumbnail.pts))
 
     def gave_up(self, reason: str) -> None:
         self.stream.planned = {}

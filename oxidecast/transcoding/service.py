@@ -15,6 +15,7 @@ from twisted.internet.defer import Deferred, DeferredList
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from oxidecast.formats.framed_messages import Thumbnail
 from oxidecast.interfaces import (
     IEventListener,
     IFollowsStreams,
@@ -109,7 +110,7 @@ class Transcoding(Service):
             chosen = self._of(lambda one: one.device == wanted.device)
             if chosen is not None and chosen.name not in self.found:
                 return None
-            if chosen is not None and self.found[chosen.name][0] and chosen.in_child:
+            if chosen is not None and self.found[chosen.name][0]:
                 return chosen
         return self.software()
 
@@ -139,10 +140,10 @@ class Transcoding(Service):
         every = min((float(one.interval) for one in keepers), default=0.0)
         return every, max((int(one.width) for one in keepers), default=640)
 
-    def thumbnail(self, stream: Stream, jpeg: bytes, at: float) -> None:
+    def thumbnail(self, stream: Stream, thumbnail: Thumbnail, at: float) -> None:
         for running in self._registry.of(IThumbnails):
             with suppress(Detached):
-                running.call(running.instance.add, stream, jpeg, at)
+                running.call(running.instance.add, stream, thumbnail.jpeg, at, thumbnail.tile)
 
     @property
     def active(self) -> int:
@@ -189,14 +190,10 @@ class Transcoding(Service):
             "oxidecast_transcoding_cpu_seconds", "CPU time of the child that runs now", labels=["stream"]
         )
         by_rendition = ["stream", "rendition"]
-        pictures = GaugeMetricFamily(
-            "oxidecast_transcoding_pictures", "Pictures coded by the child that runs now", labels=by_rendition
-        )
-        dropped = GaugeMetricFamily(
-            "oxidecast_transcoding_dropped",
-            "Pictures that the child that runs now was too slow for",
-            labels=by_rendition,
-        )
+        each = {
+            name: GaugeMetricFamily(f"oxidecast_transcoding_{name}", text, labels=by_rendition)
+            for name, text in _BY_RENDITION.items()
+        }
         for ladder in shown:
             stats = stats_of(ladder)
             if stats is None:
@@ -206,9 +203,13 @@ class Transcoding(Service):
             memory.add_metric([name], stats.resident_bytes)
             cpu.add_metric([name], stats.cpu_seconds)
             for one in stats.renditions:
-                pictures.add_metric([name, one.name], one.made)
-                dropped.add_metric([name, one.name], one.dropped)
-        yield from (restarts, memory, cpu, pictures, dropped)
+                labels = [name, one.name]
+                each["pictures"].add_metric(labels, one.made)
+                for of in ("frame_rate_in", "frame_rate_out", "dropped", "duplicated", "left_out", "queue"):
+                    each[of].add_metric(labels, getattr(one, of))
+                if one.speed is not None:
+                    each["speed"].add_metric(labels, one.speed)
+        yield from (restarts, memory, cpu, *each.values())
 
     # -- inside
 
@@ -254,4 +255,14 @@ _STATES = {None: "not tried yet", True: "works", False: "unavailable"}
 _COUNTS = {
     "fallbacks": "Streams that went on in software because a device failed",
     "given_up": "Ladders that were given up, because their child died too often",
+}
+_BY_RENDITION = {
+    "pictures": "Pictures coded by the child that runs now",
+    "frame_rate_in": "Pictures a second of the stream that came, over the last ten seconds",
+    "frame_rate_out": "Pictures a second of the stream that were coded, over the last ten seconds",
+    "speed": "How many times faster than the stream its encoder could go, over the last ten seconds",
+    "dropped": "Pictures that the child that runs now was too slow for",
+    "duplicated": "Pictures that the child that runs now made twice",
+    "left_out": "Pictures that the child that runs now left out for the frame rate's ceiling",
+    "queue": "Pictures that wait for the encoder",
 }

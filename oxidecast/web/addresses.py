@@ -7,6 +7,7 @@ from oxidecast.accounts.errors import InvalidToken
 from oxidecast.accounts.roles import may_manage
 from oxidecast.accounts.tokens import PLAYBACK_LIFETIME, PlaybackClaims, Tokens
 from oxidecast.streams.info import StreamInfo
+from oxidecast.streams.stream import Stream
 from oxidecast.web.api import ApiError, Call, Query, invalid
 from oxidecast.web.stream_views import StreamViews
 
@@ -21,6 +22,13 @@ BIND = Query(
     "bind_address",
     bool,
     "Whether the token in the answer, where there is one, is good only from the address that asks for it.",
+)
+
+
+QUALITY = Query(
+    "quality_profile",
+    str,
+    "One quality of a live stream, such as source or 720p, instead of all that it has.",
 )
 
 
@@ -44,7 +52,8 @@ class Addresses:
             known = ", ".join(dict.fromkeys((*CONNECTION_TYPES, *urls)))
             raise invalid("connection_type", f"expected one of {known}")
         if url is None:
-            raise not_live(f"This stream cannot be watched by {kind} now.")
+            quality = f" as {rendition}" if rendition is not None else ""
+            raise not_live(f"This stream cannot be watched by {kind}{quality} now.")
         if not info.is_private:
             return url
         return self.opening(call, url, info.id, PLAYBACK_LIFETIME, bind, self._came_by(call, info))
@@ -76,6 +85,11 @@ class Addresses:
             return self._tokens.verify_playback(call.query("token") or "", info.id, call.address)
         except InvalidToken:
             return None
+
+
+def qualities(stream: Stream) -> list[str]:
+    """The names of what can be watched of a live stream: what runs, and what is made as soon as somebody asks."""
+    return list(dict.fromkeys((*(one.name for one in stream.listed()), *stream.planned)))
 
 
 def with_parameter(url: str, name: str, value: str) -> str:

@@ -137,7 +137,14 @@ class AuthRoutes:
             raise ApiError(403, "registration_closed", "Registration is closed: ask an administrator.")
         body = call.body(Registration)
         user = await create_account(
-            self._accounts, body.username, body.password, "viewer", body.email, call.actor, "user.register"
+            self._accounts,
+            body.username,
+            body.password,
+            "viewer",
+            body.email,
+            call.actor,
+            "user.register",
+            call.address,
         )
         return Reply(user_view(user), 201)
 
@@ -164,10 +171,11 @@ async def create_account(
     email: str | None,
     by: Actor,
     action: str = "user.create",
+    address: str | None = None,
 ) -> User:
-    """Raises ApiError for what the account cannot be."""
+    """`address` is where it is asked for from, when anybody may. Raises ApiError for what the account cannot be."""
     try:
-        return await accounts.create(username, password, role, email, by=by, action=action)
+        return await accounts.create(username, password, role, email, by=by, action=action, address=address)
     except InvalidAccount as error:
         raise invalid(error.field, error.rule)
     except Conflict as error:

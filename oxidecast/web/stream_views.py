@@ -16,6 +16,7 @@ from oxidecast.streams.outputs import OutputSlot
 from oxidecast.streams.publication import Publication
 from oxidecast.streams.rendition import Rendition
 from oxidecast.streams.stream import Stream
+from oxidecast.streams.wanting import Planned
 from oxidecast.web.api import Call
 from oxidecast.web.fields import Time
 
@@ -41,6 +42,20 @@ class RenditionView(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     bitrate: int
     tracks: list[TrackView]
+
+
+class QualityView(msgspec.Struct, frozen=True, kw_only=True):
+    """One quality that can be watched: `running`, or `planned`, which is made as soon as somebody asks for it;
+    `bitrate` in bits a second, for one that does not run the average that is expected. To who may manage the stream
+    also those that are `left_out`, with the `reason`."""
+
+    name: str
+    state: str
+    width: int
+    height: int
+    frame_rate: float | None
+    bitrate: int
+    reason: str | None
 
 
 class SlotView(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,6 +98,7 @@ class StreamView(msgspec.Struct, frozen=True, kw_only=True):
     thumbnail_url: str | None
     tracks: list[TrackView]
     renditions: list[RenditionView]
+    qualities: list[QualityView]
     notices: list[str]
     stream_urls: dict[str, str]
     ingest_urls: list[str] | UnsetType = UNSET
@@ -122,8 +138,11 @@ class StreamViews:
         """For those who may manage it."""
         stream = self._hub.streams.get(info.id)
         publication = stream.publication if stream is not None else None
+        fields = self._fields(call, info)
+        if stream is not None:
+            fields["qualities"] += [_left_out(name, why) for name, why in stream.left_out.items()]
         return StreamView(
-            **self._fields(call, info),
+            **fields,
             ingest_urls=self._registry.ingest_addresses(call.host),
             outputs=[slot_view(slot) for slot in (stream.outputs if stream is not None else ())],
             publisher=publisher_view(publication) if publication is not None else UNSET,
@@ -171,6 +190,7 @@ class StreamViews:
             "thumbnail_url": self._thumbnail(call, stream) if stream is not None else None,
             "tracks": [_track(track) for track in stream.source.tracks] if stream is not None else [],
             "renditions": [_rendition(one) for one in stream.listed()] if stream is not None else [],
+            "qualities": _qualities(stream) if stream is not None else [],
             "notices": list(stream.notices.values()) if stream is not None else [],
             "stream_urls": dict(self.urls(call, info)),
         }
@@ -222,3 +242,42 @@ def _rendition(rendition: Rendition) -> RenditionView:
         bitrate=rendition.bitrate,
         tracks=[_track(track) for track in rendition.tracks],
     )
+
+
+def _qualities(stream: Stream) -> list[QualityView]:
+    """Those that run, and those that would."""
+    running = {one.name: one for one in stream.listed()}
+    return [
+        *(_running(one) for one in running.values()),
+        *(_expected(one) for name, one in stream.planned.items() if name not in running),
+    ]
+
+
+def _running(rendition: Rendition) -> QualityView:
+    picture = next((track for track in rendition.tracks if track.is_video), None)
+    rate = picture.frame_rate if picture is not None else None
+    return QualityView(
+        name=rendition.name,
+        state="running",
+        width=picture.width if picture is not None else 0,
+        height=picture.height if picture is not None else 0,
+        frame_rate=float(rate) if rate is not None else None,
+        bitrate=rendition.bitrate,
+        reason=None,
+    )
+
+
+def _expected(planned: Planned) -> QualityView:
+    return QualityView(
+        name=planned.name,
+        state="planned",
+        width=planned.width,
+        height=planned.height,
+        frame_rate=float(planned.frame_rate) if planned.frame_rate is not None else None,
+        bitrate=planned.average,
+        reason=None,
+    )
+
+
+def _left_out(name: str, why: str) -> QualityView:
+    return QualityView(name=name, state="left_out", width=0, height=0, frame_rate=None, bitrate=0, reason=why)

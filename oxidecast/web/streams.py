@@ -14,7 +14,7 @@ from oxidecast.settings.sections import TranscodingSettings
 from oxidecast.streams.hub import Hub
 from oxidecast.streams.info import StreamInfo
 from oxidecast.web.access import StreamAccess
-from oxidecast.web.addresses import BIND, CONNECTION_TYPES, TOKEN, Addresses
+from oxidecast.web.addresses import BIND, CONNECTION_TYPES, QUALITY, TOKEN, Addresses, not_live, qualities
 from oxidecast.web.api import PAGING, ApiError, Call, Page, Query, Reply, Route, invalid
 from oxidecast.web.consequences import Consequences
 from oxidecast.web.fields import Category, Description, Profiles, StreamName, Title
@@ -120,7 +120,14 @@ class StreamRoutes:
             Route("DELETE", one, self.delete, login=True, refusals=(403,), if_match=True),
             Route("POST", f"{one}/start", self.start, **switch),
             Route("POST", f"{one}/stop", self.stop, **switch),
-            Route("GET", f"{one}/url", self.url, answer=Address, query=(kind, TOKEN, BIND), refusals=(403,)),
+            Route(
+                "GET",
+                f"{one}/url",
+                self.url,
+                answer=Address,
+                query=(kind, QUALITY, TOKEN, BIND),
+                refusals=(403,),
+            ),
             Route("GET", "/ingests", self.ingests, answer=Ingests),
         )
 
@@ -228,11 +235,19 @@ class StreamRoutes:
         return self._changed(call, changed)
 
     async def url(self, call: Call) -> Address:
-        """Where to watch by one type of connection; for a private stream with a fresh playback token in it."""
+        """Where to watch by one type of connection; for a private stream with a fresh playback token in it. Which
+        qualities there are depends on what is sent, so one is named of a live stream only."""
         kind = call.query("connection_type") or "hls"
         info = await self._access.visible(call)
-        bind = call.flag("bind_address") or False
-        return Address(self._addresses.of(call, info, kind, bind=bind), kind)
+        bind, quality = call.flag("bind_address") or False, call.query("quality_profile")
+        if quality is not None:
+            stream = self._views.live(info)
+            if stream is None:
+                raise not_live("This stream is not live, and has no qualities until it is.")
+            known = qualities(stream)
+            if quality not in known:
+                raise invalid("quality_profile", f"expected one of {', '.join(known)}")
+        return Address(self._addresses.of(call, info, kind, quality, bind=bind), kind)
 
     async def ingests(self, call: Call) -> Ingests:
         """Where to publish: for the start page, which cannot know on which port RTMP listens."""

@@ -11,9 +11,9 @@ import msgspec
 from msgspec import Meta
 
 from oxidecast.settings.sections import TranscodingSettings
-from oxidecast.streams.stream import SOURCE, Stream
+from oxidecast.streams.stream import Stream
 from oxidecast.web.access import StreamAccess
-from oxidecast.web.addresses import TOKEN, Addresses, not_live, with_parameter
+from oxidecast.web.addresses import TOKEN, Addresses, not_live, qualities, with_parameter
 from oxidecast.web.api import ApiError, Call, Query, Route, invalid, not_found
 from oxidecast.web.joined import HEARTBEAT, JoinedViewers, TooManyViewers
 from oxidecast.web.stream_views import StreamViews
@@ -136,9 +136,10 @@ class ViewerRoutes:
 
     def _rendition(self, stream: Stream, wanted: str | None) -> str | None:
         """The rendition of that name; None for the whole stream. Raises ApiError for what no stream can have."""
-        if wanted in stream.planned or (wanted in stream.renditions and stream.renditions[wanted].listed):
+        known = qualities(stream)
+        if wanted in known:
             return wanted
         if wanted is not None and wanted not in self._profiles:
-            known = ", ".join(dict.fromkeys((SOURCE, *stream.renditions, *self._profiles)))
-            raise invalid("quality_profile", f"expected one of {known}")
+            every = ", ".join(dict.fromkeys((*known, *self._profiles)))
+            raise invalid("quality_profile", f"expected one of {every}")
         return None

@@ -22,6 +22,7 @@ from oxidecast.accounts import (
     secret_key,
 )
 from oxidecast.accounts.accounts import PATIENCE, Login
+from oxidecast.accounts.passwords import MAXIMUM_OF_SITE
 from oxidecast.accounts.tokens import PlaybackClaims
 from oxidecast.database import Conflict, DatabaseUnavailable
 from oxidecast.database.records import new_id
@@ -101,8 +102,8 @@ class LoggingIn(AccountsTest):
         """A login whose account changes after its password was verified."""
         verify = self.passwords.verify
 
-        async def slow(password: str, hashed: str | None) -> bool:
-            right = await verify(password, hashed)
+        async def slow(password: str, hashed: str | None, address: str | None) -> bool:
+            right = await verify(password, hashed, address)
             await change
             return right
 
@@ -142,6 +143,29 @@ class LoggingIn(AccountsTest):
             await self.refused(self.login(), Overloaded)
         self.patch(self.passwords, "verify", verify)
         await self.login()
+
+    async def test_one_network_that_fills_the_queue_keeps_no_other_out(self) -> None:
+        for number in range(10):
+            await self.accounts.create(f"user{number}", PASSWORD)
+        calls = [self.accounts.login(f"user{number}", PASSWORD, HOME) for number in range(10)]
+        there = [Deferred.fromCoroutine(call) for call in calls]
+        await self.accounts.login("ada", PASSWORD, "192.0.2.2")
+        await self.accounts.create("made-meanwhile", PASSWORD)
+        answers = await DeferredList(there, consumeErrors=True)
+        refused = [failure for right, failure in answers if not right]
+        for failure in refused:
+            failure.trap(Overloaded)
+        self.assertGreaterEqual(len(answers) - len(refused), MAXIMUM_OF_SITE)
+
+    async def test_where_a_login_goes_on_its_owner_is_known(self) -> None:
+        """A server that was started again knows nobody; browsers still have their tokens."""
+        login = await self.login()
+        self.accounts.throttle = throttle = LoginThrottle(self.clock, 3, 10.0)
+        for number in range(60):
+            throttle.attempt(f"198.51.100.{number}", "ada")
+        await self.accounts.refresh(login.refresh_token, HOME)
+        await self.login()
+        await self.refused(self.accounts.login("ada", PASSWORD, "203.0.113.1"), TooManyAttempts)
 
     async def test_a_login_is_not_shown(self) -> None:
         login = await self.login()

@@ -1,7 +1,7 @@
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from oxidecast.accounts.limits import TokenBuckets, network_of
+from oxidecast.accounts.limits import TokenBuckets, network_of, site_of
 
 
 class Buckets(SynchronousTestCase):
@@ -57,3 +57,19 @@ class Networks(SynchronousTestCase):
             ("unix socket", "unix socket"),
         ):
             self.assertEqual(network_of(address), network)
+
+    def test_sites(self) -> None:
+        for address, site in (
+            ("192.0.2.1", "192.0.2.1"),
+            ("2001:db8:1:2:3:4:5:6", "2001:db8:1::/48"),
+            ("unix socket", "unix socket"),
+        ):
+            self.assertEqual(site_of(address), site)
+
+    def test_other_numbers_forget_nobody(self) -> None:
+        clock = Clock()
+        buckets = TokenBuckets(clock, 2, 10.0)
+        buckets.take("a")
+        buckets.take("a")
+        buckets.limit(4, 20.0)
+        self.assertEqual((buckets.wait("a"), buckets.wait("b")), (20.0, 0.0))

@@ -10,6 +10,7 @@ from twisted.trial.unittest import TestCase
 
 from oxidecast.accounts import InvalidAccount, Overloaded, Passwords
 from oxidecast.accounts import passwords as module
+from oxidecast.accounts.passwords import KEPT_FREE, MAXIMUM_OF_SITE, MAXIMUM_WAITING
 from tests.accounts.support import PASSWORD, QUICK
 
 
@@ -64,11 +65,62 @@ class Hashing(TestCase):
         self.assertTrue(Passwords(reactor, self.threads, PasswordHasher(2, 64, 1)).is_outdated(hashed))
 
     async def test_too_many_at_once_are_refused(self) -> None:
-        self.patch(module, "MAXIMUM_WAITING", 3)
+        self.patch(module, "MAXIMUM_WAITING", 2)
+        self.patch(module, "KEPT_FREE", 1)
         waiting = [Deferred.fromCoroutine(self.passwords.hash(PASSWORD)) for _ in range(3)]
         await self.assertFailure(Deferred.fromCoroutine(self.passwords.hash(PASSWORD)), Overloaded)
         await gatherResults(waiting)
         await self.passwords.hash(PASSWORD)
+
+
+class Fair(TestCase):
+    """One thread, and it is busy until `go_on` is set."""
+
+    async def setUp(self) -> None:  # type: ignore[override]
+        threads = ThreadPool(0, 1)
+        threads.start()
+        self.addCleanup(threads.stop)
+        self.passwords, begun, self.go_on = Passwords(reactor, threads, QUICK), Event(), Event()
+        self.addCleanup(self.go_on.set)
+
+        def slowly() -> bool:
+            begun.set()
+            return self.go_on.wait(20)
+
+        self.first = Deferred.fromCoroutine(self.passwords._in_thread(slowly))
+        await deferToThread(begun.wait, 20)
+
+    def check(self, address: str | None) -> Deferred[bool]:
+        return Deferred.fromCoroutine(self.passwords.verify(PASSWORD, None, address))
+
+    async def test_one_site_has_few_places_and_others_have_theirs(self) -> None:
+        for network in ("192.0.2.1", "2001:db8:1:{}::1"):
+            waiting = [self.check(network.format(one)) for one in range(MAXIMUM_OF_SITE)]
+            await self.assertFailure(self.check(network.format("ffff")), Overloaded)
+            waiting += [self.check("192.0.2.2"), self.check("2001:db8:2::1")]
+            self.go_on.set()
+            self.assertEqual(await gatherResults(waiting), [False] * len(waiting))
+            self.assertFalse(await self.check(network.format("ffff")))
+        self.assertEqual((await self.first, len(self.passwords._of_site)), (True, 0))
+
+    async def test_an_administrator_has_places_when_strangers_fill_the_rest(self) -> None:
+        waiting = [self.check(f"192.0.2.{one}") for one in range(MAXIMUM_WAITING - 1)]
+        await self.assertFailure(self.check("203.0.113.1"), Overloaded)
+        made = [Deferred.fromCoroutine(self.passwords.hash(PASSWORD)) for _ in range(KEPT_FREE)]
+        await self.assertFailure(self.check(None), Overloaded)
+        self.go_on.set()
+        await gatherResults([*waiting, *made])
+
+    async def test_who_hangs_up_makes_no_room_for_more(self) -> None:
+        for _ in range(MAXIMUM_OF_SITE):
+            gone = self.check("192.0.2.1")
+            gone.cancel()
+            await self.assertFailure(gone, CancelledError)
+        await self.assertFailure(self.check("192.0.2.1"), Overloaded)
+        self.go_on.set()
+        while self.passwords._waiting:
+            await deferLater(reactor, 0.01)
+        self.assertFalse(await self.check("192.0.2.1"))
 
 
 class Abandoned(TestCase):
@@ -79,6 +131,7 @@ class Abandoned(TestCase):
         self.addCleanup(threads.stop)
         passwords, begun, go_on = Passwords(reactor, threads, QUICK), Event(), Event()
         self.patch(module, "MAXIMUM_WAITING", 3)
+        self.patch(module, "KEPT_FREE", 0)
 
         def slowly() -> bool:
             begun.set()

@@ -5,7 +5,17 @@ from hypothesis import strategies as st
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from oxidecast.accounts.throttle import CROWD, LONGEST_WAIT, NEIGHBOURS, QUIET, LoginThrottle
+from oxidecast.accounts.throttle import (
+    CROWD,
+    KNOWN_NETWORKS,
+    LONGEST_GAP,
+    LONGEST_WAIT,
+    NEIGHBOURS,
+    QUIET,
+    WIDER,
+    LoginThrottle,
+)
+from oxidecast.accounts.turns import LONGEST_TURN, TURN_LASTS
 
 HOME = "192.0.2.1"
 
@@ -20,10 +30,14 @@ class ThrottleCase(SynchronousTestCase):
         for _ in range(times):
             self.assertEqual(self.throttle.attempt(address, username), 0.0)
 
-    def attack(self, username: str) -> None:
+    def attack(self, username: str, times: int = 1) -> None:
         """From many addresses, each of which does what it may."""
         for number in range(CROWD):
             self.tries(f"198.51.100.{number}", username)
+        for number in range(3 * CROWD * (times - 1)):
+            address = f"10.1.{number >> 8}.{number & 255}"
+            while (wait := self.throttle.attempt(address, username)) > 0.0:
+                self.clock.advance(wait)
 
 
 class OnePair(ThrottleCase):
@@ -152,14 +166,137 @@ class Crowd(ThrottleCase):
         self.tries("203.0.113.9", "bob")
 
     def test_a_name_that_is_no_accounts_is_treated_alike(self) -> None:
-        self.attack("nobody")
-        self.tries("203.0.113.9", "nobody", 1)
-        self.assertGreater(self.throttle.attempt("203.0.113.9", "nobody"), 0.0)
+        waits = []
+        for name in ("ada", "nobody"):
+            self.setUp()
+            if name == "ada":  # an account that somebody has
+                self.throttle.attempt(HOME, name)
+                self.throttle.succeeded(HOME, name)
+            self.attack(name, 3)
+            waits.append([self.throttle.attempt(f"203.0.113.{number % 20}", name) for number in range(60)])
+        self.assertEqual(*waits)
 
     def test_an_attack_that_is_over_is_forgotten(self) -> None:
         self.attack("ada")
         self.clock.advance(QUIET)
         self.tries("203.0.113.9", "ada")
+
+
+class Neighbours(ThrottleCase):
+    def everywhere(self, username: str) -> int:
+        """How many tries all networks of a /48 have at once, none more than one."""
+        return sum(self.throttle.attempt(f"2001:db8:1:{one:x}::1", username) == 0.0 for one in range(65_536))
+
+    def test_a_site_of_65536_networks_has_no_more_tries_at_an_account_than_make_an_attack(self) -> None:
+        self.assertEqual(self.everywhere("ada"), 3 * CROWD + 1)
+
+    def exhaust(self) -> int:
+        """How many tries a /48 has at once, each from another network and at another account."""
+        return sum(
+            self.throttle.attempt(f"2001:db8:1:{one * 60:x}::1", f"user{one}") == 0.0 for one in range(1000)
+        )
+
+    def test_nor_at_all_accounts_than_are_free_for_a_site(self) -> None:
+        self.assertEqual(self.exhaust(), 3 * NEIGHBOURS * WIDER[-1][1])
+
+    def test_wider_networks_have_more(self) -> None:
+        for (bits, times), step in zip(WIDER, (1, 256), strict=True):
+            self.setUp()
+            most = 3 * NEIGHBOURS * times
+            for one in range(most):
+                self.tries(f"2001:db8:1:{one * step % 65_536:x}::{one}", f"user{one}", 1)
+            near = self.throttle.attempt(f"2001:db8:1:{'ff' if bits == 56 else 'ffff'}::1", "another")
+            self.assertEqual(near, LONGEST_WAIT / times)
+            self.tries("2001:db8:2::1", "another", 1)
+            self.clock.advance(near)
+            self.tries("2001:db8:1:ff::1", "another", 1)
+
+    def test_they_hold_up_nobody_who_is_known(self) -> None:
+        self.throttle.attempt("2001:db8:1:aa::1", "bob")
+        self.throttle.succeeded("2001:db8:1:aa::1", "bob")
+        self.exhaust()
+        self.tries("2001:db8:1:aa::2", "bob")
+
+    def test_one_that_knows_a_password_wins_no_tries_by_it(self) -> None:
+        self.exhaust()
+        for _ in range(50):
+            self.throttle.seen("2001:db8:1:aa::1", "mallory")
+            self.tries("2001:db8:1:aa::1", "mallory", 1)
+            self.throttle.succeeded("2001:db8:1:aa::1", "mallory")
+        self.assertGreater(self.throttle.attempt("2001:db8:1:bb::1", "another"), 0.0)
+
+    def test_many_people_of_one_site_log_in(self) -> None:
+        for number in range(1000):
+            self.tries(f"2001:db8:1:{number:x}::1", f"user{number}", 1)
+            self.throttle.succeeded(f"2001:db8:1:{number:x}::1", f"user{number}")
+
+
+class Strangers(ThrottleCase):
+    """An account that has been attacked for a while, from ever new addresses."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.throttle.seen(HOME, "ada")
+        self.attack("ada", 6)
+        self.clock.advance(60)
+
+    def bots(self, count: int) -> int:
+        """All ask; how many were let in."""
+        return sum(self.throttle.attempt(f"10.9.{n >> 8}.{n & 255}", "ada") == 0.0 for n in range(count))
+
+    def test_many_are_no_faster_than_few(self) -> None:
+        tries = 0
+        for _ in range(60):
+            tries += self.bots(300)
+            self.clock.advance(10)
+        self.assertTrue(600 / 10 <= tries <= (600 + TURN_LASTS) / LONGEST_GAP, tries)
+
+    def test_the_owner_at_home_logs_in_at_once(self) -> None:
+        self.bots(1000)
+        self.tries(HOME, "ada")
+
+    def test_the_owner_elsewhere_waits_for_those_who_asked_before(self) -> None:
+        self.bots(100)
+        wait = self.throttle.attempt("203.0.113.9", "ada")
+        self.assertEqual(wait, 100 * LONGEST_GAP)
+        for _ in range(50):
+            self.clock.advance(wait / 50)
+            self.bots(200)
+        self.tries("203.0.113.9", "ada", 1)
+        self.throttle.succeeded("203.0.113.9", "ada")
+        self.tries("203.0.113.9", "ada", 3)
+
+    def test_and_never_longer_than_the_bound(self) -> None:
+        self.bots(int(LONGEST_TURN / LONGEST_GAP))
+        wait = self.throttle.attempt("203.0.113.9", "ada")
+        self.assertEqual(wait, LONGEST_TURN)
+        for _ in range(10):
+            self.clock.advance(wait / 10)
+            self.bots(1000)
+        self.tries("203.0.113.9", "ada", 1)
+
+    def test_all_networks_of_a_site_have_one_turn_at_a_time(self) -> None:
+        waits = [self.throttle.attempt(f"2001:db8:1:{one:x}::1", "ada") for one in range(1000)]
+        self.assertEqual(waits, [0.0] + [LONGEST_GAP] * 999)
+        self.assertEqual(self.throttle.attempt("203.0.113.9", "ada"), 2 * LONGEST_GAP)
+
+    def test_a_turn_at_which_no_password_was_looked_at_is_still_there(self) -> None:
+        self.bots(1)
+        wait = self.throttle.attempt("203.0.113.9", "ada")
+        self.clock.advance(wait)
+        for _ in range(3):
+            self.bots(100)
+            self.tries("203.0.113.9", "ada", 1)
+            self.throttle.undo("203.0.113.9", "ada")
+
+    def test_anothers_networks_push_none_of_the_owners_out(self) -> None:
+        for number in range(1000):
+            self.throttle.seen(f"198.51.100.{number}", "mallory")
+        self.bots(10)
+        self.tries(HOME, "ada")
+        for number in range(KNOWN_NETWORKS):
+            self.throttle.seen(f"203.0.113.{number}", "ada")
+        self.assertGreater(self.throttle.attempt(HOME, "ada"), 0.0)
 
 
 class Memory(ThrottleCase):
@@ -169,7 +306,10 @@ class Memory(ThrottleCase):
             throttle.attempt(f"192.0.2.{number}", f"user{number}" * 1000)
             throttle.succeeded(f"192.0.2.{number}", f"user{number}")
             throttle.attempt(f"192.0.2.{number}", f"user{number}")
-        for kept in (throttle._pairs, throttle._networks, throttle._accounts, throttle._known):
+        for number in range(100):
+            throttle.attempt(f"2001:db8:{number}::1", f"user{number}")
+        wider = [buckets for _, _, buckets in throttle._wider]
+        for kept in (throttle._pairs, throttle._networks, throttle._accounts, throttle._known, *wider):
             self.assertEqual(len(kept), 5)  # type: ignore[arg-type]
 
     def test_asking_takes_none(self) -> None:
@@ -195,5 +335,5 @@ class Memory(ThrottleCase):
         for step, address, username, seconds in steps:
             wait = getattr(self.throttle, step)(address, username)
             if step == "attempt":
-                self.assertTrue(0.0 <= wait <= LONGEST_WAIT)
+                self.assertTrue(0.0 <= wait <= max(LONGEST_WAIT, LONGEST_TURN))
             self.clock.rightNow += seconds

@@ -2,7 +2,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from oxidecast.delivery.conditional import parse_range, preflight_head, represent
+from oxidecast.delivery.conditional import is_older, parse_range, preflight_head, represent
 from oxidecast.delivery.hot import HotAnswer
 
 BODY = b"0123456789"
@@ -51,6 +51,28 @@ class RepresentTests(SynchronousTestCase):
             self.assertEqual(self.represent(if_none_match=value), (304, b""), value)
         for value in (b'"f"', b"e", b"", b'"e'):
             self.assertEqual(self.represent(if_none_match=value), (200, BODY), value)
+
+    def test_if_modified_since(self) -> None:
+        answer = HotAnswer(b"picture", etag=b"two", modified=784111777.9)
+        self.assertIn(b"Last-Modified: Sun, 06 Nov 1994 08:49:37 GMT\r\n", answer.head)
+        for since, status in (
+            (b"Sun, 06 Nov 1994 08:49:37 GMT", 304),
+            (b"Sunday, 06-Nov-94 08:49:37 GMT", 304),
+            (b"Sun Nov  6 08:49:37 1994", 304),
+            (b"Sun, 06 Nov 1994 08:49:36 GMT", 200),
+            (b"Sun, 06 Nov 1994 09:49:36 +0100", 200),
+            (b"yesterday", 200),
+            (b"", 200),
+        ):
+            self.assertEqual(represent({b"if-modified-since": since}, answer, True)[0], status, since)
+        # With If-None-Match it means nothing (13.1.3).
+        both = {b"if-modified-since": b"Sun, 06 Nov 1994 08:49:37 GMT", b"if-none-match": b'"one"'}
+        self.assertEqual(represent(both, answer, True)[0], 200)
+        self.assertEqual(represent(both, HotAnswer(b"untold"), True)[0], 200)
+
+    @given(st.binary(max_size=40))
+    def test_any_bytes_are_a_date_or_ignored(self, since: bytes) -> None:
+        self.assertIn(is_older(0.0, since), (True, False))
 
     def test_a_condition_that_matches_goes_before_a_range(self) -> None:
         self.assertEqual(self.represent(if_none_match=b'"e"', range=b"bytes=0-1"), (304, b""))

@@ -4,6 +4,7 @@ The one idea: what RFC 8216 promises about a live playlist is about its changes,
 looks all the time, and keeps what it saw: each segment once, and each promise that a reload broke.
 """
 
+import io
 import json
 import subprocess
 import threading
@@ -16,6 +17,7 @@ from urllib.error import HTTPError
 from urllib.parse import urljoin
 from urllib.request import urlopen
 
+import av
 import m3u8
 
 POLL = 0.25
@@ -35,6 +37,16 @@ class Seen:
     body: bytes
     arrived: float
     """`time.time()` when it was first listed."""
+    gap: bool
+    """Whether it is only said to be missing."""
+    number: int
+    """Its discontinuity sequence number (RFC 8216, 6.2.1)."""
+
+    @property
+    def late(self) -> float:
+        """Seconds from its end, as it happened, until it was listed."""
+        assert self.utc is not None
+        return self.arrived - self.utc.timestamp() - self.duration
 
 
 class Watcher(threading.Thread):
@@ -96,6 +108,7 @@ class Watcher(threading.Thread):
         return files
 
     def _read(self, text: str) -> None:
+        now = time.time()
         playlist = m3u8.loads(text)
         self.reloads += 1
         target = playlist.target_duration
@@ -104,15 +117,18 @@ class Watcher(threading.Thread):
         first = playlist.media_sequence
         if self.segments and first > self.segments[-1].sequence + 1:
             self.faults.append(f"segments were lost: {self.segments[-1].sequence} before, {first} now")
+        discontinuities = playlist.discontinuity_sequence or 0
         for number, entry in enumerate(playlist.segments, first):
+            discontinuities += bool(entry.discontinuity)
             if round(entry.duration) > target:
                 self.faults.append(f"segment {number} lasts {entry.duration}, TARGETDURATION is {target}")
             known = next((seen for seen in reversed(self.segments) if seen.sequence == number), None)
             if known is not None:
-                if (known.uri, known.duration, known.discontinuity) != (
+                if (known.uri, known.duration, known.discontinuity, known.number) != (
                     entry.uri,
                     entry.duration,
                     bool(entry.discontinuity),
+                    discontinuities,
                 ):
                     self.faults.append(f"segment {number} changed from {known.uri} to {entry.uri}")
                 continue
@@ -129,8 +145,10 @@ class Watcher(threading.Thread):
                     bool(entry.discontinuity),
                     init,
                     entry.current_program_date_time,
-                    self._get(entry.uri) if self._fetch else b"",
-                    time.time(),
+                    self._get(entry.uri) if self._fetch and not entry.gap_tag else b"",
+                    now,
+                    bool(entry.gap_tag),
+                    discontinuities,
                 )
             )
         # Last, so that who waits for it finds everything.
@@ -193,3 +211,15 @@ def ts_faults(path: Path) -> list[str]:
         )
     words = ("Continuity check failed", "corrupt", "Invalid", "out of range")
     return [line for line in done.stderr.splitlines() if any(word in line for word in words)]
+
+
+def shown(watcher: Watcher) -> dict[float, list[float]]:
+    """Keyframes' times (s) by segment, which is named by when its pictures begin."""
+    found = {}
+    for segment in watcher.segments:
+        with av.open(io.BytesIO(watcher.inits.get(segment.init, b"") + segment.body)) as container:
+            packets = [packet for packet in container.demux(video=0) if packet.pts is not None]
+            times = [float(packet.pts * packet.time_base) for packet in packets]
+            keys = [at for at, packet in zip(times, packets, strict=True) if packet.is_keyframe]
+            found[round(min(times), 3)] = [round(at, 3) for at in keys]
+    return found

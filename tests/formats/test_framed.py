@@ -18,7 +18,9 @@ from oxidecast.formats.framed_messages import (
     Job,
     KeyframeWanted,
     Ready,
+    Resumed,
     Thumbnail,
+    Tile,
     Trouble,
     VideoFeed,
 )
@@ -45,12 +47,15 @@ MESSAGES = (
     ),
     Discontinuity(3),
     KeyframeWanted(feed=2),
+    Resumed(until=9, made={1: 5, 2: -7}),
     End(),
     Ready(("network", "files")),
     Trouble("a sentence", fatal=True, feed=1),
     FeedEnded(feed=5),
     Figures(read=5, cpu=1.5, feeds=(FeedFigures(feed=1, busy=0.5),)),
     Thumbnail(pts=-5, width=640, height=360, jpeg=b"\xff\xd8"),
+    Thumbnail(pts=5, width=640, height=360, jpeg=b"\xff", tile=Tile(width=160, height=90, jpeg=b"\xd8")),
+    Tile(width=160, height=90, jpeg=b"\xff\xd8"),
 )
 
 

@@ -13,11 +13,21 @@ from oxidecast.accounts.errors import Overloaded
 from oxidecast.database.errors import DatabaseUnavailable
 from oxidecast.interfaces import PublishRequest
 from oxidecast.registry import Running
+from oxidecast.streams.wanting import Planned
 from oxidecast.web.api import Api, Route
 from tests.house import Answer, HouseCase
 from tests.streams.stage import AUDIO, VIDEO, Encoder
 
 LOGIN = "/api/v1/auth/login"
+PLANNED = Planned(
+    name="720p",
+    width=1280,
+    height=720,
+    frame_rate=None,
+    peak=3_000_000,
+    average=2_500_000,
+    codecs=("avc1.64001f",),
+)
 
 
 class ApiCase(HouseCase):
@@ -549,6 +559,58 @@ class TestStreams(ApiCase):
         self.assertEqual(answer.headers["retry-after"], "2")
         answer = await self.ask("GET", "/api/v1/streams/show/url?connection_type=pigeon")
         self.assertEnvelope(answer, 422, "invalid")
+
+    async def test_where_to_watch_one_quality(self) -> None:
+        await self.start()
+        url = "/api/v1/streams/my-stream/url?quality_profile=source"
+        token = await self.token("streamer")
+        await self.live(token)
+        self.assertEnvelope(await self.ask("GET", url), 404, "not_live")
+        url = "/api/v1/streams/show/url?quality_profile="
+        answer = await self.ask("GET", f"{url}source")
+        self.assertEqual(answer.data["url"], "http://localhost/api/v1/hls/show/playlist.m3u8?quality=source")
+        for unknown in ("8k", "720p", ""):
+            answer = await self.ask("GET", url + unknown)
+            self.assertEnvelope(answer, 422, "invalid")
+            self.assertIn("expected one of source.", answer.json["error"])
+        # What is made on demand can be named before it runs.
+        stream = self.server.hub.find("show")
+        assert stream is not None
+        stream.planned = {"720p": PLANNED}
+        answer = await self.ask("GET", f"{url}720p")
+        self.assertEqual(answer.data["url"], "http://localhost/api/v1/hls/show/playlist.m3u8?quality=720p")
+        answer = await self.ask("GET", f"{url}720p&connection_type=multicast")
+        self.assertEnvelope(answer, 404, "not_live")
+        answer = await self.ask("GET", f"{url}8k")
+        self.assertIn("expected one of source, 720p.", answer.json["error"])
+
+    async def test_the_qualities_of_a_stream(self) -> None:
+        await self.start()
+        token = await self.token("streamer")
+        await self.live(token)
+        stream = self.server.hub.find("show")
+        assert stream is not None
+        stream.planned, stream.left_out = {"720p": PLANNED}, {"1080p": "the picture is smaller"}
+        for caller, names in (("", ["source", "720p"]), (token, ["source", "720p", "1080p"])):
+            shown = (await self.ask("GET", "/api/v1/streams/show", token=caller)).data["qualities"]
+            self.assertEqual([one["name"] for one in shown], names)
+        source, planned, left_out = shown
+        self.assertEqual(
+            (source["state"], source["width"], source["height"]), ("running", VIDEO.width, VIDEO.height)
+        )
+        self.assertEqual(
+            planned,
+            {
+                "name": "720p",
+                "state": "planned",
+                "width": 1280,
+                "height": 720,
+                "frame_rate": None,
+                "bitrate": 2_500_000,
+                "reason": None,
+            },
+        )
+        self.assertEqual((left_out["state"], left_out["reason"]), ("left_out", "the picture is smaller"))
 
     async def test_a_private_stream_is_watched_with_the_token_of_its_address(self) -> None:
         await self.start()

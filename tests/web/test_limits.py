@@ -7,6 +7,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from oxidecast.accounts import passwords, throttle
 from oxidecast.web import api as api_module
 from oxidecast.web.api import LONGEST_CALL, Api, Call, Route
 from oxidecast.web.site import site
@@ -154,6 +155,36 @@ class TestProxies(LimitCase):
         for address, expected in (("203.0.113.7", [401, 429]), ("203.0.113.8", [401, 429])):
             found = await self.statuses(2, "POST", "/api/v1/auth/login", wrong, X_Forwarded_For=address)
             self.assertEqual(found, expected)
+
+    async def test_an_account_under_attack_is_still_its_owners(self) -> None:
+        self.environ["OXIDECAST_RATE_LIMIT_LOGIN_ATTEMPTS"] = "1"
+        for gap in ("FIRST_GAP", "LONGEST_GAP"):
+            self.patch(throttle, gap, 60.0)  # no turn comes while this runs
+        await self.start()
+        await self.token("viewer", "vera")
+        login, right = "/api/v1/auth/login", {"username": "vera", "password": "correct horse"}
+        self.assertEqual(await self.statuses(1, "POST", login, right, X_Forwarded_For="203.0.113.7"), [200])
+        wrong = {"username": "vera", "password": "wrong wrong"}
+        found = []
+        for number in range(14):
+            found += await self.statuses(1, "POST", login, wrong, X_Forwarded_For=f"192.0.2.{number}")
+        self.assertEqual(found, [401] * 11 + [429] * 3)
+        elsewhere = await self.ask("POST", login, right, X_Forwarded_For="203.0.113.8")
+        self.assertEqual((elsewhere.status, elsewhere.code), (429, "too_many_attempts"))
+        self.assertLessEqual(int(elsewhere.headers["retry-after"]), 4 * 60)
+        self.assertEqual(await self.statuses(1, "POST", login, right, X_Forwarded_For="203.0.113.7"), [200])
+
+    async def test_who_has_too_many_passwords_to_check_is_told_when_to_come_back(self) -> None:
+        self.environ["OXIDECAST_AUTH_OPEN_REGISTRATION"] = "true"
+        await self.start()
+        admin = await self.token("admin")
+        self.patch(passwords, "MAXIMUM_OF_SITE", 0)
+        new = {"username": "vera", "password": "correct horse"}
+        for path in ("login", "register"):
+            answer = await self.ask("POST", f"/api/v1/auth/{path}", new)
+            self.assertEqual((answer.status, answer.code), (503, "overloaded"))
+            self.assertEqual(answer.headers["retry-after"], "1")
+        self.assertEqual((await self.ask("POST", "/api/v1/users", new, admin)).status, 201)
 
     async def test_viewers_have_the_clients_address(self) -> None:
         await self.start()

@@ -1,6 +1,7 @@
 """The whole server on PostgreSQL, which goes away and comes back."""
 
 import time
+from collections.abc import Callable
 
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
@@ -11,14 +12,16 @@ from oxidecast.outputs.recording import rows
 from oxidecast.settings.errors import StartError
 from tests.database.cluster import cluster
 from tests.database.support import create_database
-from tests.house import HouseCase
+from tests.house import Answer, HouseCase
 from tests.streams.stage import AUDIO, PAYLOAD, PICTURE, VIDEO, Encoder
 
 SOON = 10.0
 """Seconds within which the API serves again."""
 
 
-class OnPostgres(HouseCase):
+class PostgresCase(HouseCase):
+    """A server on a new database of a cluster that may be stopped."""
+
     timeout = 60
 
     async def setUp(self) -> None:  # type: ignore[override]
@@ -28,6 +31,16 @@ class OnPostgres(HouseCase):
         self.addCleanup(self.cluster.start)
         self.environ["DATABASE_URL"] = self.cluster.url(self.name)
 
+    async def until(self, path: str, there: Callable[[Answer], bool], token: str = "") -> Answer:
+        """Ask until the answer is what was waited for, which has to be soon."""
+        began = time.monotonic()
+        while not there(answer := await self.ask("GET", path, token=token)):
+            self.assertLess(time.monotonic() - began, SOON)
+            await deferLater(reactor, 0.1)
+        return answer
+
+
+class OnPostgres(PostgresCase):
     async def test_a_stream_that_is_made_is_listed(self) -> None:
         await self.start()
         made = await self.ask("POST", "/api/v1/streams", {"title": "Birds"}, await self.token("streamer"))
@@ -42,10 +55,7 @@ class OnPostgres(HouseCase):
         self.assertEqual((away.status, away.code), (503, "database_away"))
         self.assertIn("retry-after", away.headers)
         self.cluster.start()
-        began = time.monotonic()
-        while (await self.ask("GET", "/api/v1/streams")).status != 200:
-            self.assertLess(time.monotonic() - began, SOON)
-            await deferLater(reactor, 0.1)
+        await self.until("/api/v1/streams", lambda answer: answer.status == 200)
 
     async def test_rows_about_viewers_wait_for_the_database_up_to_a_bound(self) -> None:
         """The stream goes on and is watched meanwhile; what is more than may wait is counted."""
@@ -112,12 +122,9 @@ class OnPostgres(HouseCase):
         while not (files := list(directory.rglob("*.mp4"))):
             await deferLater(reactor, 0.05)
         self.cluster.start()
-        began = time.monotonic()
-        while (listed := await self.ask("GET", "/api/v1/recordings", token=token)).status != 200 or not (
-            listed.data["total"]
-        ):
-            self.assertLess(time.monotonic() - began, SOON)
-            await deferLater(reactor, 0.1)
+        listed = await self.until(
+            "/api/v1/recordings", lambda answer: answer.status == 200 and answer.data["total"] > 0, token
+        )
         [one] = listed.data["items"]
         self.assertEqual((one["state"], one["size"]), ("complete", files[0].stat().st_size))
         self.assertEqual((one["stream"], one["title"]), ("birds", "Birds"))
@@ -133,17 +140,8 @@ class OnPostgres(HouseCase):
         publication.packet(1, 0, 0, True, b"\0\0\0\1\x65")
 
 
-class StartedWithoutPostgres(HouseCase):
+class StartedWithoutPostgres(PostgresCase):
     """The server starts first, the database later."""
-
-    timeout = 60
-
-    async def setUp(self) -> None:  # type: ignore[override]
-        super().setUp()
-        self.cluster = cluster()
-        self.name = create_database(self, self.cluster)
-        self.addCleanup(self.cluster.start)
-        self.environ["DATABASE_URL"] = self.cluster.url(self.name)
 
     async def test_it_waits_and_says_so(self) -> None:
         self.cluster.kill()
@@ -161,10 +159,7 @@ class StartedWithoutPostgres(HouseCase):
         refused = await self.assertFailure(Deferred.fromCoroutine(publishing), Refused)
         self.assertEqual(refused.code, "unavailable")
         self.cluster.start()
-        began = time.monotonic()
-        while (await self.ask("GET", "/ready")).status != 200:
-            self.assertLess(time.monotonic() - began, SOON)
-            await deferLater(reactor, 0.1)
+        await self.until("/ready", lambda answer: answer.status == 200)
         # The tables and the first account were made meanwhile.
         self.assertEqual((await self.ask("GET", "/api/v1/streams")).data["total"], 1)
         password = (self.folder / "data" / "admin-password").read_text().strip()
@@ -207,8 +202,5 @@ class StartedWithoutPostgres(HouseCase):
         self.cluster.stop()  # which keeps what was written just now
         await self.start()
         self.cluster.start()
-        began = time.monotonic()
-        while "install the newer version again" not in (await self.ask("GET", "/ready")).body.decode():
-            self.assertLess(time.monotonic() - began, SOON)
-            await deferLater(reactor, 0.1)
+        await self.until("/ready", lambda answer: b"install the newer version again" in answer.body)
         self.assertEqual((await self.ask("GET", "/api/v1/streams")).code, "database_away")

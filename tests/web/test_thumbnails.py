@@ -60,6 +60,8 @@ class TestThumbnails(ThumbnailsCase):
         self.assertEqual(answer.headers["access-control-allow-origin"], "*")
         again = await self.ask("GET", url, If_None_Match=answer.headers["etag"])
         self.assertEqual((again.status, again.body), (304, b""))
+        again = await self.ask("GET", url, If_Modified_Since=answer.headers["last-modified"])
+        self.assertEqual((again.status, again.body), (304, b""))
         self.hand_over(JPEG + b" later")
         again = await self.ask("GET", url, If_None_Match=answer.headers["etag"])
         self.assertEqual((again.status, again.body), (200, JPEG + b" later"))
@@ -72,6 +74,25 @@ class TestThumbnails(ThumbnailsCase):
         self.assertEqual((await self.ask("GET", url)).status, 401)
         self.assertEqual((await self.ask("GET", url, token=self.owner)).body, JPEG)
         self.assertEqual((await self.ask("GET", url, token=await self.token("viewer"))).status, 401)
+
+    async def test_a_storyboard(self) -> None:
+        await self.on_air(is_private=True)
+        while await self.url() is None:
+            await _soon()
+        board = "/api/v1/thumbnails/show/storyboard"
+        self.assertEqual((await self.ask("GET", f"{board}.vtt")).status, 401)
+        url = (await self.ask("GET", f"{STREAMS}/show/url", token=self.owner)).data["url"]
+        token = url.partition("token=")[2]
+        listed = await self.ask("GET", f"{board}.vtt?token={token}")
+        self.assertEqual(listed.headers["content-type"], "text/vtt; charset=utf-8")
+        self.assertEqual(listed.headers["cache-control"], "private, max-age=10")
+        line = listed.body.decode().splitlines()[-1]
+        where, _, fragment = line.partition("#")
+        self.assertRegex(fragment, "^xywh=0,0,[0-9]+,[0-9]+$")
+        sheet = await self.ask("GET", f"/api/v1/thumbnails/show/{where}")
+        self.assertEqual((sheet.status, sheet.headers["content-type"]), (200, "image/jpeg"))
+        again = await self.ask("GET", f"/api/v1/thumbnails/show/{where}", If_None_Match=sheet.headers["etag"])
+        self.assertEqual(again.status, 304)
 
     async def test_no_picture_outlives_its_stream(self) -> None:
         await self.on_air()

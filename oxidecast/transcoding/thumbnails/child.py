@@ -1,4 +1,4 @@
-"""The short-lived child process that makes a JPEG of one keyframe, and dies in time.
+"""Short-lived child processes that make a JPEG of one keyframe, or of many tiles, and die in time.
 
 The one idea: what a stranger's encoder sent is decoded outside of the server, by a process that has given up the
 network, files and most memory, and that lives for one picture. However it ends, its owner hears of it once.
@@ -6,6 +6,7 @@ network, files and most memory, and that lives for one picture. However it ends,
 
 import os
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -15,11 +16,12 @@ from twisted.python.failure import Failure
 
 from oxidecast.formats import framed
 from oxidecast.formats.framed import FrameReader
-from oxidecast.formats.framed_messages import Thumbnail
+from oxidecast.formats.framed_messages import Thumbnail, Tile
 from oxidecast.media import Packet, RemoteProtocolError
-from oxidecast.transcoding.supervisor import environment
+from oxidecast.transcoding.process import environment
 
 COMMAND = (sys.executable, "-m", "oxidecast.transcoding.worker.still")
+TILES = (sys.executable, "-m", "oxidecast.transcoding.worker.storyboard")
 
 LATE = 10.0
 """Seconds: most of the time it takes half of one to load the libraries; a machine that is full makes it wait."""
@@ -39,26 +41,29 @@ class NoThumbnail(Exception):
         self.late = late
 
 
-class Child(ProcessProtocol):
-    """One process, which is started at once. `result` is a JPEG at most `width` wide, or a NoThumbnail; it comes when
-    no process is left."""
+class OneShot(ProcessProtocol):
+    """One process, which is started at once and given `data`. `result` is a JPEG, or a NoThumbnail; it comes when no
+    process is left."""
 
-    def __init__(
-        self, reactor: Any, keyframe: Packet, width: int, command: tuple[str, ...] = COMMAND
-    ) -> None:
+    def __init__(self, reactor: Any, data: bytes, number: int, command: tuple[str, ...]) -> None:
         self.result: Deferred[bytes] = Deferred()
         self._made: Thumbnail | None = None
         self._said = ""
         self._late = False
-        self._keyframe = keyframe
+        self._data = data
         self._reader = FrameReader()
-        arguments = [*command, str(os.getpid()), str(NICE), str(width)]
+        arguments = [*command, str(os.getpid()), str(NICE), str(number)]
         self._watch = reactor.callLater(LATE, self._is_late)
         try:
             reactor.spawnProcess(self, arguments[0], arguments, env=environment())
         except OSError as error:
             self._watch.cancel()
             self.result.errback(NoThumbnail(f"the child could not be started: {error}"))
+
+    @property
+    def tile(self) -> Tile | None:
+        """A small one of the same, once there is a result."""
+        return self._made.tile if self._made is not None else None
 
     def kill(self) -> None:
         """Nobody wants the picture any more."""
@@ -68,11 +73,8 @@ class Child(ProcessProtocol):
             pass
 
     def connectionMade(self) -> None:
-        keyframe, track = self._keyframe, self._keyframe.track
-        self.transport.write(framed.track(track))  # type: ignore[union-attr]
-        self.transport.write(  # type: ignore[union-attr]
-            framed.packet(track.id, keyframe.dts, keyframe.pts, True, keyframe.payload)
-        )
+        self.transport.write(self._data)  # type: ignore[union-attr]
+        self._data = b""
         self.transport.closeStdin()  # type: ignore[union-attr]
 
     def outReceived(self, data: bytes) -> None:
@@ -100,3 +102,22 @@ class Child(ProcessProtocol):
     def _is_late(self) -> None:
         self._late = True
         self.kill()
+
+
+class Child(OneShot):
+    """A picture of a keyframe, at most `width` wide."""
+
+    def __init__(
+        self, reactor: Any, keyframe: Packet, width: int, command: tuple[str, ...] = COMMAND
+    ) -> None:
+        coded = framed.packet(keyframe.track.id, keyframe.dts, keyframe.pts, True, keyframe.payload)
+        super().__init__(reactor, framed.track(keyframe.track) + coded, width, command)
+
+
+class Sheet(OneShot):
+    """Tiles of one size side by side, so many in a row."""
+
+    def __init__(
+        self, reactor: Any, tiles: Sequence[Tile], columns: int, command: tuple[str, ...] = TILES
+    ) -> None:
+        super().__init__(reactor, b"".join(map(framed.message, tiles)), columns, command)

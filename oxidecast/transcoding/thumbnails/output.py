@@ -6,9 +6,9 @@ long. The latest picture of a stream is kept in memory, as the answer that all w
 """
 
 import hashlib
-from collections.abc import Callable, Collection, Iterable, Mapping
-from email.utils import formatdate
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
+from urllib.parse import quote
 
 from prometheus_client.core import CounterMetricFamily
 from twisted.application.service import Service
@@ -21,6 +21,7 @@ from zope.interface import implementer
 
 from oxidecast.delivery.hot import HotAnswer, HotRequest, IHotResource
 from oxidecast.delivery.playing import admitted, refusal
+from oxidecast.formats.framed_messages import Tile
 from oxidecast.interfaces import (
     IMeasured,
     IOutput,
@@ -34,11 +35,15 @@ from oxidecast.interfaces import (
 )
 from oxidecast.media import Packet
 from oxidecast.streams.info import StreamInfo
-from oxidecast.transcoding.thumbnails.child import Child, NoThumbnail
+from oxidecast.transcoding.thumbnails.child import Child, NoThumbnail, Sheet
 from oxidecast.transcoding.thumbnails.settings import ThumbnailsSettings
+from oxidecast.transcoding.thumbnails.storyboard import JPEG, VTT, Made, Storyboard
 
 MOST_CHILDREN = 2
 """At once. Each takes half a second of a processor; with many streams, pictures come less often instead."""
+
+MOST_SHEETS = 2
+"""Storyboards that are made at once; who asks for another gets the one of before."""
 
 LOOK_EVERY = 1.0
 """Seconds between two looks for streams whose time has come."""
@@ -88,6 +93,7 @@ class StreamThumbnails:
         """Whether the log says already that no picture can be made."""
         self.tag = b""
         self.source: IRendition | None = None
+        self.storyboard = Storyboard(output.make_sheet)
         self._output = output
         self._jpeg = b""
         self._taken = 0.0
@@ -128,14 +134,29 @@ class StreamThumbnails:
                 self._jpeg,
                 b"image/jpeg",
                 etag=self.tag,
+                modified=self._taken,
                 cache_control=b"%b, max-age=%d" % (scope, fresh_for),
                 cors=True,
-                headers=(
-                    (b"Last-Modified", formatdate(self._taken, usegmt=True).encode()),
-                    (b"X-Content-Type-Options", b"nosniff"),
-                ),
+                headers=((b"X-Content-Type-Options", b"nosniff"),),
             )
         return self._answers[private]
+
+    def storyboard_answer(self, board: str, made: Made, fresh_for: float, query: str) -> HotAnswer:
+        """The sheet of tiles, or the list of where each is, with `query` on the sheet's address."""
+        body, kind, tag = made.jpeg, b"image/jpeg", made.tag.encode()
+        if board == VTT:
+            body = made.vtt(self.stream.started_at, fresh_for, query).encode()
+            kind, tag = b"text/vtt; charset=utf-8", hashlib.sha256(body).hexdigest()[:16].encode()
+        scope = b"private" if self.stream.info.is_private else b"public"
+        return HotAnswer(
+            body,
+            kind,
+            etag=tag,
+            modified=made.taken[-1],
+            cache_control=b"%b, max-age=%d" % (scope, fresh_for),
+            cors=True,
+            headers=((b"X-Content-Type-Options", b"nosniff"),),
+        )
 
     def keyframe(self) -> Packet | None:
         """The last one, if it is another than the last time: a publisher that is away sends no new one."""
@@ -152,7 +173,7 @@ class StreamThumbnails:
 
 @implementer(IHotResource)
 class ThumbnailResource(Resource):
-    """`{stream}.jpg`, by name or by id."""
+    """`{stream}.jpg`, `{stream}/storyboard.jpg` and `{stream}/storyboard.vtt`, by name or by id."""
 
     isLeaf = True
 
@@ -162,6 +183,9 @@ class ThumbnailResource(Resource):
 
     def hot(self, request: HotRequest) -> HotAnswer | Deferred[HotAnswer]:
         name = request.path.decode("utf-8", "replace")
+        stream, _, board = name.partition("/")
+        if board in (JPEG, VTT):
+            return Deferred.fromCoroutine(self._storyboard(self._output.streams.get(stream), board, request))
         one = self._output.streams.get(name.removesuffix(SUFFIX)) if name.endswith(SUFFIX) else None
         if one is not None and one.stream.info.is_private:
             return Deferred.fromCoroutine(self._private(one, request))
@@ -177,6 +201,22 @@ class ThumbnailResource(Resource):
             "not_found",
             "There is no picture here: the stream is not live, or has just begun.",
         )
+
+    async def _storyboard(self, one: StreamThumbnails | None, board: str, request: HotRequest) -> HotAnswer:
+        if one is None:
+            return self._answer(None)
+        query = ""
+        if one.stream.info.is_private:
+            only_here = await admitted(self._output.services, one.stream.info, request, "thumbnails")
+            if isinstance(only_here, HotAnswer):
+                return only_here
+            # Where the picture is asked for by the list, there is nobody else to say the token again.
+            token = request.query.get(b"token")
+            query = f"&token={quote(token, safe='')}" if token else ""
+        made = await one.storyboard.sheet()
+        if made is None:
+            return self._answer(None)
+        return one.storyboard_answer(board, made, self._output.interval, query)
 
     async def _private(self, one: StreamThumbnails, request: HotRequest) -> HotAnswer:
         only_here = await admitted(self._output.services, one.stream.info, request, "thumbnails")
@@ -198,17 +238,22 @@ class ThumbnailsOutput(Service):
     log = Logger()
 
     def __init__(
-        self, settings: ThumbnailsSettings, services: IServices, make: Callable[..., Child] = Child
+        self,
+        settings: ThumbnailsSettings,
+        services: IServices,
+        make: Callable[..., Child] = Child,
+        sheet: Callable[..., Any] = Sheet,
     ) -> None:
         self.services = services
         self.streams: dict[str, StreamThumbnails] = {}
         """By public name and by id."""
         self.interval = settings.interval
         self.width = settings.width
-        self.made = {"child": 0, "transcoder": 0}
+        self.made = {"child": 0, "transcoder": 0, "storyboard": 0}
         self.failed = self.late = 0
-        self._make = make
+        self._make, self._sheet = make, sheet
         self._children: dict[Child, Deferred[None]] = {}
+        self._sheets: dict[Any, Deferred[None]] = {}
         self._look = LoopingCall(self.look)
         self._look.clock = services.reactor
 
@@ -221,9 +266,10 @@ class ThumbnailsOutput(Service):
         super().stopService()
         if self._look.running:
             self._look.stop()
-        for child in list(self._children):
+        waiting = [*self._children.values(), *self._sheets.values()]
+        for child in (*self._children, *self._sheets):
             child.kill()
-        return gatherResults(self._children.values())
+        return gatherResults(waiting)
 
     # -- IOutput
 
@@ -243,16 +289,35 @@ class ThumbnailsOutput(Service):
         for key in (one.stream.name, one.stream.id):
             if self.streams.get(key) is one:
                 del self.streams[key]
+        one.storyboard.close()
         if one.child is not None:
             one.child.kill()
 
+    def make_sheet(self, tiles: Sequence[Tile], columns: int) -> Any:
+        """A child that puts tiles together; None while as many run as may."""
+        if len(self._sheets) >= MOST_SHEETS:
+            return None
+        child = self._sheet(self.services.reactor, tiles, columns)
+        done: Deferred[None] = Deferred()
+        self._sheets[child] = done
+
+        def over(result: bytes | Failure) -> bytes | Failure:
+            del self._sheets[child]
+            self.made["storyboard"] += not isinstance(result, Failure)
+            self.failed += isinstance(result, Failure)
+            done.callback(None)
+            return result
+
+        child.result.addBoth(over)
+        return child
+
     # -- IThumbnails
 
-    def add(self, stream: IStream, jpeg: bytes, at: float) -> None:
+    def add(self, stream: IStream, jpeg: bytes, at: float, tile: Tile | None = None) -> None:
         one = self.streams.get(stream.id)
         if one is not None:
             one.handed_over = self.services.reactor.seconds()
-            self._take(one, jpeg, at, "transcoder")
+            self._take(one, jpeg, at, "transcoder", tile)
 
     def thumbnail_url(self, stream: IStream) -> str | None:
         one = self.streams.get(stream.id)
@@ -306,19 +371,20 @@ class ThumbnailsOutput(Service):
             if isinstance(result, Failure):
                 self._failed(one, result)
             else:
-                self._take(one, result, at, "child")
+                self._take(one, result, at, "child", child.tile)
 
         done: Deferred[None] = Deferred()
         self._children[child] = done
         child.result.addBoth(over).chainDeferred(done)
 
-    def _take(self, one: StreamThumbnails, jpeg: bytes, at: float, by: str) -> None:
+    def _take(self, one: StreamThumbnails, jpeg: bytes, at: float, by: str, tile: Tile | None) -> None:
         # It comes from a process that decodes what strangers send.
         if not jpeg.startswith(b"\xff\xd8\xff") or len(jpeg) > LARGEST:
             self.failed += 1
             return
         self.made[by] += 1
         one.show(jpeg, at)
+        one.storyboard.add(tile, at)
 
     def _failed(self, one: StreamThumbnails, failure: Failure) -> None:
         self.failed += 1

@@ -170,7 +170,7 @@ class VideoEncoder(threading.Thread):
         for packet in packets:
             dts = packet.dts if self._last_dts is None else max(packet.dts, self._last_dts + 1)
             self._last_dts = dts
-            payload = _without_sei(nal.from_annexb(bytes(packet)))
+            payload = without_sei(nal.from_annexb(bytes(packet)))
             self._made += 1
             self._output.packet(self.feed.feed, dts, packet.pts, packet.is_keyframe, payload)
 
@@ -181,7 +181,7 @@ class VideoEncoder(threading.Thread):
         self._size = (0, 0)
 
 
-def _without_sei(payload: bytes) -> bytes:
+def without_sei(payload: bytes) -> bytes:
     """x264 writes its settings into the first picture; nobody needs to know them."""
     found = nal.spans(payload)
     unwanted = [at for at, (start, end) in enumerate(found) if start == end or payload[start] & 31 == _SEI]

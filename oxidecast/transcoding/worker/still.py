@@ -42,12 +42,17 @@ def still(track: Track, packet: FramedPacket) -> Picture | None:
     return None
 
 
+def bound() -> None:
+    """Take no more memory and time than a picture is worth."""
+    resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY, MAX_MEMORY))
+    resource.setrlimit(resource.RLIMIT_CPU, (MAX_CPU, MAX_CPU))
+
+
 def main() -> None:
     parent, nice, width = map(int, sys.argv[1:4])
     die_with_parent(parent)
     os.nice(nice)
-    resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY, MAX_MEMORY))
-    resource.setrlimit(resource.RLIMIT_CPU, (MAX_CPU, MAX_CPU))
+    bound()
     confine()
     output, reader, track = Output(1), FrameReader(), None
     try:

@@ -10,8 +10,9 @@ from twisted.internet import reactor
 from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 
+from oxidecast.formats.framed_messages import Tile
 from oxidecast.media import Packet
-from oxidecast.transcoding.thumbnails.child import COMMAND, LATE, Child, NoThumbnail
+from oxidecast.transcoding.thumbnails.child import COMMAND, LATE, Child, NoThumbnail, Sheet
 from tests.transcoding.clips import plain
 
 
@@ -37,11 +38,42 @@ class TestChild(TestCase):
     timeout = 30
 
     async def test_a_keyframe_becomes_a_jpeg(self) -> None:
+        child = Child(reactor, keyframe(), 320)
+        await child.result
+        tile = child.tile
+        assert tile is not None
+        self.assertEqual((tile.width, tile.height), (160, 90))
         jpeg = await Child(reactor, keyframe(), 160).result
         self.assertTrue(jpeg.startswith(b"\xff\xd8\xff"))
         decoder: Any = av.CodecContext.create("mjpeg", "r")
         (frame,) = decoder.decode(av.Packet(jpeg))
         self.assertEqual((frame.width, frame.height), (160, 90))
+
+    async def test_tiles_become_one_picture(self) -> None:
+        child = Child(reactor, keyframe(), 320)
+        await child.result
+        tile = child.tile
+        assert tile is not None
+        for count, size in ((1, (1600, 90)), (10, (1600, 90)), (17, (1600, 180))):
+            jpeg = await Sheet(reactor, [tile] * count, 10).result
+            decoder: Any = av.CodecContext.create("mjpeg", "r")
+            (frame,) = decoder.decode(av.Packet(jpeg))
+            self.assertEqual((frame.width, frame.height), size)
+
+    async def test_what_are_no_tiles_is_a_sentence(self) -> None:
+        good = Child(reactor, keyframe(), 320)
+        await good.result
+        assert good.tile is not None
+        for tiles in (
+            [],
+            [Tile(width=160, height=90, jpeg=b"")],
+            [Tile(width=160, height=90, jpeg=b"\xff\xd8\xff no more")],
+            [good.tile, Tile(width=160, height=90, jpeg=good.tile.jpeg[:50])],
+            [Tile(width=64, height=36, jpeg=good.tile.jpeg)],
+        ):
+            error = await self.assertFailure(Sheet(reactor, tiles, 10).result, NoThumbnail)
+            self.assertTrue(str(error))
+            self.assertNotIn("Traceback", str(error))
 
     async def test_damage_is_a_sentence(self) -> None:
         for payload in (b"", b"\0\0\0\5\x65abcd", bytes(1000)):
