@@ -161,7 +161,7 @@ def scheme_of(request: http.Request) -> str:
 
 
 def base_of(request: http.Request) -> str | None:
-    """What the addresses in answers begin with, `https://example.com:8443`: what the settings say (`server.public_url`),
+    """What addresses in answers begin with, `https://example.com:8443`: what the settings say (`server.public_url`),
     or else how the client knows this server, None when its Host header is none."""
     site: Any = request.site  # type: ignore[attr-defined]  # twisted.web.server's have one
     public: str = site.public_url()
