@@ -249,7 +249,7 @@ class HTTPSide(MultiService):
         """All that the API answers, apart from the outputs."""
         foundation, hub, registry = self._foundation, self._hub, self._registry
         transcoding = self._settings().of(TranscodingSettings)
-        access = StreamAccess(hub, foundation.streams)
+        access = StreamAccess(hub, foundation.streams, foundation.accounts)
         views = StreamViews(hub, registry)
         addresses = Addresses(
             views, foundation.tokens, lambda: self._settings().of(AuthSettings).bind_playback_tokens

@@ -18,8 +18,6 @@ from oxidecast.database.interface import NONE, Body, IDatabase, Value
 from oxidecast.database.records import Page, new_id, plain_address, record, utc, window
 
 _COLUMNS = "id, at, actor_id, actor, action, target, address, details, times, last_at"
-BATCH = 5000
-"""Rows deleted at once, so that writers on SQLite wait only shortly."""
 
 
 class Actor(msgspec.Struct, frozen=True):
@@ -105,19 +103,6 @@ class AuditLog:
         )
         entries = [record(row, Entry, json=("details",)) for row in found]
         return Page(entries, rows[0]["total"], max(page, 1), count)
-
-    async def drop_before(self, moment: datetime) -> int:
-        """Let entries from before `moment` go; answers how many."""
-        dropped = 0
-        while True:
-            count = await self._database.execute(
-                "DELETE FROM audit_log WHERE id IN"
-                " (SELECT id FROM audit_log WHERE at < :moment LIMIT :batch) AND at < :moment",
-                {"moment": moment, "batch": BATCH},
-            )
-            dropped += count
-            if count < BATCH:
-                return dropped
 
 
 def note(

@@ -39,6 +39,14 @@ MOST_LISTENED = 2048
 END_WITHIN = 1.0
 """Seconds for the child when the stream has ended: nobody reads what it would still make."""
 
+NEXT_TRY = 300.0
+"""Seconds after which a ladder that was given up is tried once more: what its children died of is over, maybe."""
+
+FULL = (
+    "the server transcodes as many streams as it may (transcoding.max_concurrent): "
+    "this one has its source only, until another ends"
+)
+
 NAME_FULL, NAME_GIVEN_UP, NAME_FALLBACK = "transcoding:full", "transcoding:given_up", "transcoding:fallback"
 """Of the stream's notices."""
 
@@ -49,14 +57,18 @@ class Owner(Protocol):
     reactor: Any
     settings: TranscodingSettings
 
-    def backend(self) -> Any:
-        """The `ITranscoderBackend` to begin with; None while it is being tried out."""
+    def backend(self) -> tuple[Any, str]:
+        """The `ITranscoderBackend` to begin with, None while it is being tried out; and why it is not the one that the
+        settings ask for, or nothing."""
 
     def software(self) -> Any:
         """The one to fall back to."""
 
     def may_run(self, ladder: "Ladder") -> bool:
-        """Whether there is room for one more child. Who is told no is told to `settle` when there is."""
+        """Whether there is room for one more ladder. Who is told no is told to `settle` when there is."""
+
+    def freed(self) -> None:
+        """One that counted does so no more."""
 
     def stopped(self, ladder: "Ladder", ended: "Deferred[None]") -> None:
         """A child was told to end."""
@@ -91,6 +103,11 @@ class Ladder:
         """What is made."""
         self.waits = False
         """Whether it has its source only, because the server transcodes enough already."""
+        self.counts = False
+        """Whether it is one of `max_concurrent`."""
+        self._given_up: tuple[tuple[Rendition, ...], tuple[AudioFeed, ...]] | None = None
+        """What could not be made."""
+        self._next_try: IDelayedCall | None = None
         self._restarts = 0
         self._owner = owner
         self._subscription: ISubscription | None = None
@@ -114,17 +131,32 @@ class Ladder:
             return
         self._look_at_wants()
         self._make_plan()
+        if self._given_up == (self.plan, self._others):
+            self.stream.planned = {}
+            return
+        self._try_again()
+        self.waits = bool(self.plan) and not self.counts and not self._owner.may_run(self)
+        if self.waits:
+            self.plan, self.stream.planned = (), {}
+        self.stream.notice(NAME_FULL, FULL if self.waits else None)
         if not (self.plan or self._others):
             self._stop("it is not wanted")
-            self.waits = False
-            self.stream.notice(NAME_FULL, None)
-            return
-        if self.supervisor is None:
+            for name in (NAME_GIVEN_UP, NAME_FALLBACK):
+                self.stream.notice(name, None)
+        elif self.supervisor is None:
             self._start()
         else:
             self._assemble()
             if self._heard is None:
                 self.supervisor.job(self._job())
+                self.supervisor.restart()
+        self._count(self.supervisor is not None and bool(self.plan))
+
+    def _count(self, counts: bool) -> None:
+        """Whether it is one of `max_concurrent`. Sound alone costs next to nothing."""
+        freed, self.counts = self.counts and not counts, counts
+        if freed:
+            self._owner.freed()
 
     def end(self) -> None:
         """The stream has ended, or the server stops."""
@@ -194,20 +226,11 @@ class Ladder:
 
     def _start(self) -> None:
         if self.backend is None:
-            self.backend = self._owner.backend()
+            self.backend, missing = self._owner.backend()
+            if missing:
+                self._fall_back(missing)
         if self.backend is None:
             return  # It is being tried out; then all are settled again.
-        self.waits = not self._owner.may_run(self)
-        if self.waits:
-            self.stream.planned = {}
-            self.stream.notice(
-                NAME_FULL,
-                "the server transcodes as many streams as it may (transcoding.max_concurrent): "
-                "this one has its source only, until another ends",
-            )
-            return
-        self.stream.notice(NAME_FULL, None)
-        self.stream.notice(NAME_GIVEN_UP, None)
         self.log.info(
             "{stream}: transcoding to {names} with {backend}",
             stream=self.stream.name,
@@ -229,6 +252,8 @@ class Ladder:
     def _stop(self, reason: str) -> None:
         supervisor, self.supervisor = self.supervisor, None
         renditions, self.renditions = self.renditions, None
+        self._try_again()
+        self._count(False)
         if supervisor is None or renditions is None:
             return
         if self._subscription is not None:
@@ -289,9 +314,8 @@ class Ladder:
     def restarted(self, reason: str) -> None:
         if self.supervisor is None or self.renditions is None:
             return
-        if self.supervisor.state == "given up":
-            self.supervisor.restart()
-            self.stream.notice(NAME_GIVEN_UP, None)
+        self._try_again()
+        self.supervisor.restart()
         self.renditions.why_anew = reason
         if self._heard is not None:
             self._heard.clear()
@@ -306,15 +330,14 @@ class Ladder:
     # -- Boss: what the child could not do
 
     def trouble(self, trouble: Trouble) -> None:
-        self.log.warn("{stream}: {sentence}", stream=self.stream.name, sentence=trouble.sentence)
         supervisor = self.supervisor
         if supervisor is None or supervisor.state == "running" or self.backend is None:
+            # What is no death, which the supervisor has logged.
+            self.log.warn("{stream}: {sentence}", stream=self.stream.name, sentence=trouble.sentence)
             return
         if self.backend.device is not None:
             # The device is lost, its sessions are used up, or its driver crashes: this stream goes on without.
-            self.fallback = f"{self.backend.name} failed, this stream is made in software: {trouble.sentence}"
-            self.stream.notice(NAME_FALLBACK, self.fallback)
-            self._owner.count("fallbacks")
+            self._fall_back(f"{self.backend.name} failed: {trouble.sentence}")
             self._stop("its encoder failed")
             self.backend = self._owner.software()
             self.settle()
@@ -323,11 +346,33 @@ class Ladder:
         self._owner.thumbnail(self.stream, thumbnail, self.stream.utc(thumbnail.pts))
 
     def gave_up(self, reason: str) -> None:
+        self._given_up = self.plan, self._others
+        self._next_try = self._owner.reactor.callLater(NEXT_TRY, self._revive)
         self.stream.planned = {}
         self._owner.count("given_up")
         self.stream.notice(
-            NAME_GIVEN_UP, f"its qualities cannot be made, and were given up until it begins anew: {reason}"
+            NAME_GIVEN_UP, f"its qualities cannot be made, which is tried again in some minutes: {reason}"
         )
+        self._count(False)
+
+    def _fall_back(self, why: str) -> None:
+        self.fallback = f"this stream is made in software: {why}"
+        self.stream.notice(NAME_FALLBACK, self.fallback)
+        self._owner.count("fallbacks")
+
+    def _revive(self) -> None:
+        self._next_try = None
+        self._try_again()
+        self.settle()
+
+    def _try_again(self) -> None:
+        """What was given up is not any more; `settle` begins it."""
+        if self._next_try is not None:
+            self._next_try.cancel()
+            self._next_try = None
+        if self._given_up is not None:
+            self._given_up = None
+            self.stream.notice(NAME_GIVEN_UP, None)
 
 
 def _planned(rendition: Rendition, video: Track | None, audio: Track | None) -> Planned:

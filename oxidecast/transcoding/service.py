@@ -104,21 +104,28 @@ class Transcoding(Service):
 
     # -- Owner
 
-    def backend(self) -> Any:
+    def backend(self) -> tuple[Any, str]:
         wanted = self.settings.hardware_acceleration
-        if wanted.enabled:
-            chosen = self._of(lambda one: one.device == wanted.device)
-            if chosen is not None and chosen.name not in self.found:
-                return None
-            if chosen is not None and self.found[chosen.name][0]:
-                return chosen
-        return self.software()
+        if not wanted.enabled:
+            return self.software(), ""
+        chosen = self._of(lambda one: one.device == wanted.device)
+        if chosen is None:
+            return self.software(), f"there is no plugin for the device {wanted.device}"
+        if chosen.name not in self.found:
+            return None, ""
+        works, what = self.found[chosen.name]
+        return (chosen, "") if works else (self.software(), f"{chosen.name} is not possible: {what}")
 
     def software(self) -> Any:
         return self._of(lambda one: one.device is None)
 
     def may_run(self, ladder: Ladder) -> bool:
         return self.active < self.settings.max_concurrent
+
+    def freed(self) -> None:
+        # Not now: whoever stopped is in the middle of it.
+        if self.running:
+            self.reactor.callLater(0, self._settle_waiting)
 
     def stopped(self, ladder: Ladder, ended: Deferred[None]) -> None:
         self._ending.add(ended)
@@ -128,9 +135,6 @@ class Transcoding(Service):
             return result
 
         ended.addBoth(gone)
-        # Not now: whoever stopped is in the middle of it.
-        if self.running:
-            self.reactor.callLater(0, self._settle_waiting)
 
     def count(self, what: str) -> None:
         self._counts[what] += 1
@@ -147,8 +151,8 @@ class Transcoding(Service):
 
     @property
     def active(self) -> int:
-        """Children, those that are about to be started again included."""
-        return sum(ladder.supervisor is not None for ladder in self.ladders.values())
+        """Ladders, those whose child is about to be started again included."""
+        return sum(ladder.counts for ladder in self.ladders.values())
 
     # -- figures
 

@@ -295,7 +295,12 @@ class Supervisor:
             self._reactor.spawnProcess(child, self._command[0], self._command, env=environment())
         except OSError as error:
             self._child = None
-            self._died(f"it could not be started: {error}")
+            # Not now: whoever is told may stop us, and is in the middle of starting us.
+            self._again = self._reactor.callLater(0, self._not_started, f"it could not be started: {error}")
+
+    def _not_started(self, why: str) -> None:
+        self._again = None
+        self._died(why)
 
     def _started(self, child: _Child) -> None:
         assert self._job is not None

@@ -1,5 +1,9 @@
 """Which stream a path means, and whether the caller may see or manage it."""
 
+from contextlib import suppress
+
+from oxidecast.accounts.accounts import Accounts
+from oxidecast.accounts.errors import InvalidToken
 from oxidecast.accounts.roles import may_manage
 from oxidecast.database.errors import DatabaseUnavailable
 from oxidecast.database.streams import Streams
@@ -12,9 +16,10 @@ from oxidecast.web.api import ApiError, Call, not_found, unauthorised
 class StreamAccess:
     """Finds the `{stream}` of a path, for the handlers of everything below it."""
 
-    def __init__(self, hub: Hub, streams: Streams) -> None:
+    def __init__(self, hub: Hub, streams: Streams, accounts: Accounts) -> None:
         self._hub = hub
         self._streams = streams
+        self._accounts = accounts
 
     async def find(self, call: Call) -> StreamInfo | None:
         """The stream that somebody made, if there is one."""
@@ -49,6 +54,10 @@ class StreamAccess:
                 if call.user is not None:
                     raise ApiError(403, "forbidden", "This stream is private, and not yours.")
                 raise unauthorised(refused.sentence, refused.code)
+            if call.user is None:
+                # An access token in the address says who asks, as one in the header does.
+                with suppress(InvalidToken, DatabaseUnavailable):
+                    call.user = await self._accounts.bearer(token)
         return info
 
     async def managed(self, call: Call) -> StreamInfo:

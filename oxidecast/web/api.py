@@ -223,6 +223,11 @@ class Call:
             raise ApiError(400, "malformed", "The body is not valid JSON.")
 
 
+def _template(request: Request) -> str:
+    """What a log says of the address: people paste keys into it."""
+    return str(getattr(request, "template", ""))
+
+
 def _faults(raw: bytes, struct: type) -> dict[str, str]:
     """What is wrong with a body, by field: msgspec stops at the first fault, a person wants to hear of all."""
     try:
@@ -373,27 +378,21 @@ class Api(Resource):
         if isinstance(raised, ApiError):
             return raised
         if isinstance(raised, DatabaseUnavailable):
-            self.log.error(
-                "an API call could not be done: {method} {path}: {error}",
-                method=request.method.decode("ascii", "replace"),
-                path=request.path.decode("ascii", "backslashreplace"),
-                error=raised,
-            )
+            # The server says once that it is away; callers may come by the thousand.
+            self.log.debug("{path} could not be done: {error}", path=_template(request), error=raised)
             sentence = "The database is away: try again in a moment."
             return ApiError(503, "database_away", sentence, [("Retry-After", "5")])
         if isinstance(raised, Overloaded):
             return ApiError(503, raised.code, str(raised), SOON)
         if isinstance(raised, TimeoutError):
-            self.log.error(
-                "an API call took too long: {method} {path}", method=request.method, path=request.path
-            )
+            self.log.error("an API call took too long: {path}", path=_template(request))
             return ApiError(503, "timed_out", "This takes too long to be waited for: try again later.", SOON)
         if isinstance(raised, Outdated):
             return ApiError(412, "changed_meanwhile", str(raised))
         if isinstance(raised, Conflict):
             # What a handler looked at first was changed by somebody else before it wrote.
             return ApiError(409, "conflict", str(raised))
-        self.log.failure("an API call failed: {method} {path}", method=request.method, path=request.path)
+        self.log.failure("an API call failed: {path}", path=_template(request))
         return ApiError(500, "internal", "Something went wrong on the server.")
 
     def _failed(self, request: Request, failure: Failure) -> None:
@@ -424,6 +423,7 @@ class Api(Resource):
             self._admit(route.limit if route is not None else "api", address)
             if route is None:
                 raise ApiError(405, "method_not_allowed", f"{method} is not possible here.", allow)
+            request.template = f"{route.method} {route.path}"  # type: ignore[attr-defined]
             assert request.content is not None
             call = Call(request, arguments, address, None, request.content.read())
             if not route.anonymous:

@@ -263,8 +263,12 @@ class RecordingRoutes:
     async def _playable(self, call: Call) -> Recording:
         """The same, or whoever has a token for it."""
         token = call.query("token")
-        if call.user is not None or token is None:
+        if token is None:
             return await self._managed(call)
+        if call.user is not None:
+            mine = await self._found(call)
+            if mine is not None and _may_manage(call.user, mine):
+                return mine
         try:
             claims = self._tokens.verify_playback(token, call.arguments["recording"], call.address)
             giver = await self._accounts.giver(claims)

@@ -41,6 +41,8 @@ class SiteRequest(Request):
     log = Logger()
     site: Any
     channel: Any
+    template = "an address that there is not"
+    """What a log may say of the address, which itself may hold secrets: the route's, once it is known."""
     _is_head = False
 
     def render(self, resource: IResource) -> None:

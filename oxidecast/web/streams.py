@@ -263,6 +263,8 @@ class StreamRoutes:
 
     def _check_profiles(self, names: Sequence[str]) -> None:
         """Raise ApiError unless the settings have profiles of these names."""
+        if len(set(names)) < len(names):
+            raise invalid("transcoding_profiles", "each may be named once")
         unknown = [name for name in names if name not in self._profiles]
         if unknown:
             known = f"known profiles are {', '.join(self._profiles) or 'none'}"

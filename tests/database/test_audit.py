@@ -66,13 +66,6 @@ class AuditLogTable(DatabaseCase):
             self.assertEqual(entry.address, kept, address)
             self.clock.advance(1)
 
-    async def test_old_entries_go(self) -> None:
-        for _ in range(3):
-            await self.audit.add(SERVER, "a")
-            self.clock.advance(10)
-        self.assertEqual(await self.audit.drop_before(START + timedelta(seconds=20)), 2)
-        self.assertEqual((await self.audit.page()).total, 1)
-
     async def test_a_change_that_fails_is_not_told_of(self) -> None:
         owner = await self.someone()
         streams = Streams(self.database, self.clock)

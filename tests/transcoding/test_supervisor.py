@@ -364,10 +364,19 @@ class TestDeath(SupervisorCase):
     def test_one_that_cannot_be_started(self) -> None:
         self.spawn_error = OSError("no memory")
         self.supervisor.start(JOB)
+        self.assertEqual(self.take(), [], "who starts it is told later")
+        self.clock.advance(0)
         self.assertIn("no memory", self.take()[-1])
         self.spawn_error = None
         self.clock.advance(FIRST_WAIT)
         self.assertEqual(self.supervisor.state, "running")
+
+    def test_one_that_cannot_be_started_is_stopped(self) -> None:
+        self.spawn_error = OSError("no memory")
+        self.supervisor.start(JOB)
+        self.successResultOf(self.supervisor.stop())
+        self.clock.advance(10)
+        self.assertEqual((self.supervisor.state, self.take()), ("stopped", []))
 
     def test_nonsense_from_the_child_is_its_death(self) -> None:
         self.begin()

@@ -8,6 +8,7 @@ from twisted.internet.defer import Deferred, fail
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 from twisted.internet.protocol import Protocol
 from twisted.internet.task import deferLater
+from twisted.logger import formatEvent, globalLogPublisher
 
 from oxidecast.accounts.errors import Overloaded
 from oxidecast.database.errors import DatabaseUnavailable
@@ -15,6 +16,7 @@ from oxidecast.interfaces import PublishRequest
 from oxidecast.registry import Running
 from oxidecast.streams.wanting import Planned
 from oxidecast.web.api import Api, Route
+from tests import leaks
 from tests.house import Answer, HouseCase
 from tests.streams.stage import AUDIO, VIDEO, Encoder
 
@@ -654,6 +656,14 @@ class TestStreams(ApiCase):
 
         for name in ("query", "execute", "transaction"):
             self.patch(database, name, away)
+        # A key in an address is a mistake that people make; it may not get into the log.
+        key = leaks.plant("7g3k-m2xd-9w4t-5r8p-1n6q-0v3z-8c2h-4b7y")
+        lines: list[str] = []
+        observer: Any = lambda event: lines.append(formatEvent(event))  # noqa: E731
+        globalLogPublisher.addObserver(observer)
+        self.addCleanup(globalLogPublisher.removeObserver, observer)
+        self.assertEnvelope(await self.ask("GET", f"/api/v1/streams/{key}"), 503, "database_away")
+        self.assertTrue(any("/streams/{stream}" in line for line in lines), lines)
         for method, path, body, who in (
             ("GET", "/streams", None, ""),
             ("GET", "/streams/show", None, ""),

@@ -276,9 +276,19 @@ class TestAddress(RecordingsCase):
         answer = await self.get(await self.address(one), "")
         self.assertEqual((answer.status, answer.body), (200, BODY))
 
-    async def test_it_ends_with_its_owners_account(self) -> None:
+    async def test_it_opens_for_somebody_else_who_is_logged_in(self) -> None:
         one = await self.owned()
         address = await self.address(one)
+        other = await self.token("streamer", "another")
+        self.assertEqual((await self.get(address, other)).status, 200)
+        self.assertEnvelope(await self.get(f"/{one.id}/file", other), 404, "not_found")
+
+    async def test_it_ends_with_its_owners_account(self) -> None:
+        one = await self.owned()
+        # An administrator's, whose own account goes on.
+        answer = await self.get(f"/{one.id}/url", await self.token("admin"))
+        address = str(answer.data["url"]).removeprefix(f"http://localhost{RECORDINGS}")
+        self.assertEqual((await self.get(address, "")).status, 200)
         await self.server.foundation.accounts.change(self.owner_id, disabled=True)
         self.assertEnvelope(await self.get(address, ""), 401, "token_invalid")
 

@@ -71,6 +71,7 @@ class TestChanging(StreamsCase):
             ({"accepts_publishing": False}, 422, "invalid"),
             ({"is_private": "yes"}, 422, "invalid"),
             ({"transcoding_profiles": ["8k"]}, 422, "unknown_profile"),
+            ({"transcoding_profiles": ["360p", "360p"]}, 422, "invalid"),
         ):
             with self.subTest(change=change):
                 self.assertEnvelope(await self.change(**change), status, code)

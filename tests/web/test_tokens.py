@@ -81,10 +81,12 @@ class TestGivers(PlaybackCase):
             admin = await self.token("admin", f"admin-{next(iter(change))}")
             token = await self.asked("", admin)
             passed_on = self.in_it(await self.ask("GET", f"{STREAM}/url?token={token}"))
-            for one in (token, passed_on):
+            by_address = self.in_it(await self.ask("GET", f"{STREAM}/url?token={admin}"))
+            given = (token, passed_on, by_address)
+            for one in given:
                 self.assertTrue(await self.opens(one, "127.0.0.1"))
             await accounts.change((await accounts.bearer(admin)).id, **change)
-            for one in (token, passed_on):
+            for one in given:
                 self.assertFalse(await self.opens(one, "127.0.0.1"))
 
     async def test_deleting_the_account_too(self) -> None:

@@ -9,6 +9,8 @@ from twisted.internet.error import ProcessDone, ProcessExitedAlready
 from twisted.internet.protocol import ProcessProtocol
 from twisted.python.failure import Failure
 
+from oxidecast.transcoding.process import environment
+
 MOST_SAID = 16 * 1024
 """Bytes of what a program says that are kept."""
 
@@ -60,7 +62,7 @@ async def output_of(reactor: Any, command: Sequence[str], within: float) -> str:
     if program is None:
         raise Unavailable(f"there is no program {command[0]}")
     trying = _Try()
-    reactor.spawnProcess(trying, program, [program, *command[1:]], env=None)
+    reactor.spawnProcess(trying, program, [program, *command[1:]], env=environment())
     watch = reactor.callLater(within, trying.kill)
     try:
         reason: Any = await trying.ended
