@@ -130,18 +130,15 @@ class HLSRendition:
             self._publish()
 
     def restarted(self, reason: str) -> None:
-        run = self._segmenter.flush()
-        if run is not None:
-            self._add(run)
+        before = self._sequence
+        self._flush()
         self._begin()
         self._discontinuous = self._sequence > 0
-        if run is not None:
+        if self._sequence > before:
             self._publish()
 
     def ended(self, reason: str) -> None:
-        run = self._segmenter.flush()
-        if run is not None:
-            self._add(run)
+        self._flush()
         self._over = True
         if self._segments:
             self._publish(ended=True)
@@ -243,6 +240,10 @@ class HLSRendition:
         self.peak = max(size * 8 * TICKS // max(duration, 1) for size, duration in self._rates)
         self.average = sum(s for s, _ in self._rates) * 8 * TICKS // max(1, sum(d for _, d in self._rates))
         self._forget_old()
+
+    def _flush(self) -> None:
+        while (run := self._segmenter.flush()) is not None:
+            self._add(run)
 
     def _warn_of_long_groups(self) -> None:
         longest = self._segmenter.longest_gop / TICKS
