@@ -1,4 +1,4 @@
-# make run | demo | dev | test | unit | soak | lint | format | bench | clean
+# make run | demo | dev | test | unit | soak | test-hardware | lint | format | bench | clean
 #
 # Everything is installed into .venv. ARGS is handed on: make run ARGS="--config my.toml", make unit ARGS=tests/rtmp
 
@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 PAGES := $(shell find oxidecast/web/player -name node_modules -prune -o -type f -print)
 
-.PHONY: run demo dev test unit soak lint format bench clean system
+.PHONY: run demo dev test unit soak test-hardware lint format bench clean system
 
 run: $(VENV)/run
 	@exec $(BIN)/oxidecast run $(ARGS)
@@ -57,6 +57,10 @@ test: system $(VENV)/test lint
 # What takes minutes, and prints what it measured.
 soak: system $(VENV)/test
 	$(BIN)/python -m pytest --timeout 1800 -s tests/soak/soak_*.py $(ARGS)
+
+# A short ladder on each family of encoders that works on this machine; the others say why they do not.
+test-hardware: system $(VENV)/test
+	$(BIN)/python -m pytest --timeout 120 -s -rs tests/transcoding/hardware.py $(ARGS)
 
 # Without the real clients and servers, but for PostgreSQL (sh tests/install_system.sh postgresql); a few tests use
 # ffmpeg and ffprobe.

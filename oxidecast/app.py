@@ -49,7 +49,6 @@ from oxidecast.rtmp.settings import RtmpSettings
 from oxidecast.settings.changes import difference, is_reloadable
 from oxidecast.settings.errors import StartError
 from oxidecast.settings.sections import (
-    WITHOUT_EFFECT,
     LoggingSettings,
     MetricsSettings,
     RateLimitSettings,
@@ -62,6 +61,8 @@ from oxidecast.site import HTTPSide, in_address
 from oxidecast.streams.hub import Hub
 from oxidecast.streams.settings import StreamsSettings
 from oxidecast.transcoding.service import Transcoding
+from oxidecast.webrtc.port import WebRTCPort
+from oxidecast.webrtc.settings import WebrtcSettings
 
 STOP_GRACE = 2.0
 """Seconds that answers in flight have when the server stops; it is to be gone within 5."""
@@ -106,6 +107,7 @@ class Server(MultiService):
         self.proxies = Proxies(server.trusted_proxies, server.proxy_headers)
         self.rtmp = RTMPPort(self.settings.of(RtmpSettings), foundation.reactor, self.proxies)
         self.rtmp.admit = lambda address: self.admission.take("publish", address)
+        self.webrtc = WebRTCPort(self.settings.of(WebrtcSettings), foundation.reactor)
         self.watch = ReactorWatch(foundation.reactor)
         self.watch.setServiceParent(self)
         self.metrics = Metrics(
@@ -186,6 +188,7 @@ class Server(MultiService):
         self._start_plugins(demo_key)
         self.web.listen(self.tls)
         self.rtmp.setServiceParent(self)
+        self.webrtc.setServiceParent(self)
         for running in self.registry.running:
             if running.state == "running" and IService.providedBy(running.instance):
                 self._start_service(running)
@@ -262,7 +265,10 @@ class Server(MultiService):
         return (key or await keys.create(info.id)).text
 
     def _start_plugins(self, demo_key: str | None) -> None:
-        foundation, services = self.foundation, Services(self.foundation, self.hub, {"rtmp": self.rtmp})
+        foundation, services = (
+            self.foundation,
+            Services(self.foundation, self.hub, {"rtmp": self.rtmp, "webrtc": self.webrtc}),
+        )
         gate = AccountsGate(
             self._keys,
             OpenAuthenticator(foundation.database, foundation.reactor, lambda: self._keys.changes),
@@ -322,9 +328,6 @@ class Server(MultiService):
             names = (in_address(name) for name in self.tls.certificates[0].names if "*" not in name)
             web = f"https://{next(names, shown)}:{self.web.tls_number}/"
         ingests = self.registry.ingest_addresses(shown)
-        for name in WITHOUT_EFFECT:
-            if name in self.settings and self.settings[name] != type(self.settings[name])():
-                self.log.warn("[{name}] is set, and has no effect in this version", name=name)
         self.log.info("OxideCast is ready: {web} {ingests}", web=web, ingests=" ".join(ingests))
         if first is None:
             return  # What else there is to tell lies in the database.
@@ -415,6 +418,8 @@ class Server(MultiService):
             self.hub.settings = settings.of(StreamsSettings)
         elif name == "rtmp":
             self.rtmp.settings = settings.of(RtmpSettings)
+        elif name == "webrtc":
+            self.webrtc.settings = settings.of(WebrtcSettings)
         elif name == "auth":
             auth = settings.of(AuthSettings)
             self._keys.lifetime = auth.key_lifetime

@@ -46,8 +46,8 @@ assert [*encoder.encode(frame), *encoder.encode(None)]
 print("PyAV", av.__version__)
 """
 PROBE_TIMEOUT = 20.0
-ENCODERS_TIMEOUT = 110.0
-"""Seconds: five tries, each with a timeout of 20."""
+ENCODERS_TIMEOUT = 170.0
+"""Seconds: eight tries, each with a timeout of 20."""
 DATABASE_TIMEOUT = 20.0
 """Seconds; above the times for which SQLite waits for another process that writes, and we for PostgreSQL."""
 

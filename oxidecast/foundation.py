@@ -56,9 +56,9 @@ from oxidecast.settings.sections import (
     StorageSettings,
     TlsSettings,
     TranscodingSettings,
-    WebrtcSettings,
 )
 from oxidecast.streams.settings import StreamsSettings
+from oxidecast.webrtc.settings import WebrtcSettings
 
 SECTIONS: Mapping[str, type[msgspec.Struct]] = {
     "server": ServerSettings,

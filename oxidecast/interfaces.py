@@ -137,7 +137,8 @@ class IServices(Interface):
         "The section [transcoding], an `oxidecast.settings.sections.TranscodingSettings`."
     )
     ports: Mapping[str, Any] = Attribute(
-        "Ports that several plugins share, by name: `rtmp` is an `oxidecast.rtmp.server.RTMPPort`."
+        "Ports that several plugins share, by name: `rtmp` is an `oxidecast.rtmp.server.RTMPPort`, `webrtc` an "
+        "`oxidecast.webrtc.port.WebRTCPort`."
     )
 
     def secret(purpose: str) -> bytes:
@@ -427,7 +428,10 @@ class ITranscoderBackend(Interface):
     devices: bool = Attribute(
         "Whether it writes to device files, so that its child cannot be kept from writing files."
     )
-    in_child: bool = Attribute("Whether the child's media library has the encoder. Others are only reported.")
+    program: Any = Attribute(
+        "An `oxidecast.formats.framed_messages.Device` where the FFmpeg program decodes, scales and encodes on the "
+        "device, known when it was probed; None where the child's media library does it."
+    )
 
     def options(target: Any) -> dict[str, str]:
         """The encoder's options for an `oxidecast.transcoding.profiles.Target`. It makes keyframes only when asked to,
@@ -462,6 +466,13 @@ class IHearsRefusals(Interface):
 
     def publish_refused(refusal: PublishRefusal) -> None:
         """The publisher was told already."""
+
+
+class IHearsNotices(Interface):
+    """An `IEventListener` that wants to hear what owners are told about their live streams, too."""
+
+    def stream_noticed(stream: IStream, key: str, sentence: str) -> None:
+        """`key` is the notice's, such as `transcoding:fallback`. A notice that is said again is not told again."""
 
 
 class IFollowsStreams(Interface):

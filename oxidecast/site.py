@@ -242,6 +242,7 @@ class HTTPSide(MultiService):
             {**outputs, **described},
             foundation.reactor.seconds,
             ToHTTPS(self._redirect, stay),
+            lambda: self._settings().of(ServerSettings).public_url,
         )
 
     def _routes(self) -> list[Route]:
@@ -275,10 +276,11 @@ class HTTPSide(MultiService):
             *history.routes(),
             *RecordingRoutes(
                 Recordings(foundation.database, foundation.reactor),
-                foundation.accounts.users,
+                foundation.accounts,
                 Store(self._settings().of(StorageSettings).recordings(foundation.data_directory)),
                 registry,
                 foundation.tokens,
+                addresses,
                 foundation.reactor,
             ).routes(),
             *AuditRoutes(foundation.audit).routes(),

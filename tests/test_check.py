@@ -24,7 +24,12 @@ class CheckTestCase(SynchronousTestCase):
         self.addCleanup(shutil.rmtree, self.folder)
         self.patch(module, "_encoder", lambda: (OK, "encoder: not tried in this test"))
         self.patch(module, "_encoders", lambda settings: ())
-        self.environ = {"OXIDECAST_SERVER_PORT": "0", "OXIDECAST_RTMP_BIND_ADDRESS": "127.0.0.1:0"}
+        self.environ = {
+            "OXIDECAST_SERVER_PORT": "0",
+            "OXIDECAST_RTMP_BIND_ADDRESS": "127.0.0.1:0",
+            "OXIDECAST_WEBRTC_HOST": "127.0.0.1",
+            "OXIDECAST_WEBRTC_PORT": "0",
+        }
 
     def check(self) -> tuple[int, list[str]]:
         lines: list[str] = []

@@ -1,5 +1,6 @@
 """The server's own authenticator: stream keys open publishing, tokens open private streams."""
 
+from contextlib import suppress
 from typing import Any
 
 from zope.interface import implementer
@@ -8,7 +9,7 @@ from oxidecast.accounts.accounts import Accounts
 from oxidecast.accounts.authenticator import KeyAuthenticator, OpenAuthenticator
 from oxidecast.accounts.errors import InvalidToken, PublishRefused
 from oxidecast.accounts.roles import may_manage
-from oxidecast.accounts.tokens import Tokens
+from oxidecast.accounts.tokens import PlaybackClaims, Tokens
 from oxidecast.database.errors import DatabaseUnavailable
 from oxidecast.interfaces import HERE, IAuthenticator, PlayRequest, PublishRequest, Refused, Unconvinced
 from oxidecast.streams.info import Grant
@@ -53,6 +54,7 @@ class AccountsGate:
             return None
         try:
             claims = self._tokens.verify_playback(request.token, stream.id, request.address)
+            await self._stands(claims)
             return True if claims.net is None else HERE
         except InvalidToken as error:
             playback = error
@@ -64,3 +66,8 @@ class AccountsGate:
             raise Unconvinced(invalid.code, str(invalid))
         except DatabaseUnavailable:
             raise Unconvinced("unavailable", "The server cannot check tokens at the moment: try again later.")
+
+    async def _stands(self, claims: PlaybackClaims) -> None:
+        """Raises InvalidToken. What is live is watched also while the database is away: its tokens are short."""
+        with suppress(DatabaseUnavailable):
+            await self._accounts.giver(claims)

@@ -1,7 +1,7 @@
 """Access and playback tokens: JWTs (RFC 7519), checked without the database.
 
-Both kinds name their audience, so that neither is accepted where the other belongs. Times come from the
-clock that is given, not from the library's own.
+Both kinds name their audience, so that neither is accepted where the other belongs. Both name an account, whose tokens
+may have been ended since: `Accounts` knows. Times come from the clock that is given, not from the library's own.
 """
 
 import secrets
@@ -26,6 +26,10 @@ PLAYBACK_LIFETIME = 300.0
 """Seconds between asking for an address and opening it; the session that it starts goes on."""
 
 
+Issuer = tuple[str, int]
+"""An account's id, and its `token_generation` when it gave a playback token away."""
+
+
 class AccessClaims(msgspec.Struct, frozen=True, kw_only=True):
     """What an access token says."""
 
@@ -44,9 +48,11 @@ class PlaybackClaims(msgspec.Struct, frozen=True, kw_only=True):
     """What a playback token says."""
 
     sub: str
-    """The stream's id."""
+    """The id of the stream, or the recording."""
     net: str | None = None
     """The network (`network_of`) that it is for; None for any."""
+    by: Issuer | None = None
+    """Who gave it away; None where no account did."""
     iat: int
     exp: int
     jti: str
@@ -77,23 +83,29 @@ class Tokens:
         return self._clock.seconds()
 
     def playback(
-        self, stream_id: str, address: str | None = None, lifetime: float = PLAYBACK_LIFETIME
+        self,
+        subject: str,
+        address: str | None = None,
+        lifetime: float = PLAYBACK_LIFETIME,
+        by: Issuer | None = None,
     ) -> str:
-        """For everybody who has it, or only for the network of `address`."""
-        claims = {"sub": stream_id}
+        """For everybody who has it, or only for the network of `address`. `subject` is the id of what it opens."""
+        claims: dict[str, Any] = {"sub": subject}
         if address is not None:
             claims["net"] = network_of(address)
+        if by is not None:
+            claims["by"] = by
         return self._sign(PLAYBACK, "playback", claims, lifetime)
 
     def verify_access(self, token: str) -> AccessClaims:
         """Raises InvalidToken."""
         return self._verify(token, API, "access", AccessClaims)
 
-    def verify_playback(self, token: str, stream_id: str, address: str) -> PlaybackClaims:
-        """Raises InvalidToken, also for the token of another stream, or when it is presented from another network
-        than it is for."""
+    def verify_playback(self, token: str, subject: str, address: str) -> PlaybackClaims:
+        """Raises InvalidToken, also for the token of something else, or when it is presented from another network
+        than it is for. Whether who gave it away still may is for `Accounts.giver` to say."""
         claims = self._verify(token, PLAYBACK, "playback", PlaybackClaims)
-        if claims.sub != stream_id or claims.net not in (None, network_of(address)):
+        if claims.sub != subject or claims.net not in (None, network_of(address)):
             raise InvalidToken
         return claims
 

@@ -49,6 +49,17 @@ class AudioFeed(_Message, frozen=True, kw_only=True):
     """The most; sound with fewer keeps them."""
 
 
+class Device(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The FFmpeg program does the pictures, on a device from end to end, in place of the child's own library."""
+
+    ffmpeg: str
+    """The program."""
+    decode: tuple[str, ...] = ()
+    """Its arguments before the input: whose decoder, and that pictures stay there."""
+    scale: str
+    """Its filter, with `{width}` and `{height}`."""
+
+
 class Job(_Message, frozen=True, kw_only=True):
     """What to make. It may be sent again: feeds that are new begin at a keyframe, those that are gone end."""
 
@@ -59,6 +70,8 @@ class Job(_Message, frozen=True, kw_only=True):
     thumbnail_every: Annotated[float, Meta(ge=0)] = 0.0
     """Seconds; 0 for none."""
     thumbnail_width: _Side = 640
+    device: Device | None = None
+    """The first job of a child decides whether it has one."""
     lossless: bool = False
     """Wait for encoders instead of dropping pictures: for what comes from a file, as fast as it goes."""
 
@@ -68,6 +81,15 @@ class Discontinuity(_Message, frozen=True):
     before and ahead of the first one of after."""
 
     number: _Count
+
+
+class Resumed(_Message, frozen=True, kw_only=True):
+    """The packets that follow, up to the picture at `until`, are sent once more: another child was at work on them."""
+
+    until: int
+    made: Annotated[dict[FeedNumber, int], Meta(max_length=2 * MAX_FEEDS)] = {}
+    """By video feeds' numbers, the `pts` up to which there are coded pictures: each goes on with the next one, as a
+    keyframe. What comes before is for the decoder alone."""
 
 
 class KeyframeWanted(_Message, frozen=True):
@@ -161,5 +183,15 @@ class Figures(_Message, frozen=True, kw_only=True):
 
 
 Message = (
-    Job | Discontinuity | KeyframeWanted | End | Ready | Trouble | FeedEnded | Tile | Thumbnail | Figures
+    Job
+    | Discontinuity
+    | Resumed
+    | KeyframeWanted
+    | End
+    | Ready
+    | Trouble
+    | FeedEnded
+    | Tile
+    | Thumbnail
+    | Figures
 )

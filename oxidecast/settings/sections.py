@@ -1,9 +1,6 @@
-"""The sections that belong to the server as a whole, and those whose rooms are still to be built.
+"""The sections that belong to the server as a whole."""
 
-[webrtc] describes a feature of a later version. It is accepted and validated already, because a file that an operator
-wrote for one version must start the next; `WITHOUT_EFFECT` lets the start say so aloud when it is set.
-"""
-
+import re
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 from urllib.parse import urlsplit
@@ -25,14 +22,14 @@ Burst = Annotated[int, Meta(ge=0)]
 Rate = Annotated[float, Meta(gt=0)]
 """Of a limit: how often at once, and how often a second from then on."""
 
-WITHOUT_EFFECT = ("webrtc",)
-
 
 class ServerSettings(Section, frozen=True, kw_only=True):
     """[server]: the HTTP port, which pages, API and HLS share, the same with TLS, and the proxies before all ports."""
 
     secrets: ClassVar[frozenset[str]] = frozenset({"secret_key"})
-    reloadable: ClassVar[frozenset[str]] = frozenset({"max_connections", "trusted_proxies", "proxy_headers"})
+    reloadable: ClassVar[frozenset[str]] = frozenset(
+        {"max_connections", "trusted_proxies", "proxy_headers", "public_url"}
+    )
 
     host: str = "0.0.0.0"
     port: Port = 8080
@@ -43,9 +40,16 @@ class ServerSettings(Section, frozen=True, kw_only=True):
     trusted_proxies: tuple[str, ...] = ()
     proxy_headers: Literal["x-forwarded", "forwarded"] = "x-forwarded"
     proxy_protocol: bool = False
+    public_url: str = ""
 
     def __post_init__(self) -> None:
         _require_networks("trusted_proxies", self.trusted_proxies)
+        if self.public_url and not _is_origin(self.public_url):
+            raise Invalid(
+                "public_url",
+                "must be a scheme and a host in lower case, with a port where it is not the usual one, such as "
+                '"https://tv.example.com", and nothing after it',
+            )
         if self.proxy_protocol and not self.trusted_proxies:
             raise Invalid("proxy_protocol", "needs the proxies' networks in server.trusted_proxies")
         if self.workers > 1:
@@ -230,30 +234,14 @@ class TranscodingSettings(Section, frozen=True, kw_only=True):
             raise Invalid("profiles", "must have names that differ")
 
 
-class TurnServer(Section, frozen=True, kw_only=True):
-    """One [[webrtc.turn_servers]]."""
-
-    secrets: ClassVar[frozenset[str]] = frozenset({"credential"})
-
-    url: str
-    username: str = ""
-    credential: str = ""
-
-
-class WebrtcSettings(Section, frozen=True, kw_only=True):
-    """[webrtc]"""
-
-    port: Port = 8189
-    addresses: tuple[str, ...] = ()
-    stun_servers: tuple[str, ...] = ()
-    turn_servers: tuple[TurnServer, ...] = ()
-
-
 def _require_networks(key: str, networks: tuple[str, ...]) -> None:
     try:
         Networks(networks)
     except ValueError:
         raise Invalid(key, 'must hold networks such as "10.0.0.0/8"')
+
+
+_HOST = re.compile(r"[a-z0-9._-]{1,253}|[0-9a-f:.]{2,45}")
 
 
 def _is_origin(text: str) -> bool:
@@ -268,4 +256,5 @@ def _is_origin(text: str) -> bool:
     )
     # A browser leaves out the scheme's own port: an origin with it would never be met.
     usual = {"http": 80, "https": 443}
-    return parts.scheme in usual and bool(host) and port != usual[parts.scheme] and whole == text
+    named = _HOST.fullmatch(host) is not None
+    return parts.scheme in usual and named and port != usual[parts.scheme] and whole == text

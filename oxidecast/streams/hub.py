@@ -18,6 +18,7 @@ from oxidecast.interfaces import (
     IAuthenticator,
     IEventListener,
     IFollowsStreams,
+    IHearsNotices,
     IHearsRefusals,
     IHub,
     IOutput,
@@ -187,6 +188,11 @@ class Hub:
         """Tell those who follow streams that something about this one is another now."""
         for running in list(self._registry.of(IFollowsStreams)):
             self._tell(running, running.instance.stream_changed, stream)
+
+    def noticed(self, stream: Stream, key: str, sentence: str) -> None:
+        """Tell those who hear what owners are told."""
+        for running in list(self._registry.of(IHearsNotices)):
+            self._tell(running, running.instance.stream_noticed, stream, key, sentence)
 
     def _tell(self, running: Running, method: Callable[..., None], *args: Any) -> None:
         try:

@@ -110,6 +110,7 @@ class Stream:
         elif self.notices.get(key) != sentence:
             self.notices[key] = sentence
             self.log.warn("{stream}: {sentence}", stream=self.name, sentence=sentence)
+            self._hub.noticed(self, key, sentence)
 
     # -- publishers
 

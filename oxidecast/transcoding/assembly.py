@@ -50,6 +50,8 @@ class Assembly:
         self._anew = ""
         """Why the rendition has to begin anew, if it has to."""
         self._last: dict[int, int] = {}
+        self._sound_end: dict[int, int] = {}
+        """By feed, where the sound ends that was taken."""
         self._duration = 0
 
     def feeds(self, video: int, audio: int | None) -> None:
@@ -76,7 +78,7 @@ class Assembly:
                 self.anew(f"the {'picture' if track.is_video else 'sound'} changed")
 
     def packet(self, packet: FramedPacket) -> None:
-        if packet.track_id not in (self.video, self.audio):
+        if packet.track_id not in (self.video, self.audio) or self._is_known_sound(packet):
             return
         if not self.video:
             self._take(packet)
@@ -99,6 +101,17 @@ class Assembly:
             self._stream.remove_rendition(self.name, reason)
 
     # -- inside
+
+    def _is_known_sound(self, packet: FramedPacket) -> bool:
+        """Whether most of it was there before: a child that takes over begins earlier than where the last one was."""
+        track = self._tracks.get(packet.track_id)
+        if track is None or track.is_video:
+            return False
+        lasts = packet.samples * TICKS // track.sample_rate
+        if packet.dts + lasts // 2 < self._sound_end.get(packet.track_id, 0):
+            return True
+        self._sound_end[packet.track_id] = packet.dts + lasts
+        return False
 
     def _flush(self) -> None:
         for one in self._interleaver.flush():

@@ -9,8 +9,9 @@ if TYPE_CHECKING:
 
 
 class MadeStats(msgspec.Struct, frozen=True, kw_only=True):
-    """One rendition; counts are since its child began, `frame_rate` is pictures a second coded over that time, and
-    `speed` how many times faster than the stream its encoder could go."""
+    """One rendition; counts are since its child began. `frame_rate_in` and `frame_rate_out` are pictures a second of
+    the stream over the last ten seconds, and `speed` how many times faster than the stream its encoder could go, where
+    the child encodes itself."""
 
     name: str
     taken: int
@@ -88,7 +89,8 @@ def _idle(ladder: "Ladder") -> LadderStats:
 def _made(ladder: "Ladder", name: str, feed: int) -> MadeStats:
     assert ladder.renditions is not None
     now = ladder.renditions.of_feed(feed)
-    if now is None:
+    lately = ladder.renditions.lately(feed)
+    if now is None or lately is None:
         return MadeStats(
             name=name,
             taken=0,
@@ -109,7 +111,7 @@ def _made(ladder: "Ladder", name: str, feed: int) -> MadeStats:
         dropped=now.dropped,
         duplicated=now.duplicated,
         queue=now.queue,
-        frame_rate_in=round((now.taken + now.left_out) / now.media, 2) if now.media else 0.0,
-        frame_rate_out=round(now.made / now.media, 2) if now.media else 0.0,
-        speed=round(now.media / now.busy, 2) if now.busy else None,
+        frame_rate_in=round((lately.taken + lately.left_out) / lately.media, 2) if lately.media else 0.0,
+        frame_rate_out=round(lately.made / lately.media, 2) if lately.media else 0.0,
+        speed=round(lately.media / lately.busy, 2) if lately.busy else None,
     )

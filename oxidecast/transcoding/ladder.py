@@ -208,6 +208,12 @@ class Ladder:
             return
         self.stream.notice(NAME_FULL, None)
         self.stream.notice(NAME_GIVEN_UP, None)
+        self.log.info(
+            "{stream}: transcoding to {names} with {backend}",
+            stream=self.stream.name,
+            names=", ".join([one.name for one in self.plan] + [OPUS] * bool(self._others)),
+            backend=self.backend.name,
+        )
         self.renditions = Renditions(self.stream, self)
         self.supervisor = Supervisor(
             self._owner.reactor, self.stream.name, self.renditions, devices=self.backend.devices
@@ -217,7 +223,7 @@ class Ladder:
         self._heard = [] if self._measures() else None
         self._assemble()
         # It starts while the sound is measured.
-        self.supervisor.start(Job() if self._heard is not None else self._job())
+        self.supervisor.start(Job(device=self.backend.program) if self._heard is not None else self._job())
         self._subscription = self.stream.source.subscribe(self)
 
     def _stop(self, reason: str) -> None:

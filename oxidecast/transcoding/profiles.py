@@ -8,13 +8,12 @@ made at the source's own size. Renditions whose sound is the same share it: it i
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from fractions import Fraction
 from typing import Protocol
 
-from oxidecast.formats.framed_messages import AudioFeed, Job, VideoFeed
-from oxidecast.media import Codec, RemoteProtocolError, Track, h264, hevc
+from oxidecast.formats.framed_messages import AudioFeed, Device, Job, VideoFeed
+from oxidecast.media import Codec, Track
 from oxidecast.settings.sections import Profile
-from oxidecast.transcoding.sizes import display_size, fit, too_large
+from oxidecast.transcoding.sizes import fit, shown_size, too_large
 
 MAXRATE = 1.1
 """Times the bitrate, where a profile names no `maxrate`. Apple's authoring rules for HLS take a live peak of up to 25 %
@@ -58,6 +57,8 @@ class Encoder(Protocol):
 
     encoder: str
     pixel_format: str
+    program: Device | None
+    """The FFmpeg program does it all; None where the child does."""
 
     def options(self, target: Target) -> dict[str, str]:
         """The encoder's, as FFmpeg has them."""
@@ -154,6 +155,7 @@ def job(
         keyframe_interval=min((one.keyframe_interval for one in renditions), default=2.0),
         thumbnail_every=thumbnails[0],
         thumbnail_width=thumbnails[1],
+        device=backend.program,
     )
 
 
@@ -189,19 +191,6 @@ _LEVELS = (
     (51, 36_864, 983_040),
 )
 """Level times ten, macroblocks a picture, macroblocks a second."""
-
-
-def shown_size(track: Track) -> tuple[int, int]:
-    """The size in square pixels: H.264 and HEVC say the shape of theirs."""
-    shape = Fraction(1)
-    try:
-        if track.codec is Codec.H264:
-            shape = h264.parse_sps(h264.parse_configuration(track.extradata).sps[0]).sample_aspect_ratio
-        elif track.codec is Codec.HEVC:
-            shape = hevc.parse_sps(hevc.parse_configuration(track.extradata).sps[0]).sample_aspect_ratio
-    except (RemoteProtocolError, IndexError):
-        pass
-    return display_size(track.width, track.height, shape)
 
 
 def _target(profile: Profile) -> Target:

@@ -3,9 +3,11 @@
 The one idea: it belongs to one child alone. What a child still says when it was told to end reaches nobody.
 """
 
+from collections import deque
 from collections.abc import Mapping
 from typing import Protocol
 
+import msgspec
 from twisted.logger import Logger
 
 from oxidecast.formats.framed import FramedPacket
@@ -13,6 +15,11 @@ from oxidecast.formats.framed_messages import FeedFigures, Figures, Thumbnail, T
 from oxidecast.media import Track
 from oxidecast.streams.stream import Stream
 from oxidecast.transcoding.assembly import Assembly
+
+WINDOW = 10
+"""Figures, which come every second: rates are of so many."""
+
+COUNTS = ("taken", "made", "left_out", "dropped", "duplicated", "busy", "media")
 
 
 class Boss(Protocol):
@@ -26,7 +33,7 @@ class Boss(Protocol):
 
 
 class Renditions:
-    """A `Receiver` (`supervisor.py`). `make` says what there should be."""
+    """A `Receiver`. `make` says what there should be."""
 
     log = Logger()
 
@@ -37,6 +44,7 @@ class Renditions:
         """Why the source began anew, for the next discontinuity."""
         self._stream = stream
         self._boss: Boss | None = boss
+        self._before: deque[Figures] = deque(maxlen=WINDOW)
         self._tracks: dict[int, Track] = {}
 
     def make(self, feeds: Mapping[str, tuple[int, int | None]], listed: frozenset[str]) -> None:
@@ -61,8 +69,16 @@ class Renditions:
 
     def of_feed(self, number: int) -> FeedFigures | None:
         """The latest figures of a feed of pictures."""
-        feeds = self.figures_now.feeds if self.figures_now is not None else ()
-        return next((one for one in feeds if one.feed == number), None)
+        return _of(self.figures_now, number) if self.figures_now is not None else None
+
+    def lately(self, number: int) -> FeedFigures | None:
+        """What was counted of a feed over the last seconds."""
+        now = self.of_feed(number)
+        before = next((found for one in self._before if (found := _of(one, number))), None)
+        if now is None or before is None or before.taken > now.taken:
+            return now
+        counts = {name: max(0, getattr(now, name) - getattr(before, name)) for name in COUNTS}
+        return msgspec.structs.replace(now, **counts)
 
     # -- Receiver
 
@@ -76,7 +92,7 @@ class Renditions:
             assembly.packet(packet)
 
     def discontinuity(self) -> None:
-        reason, self.why_anew = self.why_anew or "the transcoder was restarted", ""
+        reason, self.why_anew = self.why_anew or "the source began anew", ""
         for assembly in self.assemblies.values():
             assembly.anew(reason)
 
@@ -88,6 +104,11 @@ class Renditions:
             self._boss.thumbnail(thumbnail)
 
     def figures(self, figures: Figures) -> None:
+        if self.figures_now is not None:
+            if figures.read < self.figures_now.read:
+                self._before.clear()  # Another child counts from 0.
+            else:
+                self._before.append(self.figures_now)
         self.figures_now = figures
 
     def trouble(self, trouble: Trouble) -> None:
@@ -100,3 +121,7 @@ class Renditions:
             assembly.anew("the transcoder was given up")
         if self._boss is not None:
             self._boss.gave_up(reason)
+
+
+def _of(figures: Figures, number: int) -> FeedFigures | None:
+    return next((one for one in figures.feeds if one.feed == number), None)

@@ -110,7 +110,7 @@ class Transcoding(Service):
             chosen = self._of(lambda one: one.device == wanted.device)
             if chosen is not None and chosen.name not in self.found:
                 return None
-            if chosen is not None and self.found[chosen.name][0] and chosen.in_child:
+            if chosen is not None and self.found[chosen.name][0]:
                 return chosen
         return self.software()
 
@@ -190,14 +190,10 @@ class Transcoding(Service):
             "oxidecast_transcoding_cpu_seconds", "CPU time of the child that runs now", labels=["stream"]
         )
         by_rendition = ["stream", "rendition"]
-        pictures = GaugeMetricFamily(
-            "oxidecast_transcoding_pictures", "Pictures coded by the child that runs now", labels=by_rendition
-        )
-        dropped = GaugeMetricFamily(
-            "oxidecast_transcoding_dropped",
-            "Pictures that the child that runs now was too slow for",
-            labels=by_rendition,
-        )
+        each = {
+            name: GaugeMetricFamily(f"oxidecast_transcoding_{name}", text, labels=by_rendition)
+            for name, text in _BY_RENDITION.items()
+        }
         for ladder in shown:
             stats = stats_of(ladder)
             if stats is None:
@@ -207,9 +203,13 @@ class Transcoding(Service):
             memory.add_metric([name], stats.resident_bytes)
             cpu.add_metric([name], stats.cpu_seconds)
             for one in stats.renditions:
-                pictures.add_metric([name, one.name], one.made)
-                dropped.add_metric([name, one.name], one.dropped)
-        yield from (restarts, memory, cpu, pictures, dropped)
+                labels = [name, one.name]
+                each["pictures"].add_metric(labels, one.made)
+                for of in ("frame_rate_in", "frame_rate_out", "dropped", "duplicated", "left_out", "queue"):
+                    each[of].add_metric(labels, getattr(one, of))
+                if one.speed is not None:
+                    each["speed"].add_metric(labels, one.speed)
+        yield from (restarts, memory, cpu, *each.values())
 
     # -- inside
 
@@ -255,4 +255,14 @@ _STATES = {None: "not tried yet", True: "works", False: "unavailable"}
 _COUNTS = {
     "fallbacks": "Streams that went on in software because a device failed",
     "given_up": "Ladders that were given up, because their child died too often",
+}
+_BY_RENDITION = {
+    "pictures": "Pictures coded by the child that runs now",
+    "frame_rate_in": "Pictures a second of the stream that came, over the last ten seconds",
+    "frame_rate_out": "Pictures a second of the stream that were coded, over the last ten seconds",
+    "speed": "How many times faster than the stream its encoder could go, over the last ten seconds",
+    "dropped": "Pictures that the child that runs now was too slow for",
+    "duplicated": "Pictures that the child that runs now made twice",
+    "left_out": "Pictures that the child that runs now left out for the frame rate's ceiling",
+    "queue": "Pictures that wait for the encoder",
 }

@@ -5,6 +5,8 @@ Pure numbers. The server plans with it, and the child process, which sees the pi
 
 from fractions import Fraction
 
+from oxidecast.media import Codec, RemoteProtocolError, Track, h264, hevc
+
 NEARLY = Fraction(21, 20)
 """A box at most 5 % larger than the picture is taken as fitting: 1280x716 is 720p, made at its own size."""
 
@@ -25,6 +27,19 @@ def display_size(width: int, height: int, pixel_shape: Fraction, rotation: int =
     elif 0 < pixel_shape < 1:
         height = round(height / pixel_shape)
     return (height, width) if rotation % 180 == 90 else (width, height)
+
+
+def shown_size(track: Track) -> tuple[int, int]:
+    """The size in square pixels: H.264 and HEVC say the shape of theirs."""
+    shape = Fraction(1)
+    try:
+        if track.codec is Codec.H264:
+            shape = h264.parse_sps(h264.parse_configuration(track.extradata).sps[0]).sample_aspect_ratio
+        elif track.codec is Codec.HEVC:
+            shape = hevc.parse_sps(hevc.parse_configuration(track.extradata).sps[0]).sample_aspect_ratio
+    except (RemoteProtocolError, IndexError):
+        pass
+    return display_size(track.width, track.height, shape)
 
 
 def scale(source: tuple[int, int], box: tuple[int, int]) -> Fraction:

@@ -6,17 +6,15 @@
 
 The one idea: a child owes a word every second (its figures) and packets for what it takes. One that is silent, that
 holds pictures without coding any, or that does not read what it is sent, is killed as if it had crashed; a new one is
-started after a while that grows, and begins at the source's next keyframe. The stream never waits for any of it.
+started after a while that grows. It is sent once more what the one before it was at work on (`backlog.py`), so that
+nothing is missing in between. The stream never waits for any of it.
 """
 
 import os
-import re
-import resource
 import sys
 from collections import deque
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ProcessDone, ProcessExitedAlready
@@ -37,38 +35,45 @@ from oxidecast.formats.framed_messages import (
     KeyframeWanted,
     Message,
     Ready,
+    Resumed,
     Thumbnail,
     Trouble,
 )
 from oxidecast.media import Packet, RemoteProtocolError, Track
+from oxidecast.transcoding.backlog import Backlog
+from oxidecast.transcoding.process import environment, resident
+from oxidecast.transcoding.receiver import Receiver
 
-MAX_WAITING = 8 * 1024 * 1024
-"""Bytes that wait for the child to read: some 10 s of 6 Mbit/s, while it starts or its decoder is behind. When they
-are full all of them are dropped, and it goes on at the next keyframe."""
+MAX_WAITING = 16 * 1024 * 1024
+"""Bytes that wait for the child to read: some 20 s of 6 Mbit/s, while it starts or its decoder is behind. When they
+are full all of them are dropped, and it goes on at the next keyframe. The backlog for a new child may have half."""
 
-SILENT = 3
-"""Seconds (looks) without a word, after the first one: it owes one every second, whatever it does."""
+SILENT = 2.5
+"""Seconds without a word, after the first one: it owes one every second, whatever it does."""
 
 SILENT_AT_START = 15
 """Before its first word: a busy machine takes a few seconds to load the libraries."""
 
 STUCK = 10
-"""Seconds (looks) without a packet for pictures that it holds, or without it reading: a large picture at a slow preset
-may take one, and a decoder some for a burst."""
+"""Seconds without a packet for pictures that it holds, or without it reading: a large picture at a slow preset may take
+one, and a decoder some for a burst."""
 
-LOOK_EVERY = 1.0
+LOOK_EVERY = 0.5
+"""Seconds; all of these are multiples of it."""
 
 MAX_MEMORY = 2 * 1024 * 1024 * 1024
 """Bytes resident. A ladder of 1080p takes 300 MB, of 2160p 1 GB; what takes more has been fed something crafted."""
 
-FIRST_WAIT, LONGEST_WAIT = 0.5, 30.0
-"""Seconds before a new child: doubled with each death in short order."""
+FIRST_WAIT, LONGEST_WAIT = 0.25, 2.0
+"""Seconds before a new child: doubled with each death in short order. Whatever killed them, the ladder is to be back
+within five seconds: `SILENT`, this, and a start."""
 
-HEALTHY = 60.0
+HEALTHY = 10.0
 """Seconds that a child has to live for the waits to begin anew."""
 
-MOST_DEATHS, DEATHS_WITHIN = 10, 600.0
-"""So many deaths in so many seconds: it is given up, for the input or the machine is at fault."""
+MOST_DEATHS, DEATHS_WITHIN = 40, 600.0
+"""So many deaths in so many seconds: it is given up, for the input or the machine is at fault. A minute in which every
+child dies at once has some 30."""
 
 END_WITHIN = 5.0
 """Seconds that a child may take to code what it still has when the stream ends; then it is killed."""
@@ -76,39 +81,7 @@ END_WITHIN = 5.0
 MOST_LOGGED = 500
 """Characters of what a child writes to its standard error, each time."""
 
-ENVIRONMENT = re.compile(
-    r"PATH|PYTHON(PATH|HOME)|VIRTUAL_ENV|LANG|LC_\w+|TZ|(LD|DYLD|CUDA|NVIDIA|LIBVA|INTEL|ONEVPL)_\w+"
-)
-"""What a child gets of the server's environment, which may hold secrets: what programs and drivers are found by."""
-
 WORKER = (sys.executable, "-m", "oxidecast.transcoding.worker")
-
-
-class Receiver(Protocol):
-    """Who takes what the child makes. All calls are made in the reactor's thread."""
-
-    def track(self, track: Track) -> None:
-        """A feed's configuration; `track.id` is the feed's number."""
-
-    def packet(self, packet: FramedPacket) -> None:
-        """`packet.track_id` is the feed's number."""
-
-    def discontinuity(self) -> None:
-        """What follows does not continue what came before: as the source said, or because the child is a new one."""
-
-    def feed_ended(self, feed: int) -> None:
-        """A feed that the job no longer has."""
-
-    def thumbnail(self, thumbnail: Thumbnail) -> None: ...
-
-    def figures(self, figures: Figures) -> None:
-        """Every second. Its counts begin at 0 with each child."""
-
-    def trouble(self, trouble: Trouble) -> None:
-        """A sentence for people."""
-
-    def gave_up(self, reason: str) -> None:
-        """No further child is started; `restart` does."""
 
 
 class _Child(ProcessProtocol):
@@ -201,16 +174,22 @@ class Supervisor:
         self._again: Any = None
         self._look: Any = None
         self._stopped: Deferred[None] | None = None
+        self._made: dict[int, int] = {}
+        """By video feed, the last `pts` that was made since the source's last new beginning."""
         self._made_any = False
+        """By this child."""
+        self._backlog = Backlog(max_waiting // 2)
+        self._in_vain = False
+        """Whether the last child died before it made anything."""
         # The way in: what waits for the child, and what it has to begin with.
         self._waiting: deque[bytes] = deque()
         self._waiting_bytes = 0
         self._paused = True
         self._at_keyframe = self._lost = False
-        self._discontinuities = 0
-        # The watch: looks since the child spoke, since it read, and since each feed gave a packet.
-        self._silent = self._unread = 0
-        self._silent_allowed = SILENT_AT_START
+        self._discontinuities = self._answered = 0
+        # The watch: seconds since the child spoke, since it read, and since each feed gave a packet.
+        self._silent = self._unread = 0.0
+        self._silent_allowed: float = SILENT_AT_START
         self._last_read = -1
         self._idle: dict[int, int] = {}
 
@@ -234,6 +213,8 @@ class Supervisor:
     def job(self, job: Job) -> None:
         """Make something else from now on."""
         self._job = job
+        videos = {feed.feed for feed in job.videos}
+        self._made = {feed: pts for feed, pts in self._made.items() if feed in videos}
         self._idle.clear()
         self._send(framed.message(job))
 
@@ -250,6 +231,8 @@ class Supervisor:
 
     def packet(self, packet: Packet, samples: int = 0) -> None:
         """One of the source. `samples` as in `IPublication.packet`."""
+        if True in self._tracks and self._stopped is None and self.state != "given up":
+            self._backlog.push(packet, samples, min(self._made.values(), default=None))
         if self._child is None or self.state != "running":
             return
         if not self._at_keyframe:
@@ -260,14 +243,16 @@ class Supervisor:
         if self._waiting_bytes + len(packet.payload) > self._max_waiting:
             self._drop()
             return
-        self._send(
-            framed.packet(packet.track.id, packet.dts, packet.pts, packet.keyframe, packet.payload, samples)
-        )
+        self._send_packet(packet, samples)
 
     def discontinuity(self) -> None:
         """The source begins anew: its tracks follow where they have changed."""
         self._discontinuities += 1
-        self._send(framed.message(Discontinuity(self._discontinuities)))
+        self._backlog.clear()
+        if self._child is None:
+            self._began_anew()
+        else:
+            self._send(framed.message(Discontinuity(self._discontinuities)))
         self._at_keyframe = False
 
     def keyframe(self, feed: int) -> None:
@@ -301,7 +286,7 @@ class Supervisor:
         self._waiting.clear()
         self._waiting_bytes = 0
         self._paused, self._at_keyframe, self._lost = True, False, False
-        self._silent = self._unread = 0
+        self._silent = self._unread = 0.0
         self._silent_allowed = SILENT_AT_START
         self._last_read = -1
         self._idle.clear()
@@ -319,7 +304,20 @@ class Supervisor:
         self._send(framed.message(self._job))
         for track in self._tracks.values():
             self._send(framed.track(track))
+        self._resume()
         self._look = self._reactor.callLater(LOOK_EVERY, self._watch)
+
+    def _resume(self) -> None:
+        """Send once more what is not made yet."""
+        if self._in_vain:
+            self._backlog.shorten()
+        packets = self._backlog.packets
+        if not packets:
+            return
+        self._at_keyframe = True
+        self._send(framed.message(Resumed(until=self._backlog.until, made=self._made)))
+        for packet, samples in packets:
+            self._send_packet(packet, samples)
 
     def _ended(self, child: _Child, reason: Failure) -> None:
         if self._look is not None and self._look.active():
@@ -341,11 +339,16 @@ class Supervisor:
         self._deaths.append(now)
         while self._deaths and now - self._deaths[0] > DEATHS_WITHIN:
             self._deaths.popleft()
-        if self._made_any:
-            self._made_any = False
-            self._receiver.discontinuity()
+        if self._answered < self._discontinuities:
+            self._began_anew()
+        self._in_vain = not self._made_any
+        if self._in_vain:
+            # What it could not begin with may have been its death.
+            self._backlog.clear()
+        self._made_any = False
         if len(self._deaths) >= MOST_DEATHS:
             self.state = "given up"
+            self._backlog.clear()
             self.log.error("{name}: the transcoder is given up: {why}", name=self.name, why=why)
             self._receiver.gave_up(why)
             return
@@ -371,7 +374,10 @@ class Supervisor:
         receiver = self._receiver
         if isinstance(item, FramedPacket):
             self._idle.pop(item.track_id, None)
-            self._made_any = True
+            if self._job is not None and any(feed.feed == item.track_id for feed in self._job.videos):
+                self._made_any = True
+                if self._answered == self._discontinuities:
+                    self._made[item.track_id] = max(item.pts, self._made.get(item.track_id, item.pts))
             receiver.packet(item)
         elif isinstance(item, Track):
             receiver.track(item)
@@ -380,8 +386,9 @@ class Supervisor:
             self._look_at(item)
             receiver.figures(item)
         elif isinstance(item, Discontinuity):
-            receiver.discontinuity()
+            self._began_anew(item.number)
         elif isinstance(item, FeedEnded):
+            self._made.pop(item.feed, None)
             receiver.feed_ended(item.feed)
         elif isinstance(item, Thumbnail):
             receiver.thumbnail(item)
@@ -392,32 +399,41 @@ class Supervisor:
         elif isinstance(item, Ready):
             self.confined = item.confined
 
+    def _began_anew(self, number: int | None = None) -> None:
+        """What comes from now on is of after the source's discontinuity of this number, or the last one."""
+        self._answered = self._discontinuities if number is None else number
+        self._made.clear()
+        self._receiver.discontinuity()
+
     # -- The watch ---------------------------------------------------------------------------------------------------
 
     def _watch(self) -> None:
-        """Once a second. It counts looks, not time: a reactor that stood still has not let the child speak."""
+        """It counts looks, not time: a reactor that stood still has not let the child speak."""
         self._look = self._reactor.callLater(LOOK_EVERY, self._watch)
         child = self._child
         if child is None:
             return
-        self._silent += 1
-        self._unread = self._unread + 1 if self._waiting_bytes else 0
+        self._silent += LOOK_EVERY
+        self._unread = self._unread + LOOK_EVERY if self._waiting_bytes else 0.0
         memory = self._memory_of(child.pid)
+        if memory is not None and self.latest is not None:
+            # It may have a process of its own.
+            memory = max(memory, self.latest.rss)
         if memory is not None and memory > self._max_memory:
             child.kill(f"it holds {memory >> 20} MiB of memory, above {self._max_memory >> 20}")
         elif self._silent >= self._silent_allowed:
-            child.kill(f"it has said nothing for {self._silent} seconds")
+            child.kill(f"it has said nothing for {self._silent:g} seconds")
         elif self._unread >= STUCK:
             child.kill(f"it has read nothing for {STUCK} seconds")
         else:
-            stuck = [feed for feed, looks in self._idle.items() if looks >= STUCK]
+            stuck = [feed for feed, seconds in self._idle.items() if seconds >= STUCK]
             if stuck:
                 child.kill(f"feed {stuck[0]} has given no picture for {STUCK} seconds")
 
     def _look_at(self, figures: Figures) -> None:
         if figures.read != self._last_read:
             self._last_read = figures.read
-            self._unread = 0
+            self._unread = 0.0
         for feed in figures.feeds:
             # A feed whose queue is empty has nothing to do: the source has stopped, or cannot be decoded.
             if feed.queue:
@@ -426,6 +442,11 @@ class Supervisor:
                 self._idle.pop(feed.feed, None)
 
     # -- The way in --------------------------------------------------------------------------------------------------
+
+    def _send_packet(self, packet: Packet, samples: int) -> None:
+        self._send(
+            framed.packet(packet.track.id, packet.dts, packet.pts, packet.keyframe, packet.payload, samples)
+        )
 
     def _send(self, frame: bytes) -> None:
         child = self._child
@@ -465,20 +486,6 @@ class Supervisor:
     def stopProducing(self) -> None:
         """The pipe is gone: the child's death will be told."""
         self._paused = True
-
-
-def resident(pid: int) -> int | None:
-    """Bytes of memory that a process holds, where the system tells."""
-    try:
-        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    except (OSError, ValueError, IndexError):
-        return None
-    return pages * resource.getpagesize()
-
-
-def environment() -> dict[str, str]:
-    """The child's."""
-    return {name: value for name, value in os.environ.items() if ENVIRONMENT.fullmatch(name)}
 
 
 def _said_by(reason: Any) -> str:

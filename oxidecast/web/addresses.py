@@ -21,7 +21,7 @@ TOKEN = Query("token", str, "For a private stream: a playback token, or an acces
 BIND = Query(
     "bind_address",
     bool,
-    "For a private stream: whether the token in the answer is good only from the address that asks for it.",
+    "Whether the token in the answer, where there is one, is good only from the address that asks for it.",
 )
 
 
@@ -56,13 +56,25 @@ class Addresses:
             raise not_live(f"This stream cannot be watched by {kind}{quality} now.")
         if not info.is_private:
             return url
-        came_by = self._came_by(call, info)
+        return self.opening(call, url, info.id, PLAYBACK_LIFETIME, bind, self._came_by(call, info))
+
+    def opening(
+        self,
+        call: Call,
+        url: str,
+        subject: str,
+        lifetime: float,
+        bind: bool,
+        came_by: PlaybackClaims | None = None,
+    ) -> str:
+        """The address with a token in it that opens what has the id `subject`. It ends with the tokens of the account
+        that asks for it; what a caller gets who has no more than a token itself, is no better than that."""
         bound = bind or self._binds() or (came_by is not None and came_by.net is not None)
-        lifetime = PLAYBACK_LIFETIME
+        by = (call.user.id, call.user.token_generation) if call.user is not None else None
         if came_by is not None:
             # A token opens the stream for as long as it says; it does not renew itself.
-            lifetime = min(lifetime, came_by.exp - self._tokens.seconds())
-        token = self._tokens.playback(info.id, call.address if bound else None, lifetime)
+            lifetime, by = min(lifetime, came_by.exp - self._tokens.seconds()), came_by.by
+        token = self._tokens.playback(subject, call.address if bound else None, lifetime, by)
         return with_parameter(url, "token", token)
 
     def _came_by(self, call: Call, info: StreamInfo) -> PlaybackClaims | None:

@@ -6,8 +6,9 @@ contract: `{"success", "data", "error", "code", "timestamp"}`.
 """
 
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
 from typing import Annotated, Any, Generic, TypeVar
 from urllib.parse import unquote_to_bytes
@@ -16,6 +17,7 @@ import msgspec
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 from twisted.web.http import Request
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
@@ -25,13 +27,15 @@ from oxidecast.accounts.admission import Admission
 from oxidecast.accounts.errors import InvalidToken, Overloaded
 from oxidecast.accounts.roles import Permission, may
 from oxidecast.database.audit import ANONYMOUS, Actor
-from oxidecast.database.errors import Conflict, DatabaseUnavailable
+from oxidecast.database.errors import Conflict, DatabaseUnavailable, Outdated
 from oxidecast.database.users import User, actor
 from oxidecast.delivery.envelope import envelope
 from oxidecast.web import limits
 from oxidecast.web.nesting import DEEPEST, too_deep
+from oxidecast.web.paths import Path
 from oxidecast.web.protection import DATA
-from oxidecast.web.request import host_of
+from oxidecast.web.request import base_of, scheme_of
+from oxidecast.web.unattended import Unattended
 
 T = TypeVar("T")
 
@@ -122,6 +126,8 @@ class Call:
     address: str
     user: User | None
     """Who calls, if a valid access token said so."""
+    content: bytes
+    """The request's body, kept: a request forgets its own when the client hangs up."""
     unchecked: DatabaseUnavailable | None = None
     """Why nobody knows whose access token was given."""
 
@@ -149,11 +155,11 @@ class Call:
 
     @property
     def base(self) -> str:
-        """`http://HOST:PORT`, as the client knows this server."""
-        host = host_of(self.request)
-        if host is None:
+        """`http://HOST:PORT`, as the world or this client knows this server."""
+        base = base_of(self.request)
+        if base is None:
             raise ApiError(400, "malformed", "The Host header is not valid.")
-        return f"{_scheme(self.request)}://{host}"
+        return base
 
     @property
     def host(self) -> str:
@@ -197,18 +203,14 @@ class Call:
 
     def optional_body(self, type: type[T]) -> T:
         """The request's JSON body; without one, what all defaults make."""
-        assert self.request.content is not None
-        empty = not self.request.content.read(1)
-        self.request.content.seek(0)
-        return type() if empty else self.body(type)
+        return self.body(type) if self.content else type()
 
     def body(self, type: type[T]) -> T:
         """The request's JSON body."""
         content_type = (self.request.getHeader("content-type") or "").partition(";")[0].strip().lower()
         if content_type != "application/json":
             raise ApiError(415, "unsupported_media_type", "The body must be application/json.")
-        assert self.request.content is not None
-        raw = self.request.content.read()
+        raw = self.content
         if too_deep(raw):
             raise ApiError(400, "malformed", f"The body is nested deeper than {DEEPEST} levels.")
         try:
@@ -244,7 +246,7 @@ def _faults(raw: bytes, struct: type) -> dict[str, str]:
     return faults | dict.fromkeys(sorted(unknown)[:MOST_FAULTS], "There is no such field")
 
 
-Handler = Callable[[Call], Awaitable[Any]]
+Handler = Callable[[Call], Coroutine[Any, Any, Any]]
 
 
 @dataclass(frozen=True)
@@ -295,33 +297,17 @@ class Route:
     """The type of the answer's bytes, of which ranges can be asked, where the answer is a file and no envelope."""
     limit: str = "api"
     """The class of `accounts.admission` that its calls count in."""
+    gives_up: bool = False
+    """Whether a call that is no GET is given up, too, when its client hangs up: one that has others work before it
+    writes (hashes a password, asks an address outside), and writes once, if at all. The rest is done to its end."""
+
+    @property
+    def runs_on(self) -> bool:
+        return self.method != "GET" and not self.gives_up
 
     @property
     def is_guarded(self) -> bool:
         return self.login or self.needs is not None
-
-
-class _Compiled:
-    def __init__(self, path: str) -> None:
-        self._segments = [segment.strip("{}") for segment in path[1:].split("/")]
-        self._variable = ["{" in segment for segment in path[1:].split("/")]
-        self.methods: dict[str, Route] = {}
-
-    @property
-    def variables(self) -> int:
-        return sum(self._variable)
-
-    def match(self, segments: Sequence[str]) -> dict[str, str] | None:
-        """What the path's variables are, if it is this path."""
-        if len(segments) != len(self._segments):
-            return None
-        arguments = {}
-        for name, variable, segment in zip(self._segments, self._variable, segments, strict=True):
-            if variable and segment:
-                arguments[name] = segment
-            elif variable or segment != name:
-                return None
-        return arguments
 
 
 class Api(Resource):
@@ -344,10 +330,11 @@ class Api(Resource):
         self._clock = clock
         self._admission = admission
         self._calls = 0
+        self._unattended = Unattended()
         self.routes = tuple(routes)
-        paths: dict[str, _Compiled] = {}
+        paths: dict[str, Path[Route]] = {}
         for route in routes:
-            paths.setdefault(route.path, _Compiled(route.path)).methods[route.method] = route
+            paths.setdefault(route.path, Path(route.path)).methods[route.method] = route
         # Fixed paths are looked at before those with a variable in them.
         self._paths = sorted(paths.values(), key=lambda compiled: compiled.variables)
 
@@ -365,7 +352,7 @@ class Api(Resource):
     async def _answer(self, request: Request) -> None:
         try:
             self._allow_origin(request)
-            if self._calls > MOST_CALLS:
+            if self._calls + self._unattended.count > MOST_CALLS:
                 raise ApiError(503, "overloaded", "Too many calls at once: try again in a moment.", SOON)
             call = Deferred.fromCoroutine(self._call(request))
             reply = await call.addTimeout(LONGEST_CALL, self._clock)
@@ -400,12 +387,21 @@ class Api(Resource):
             self.log.error(
                 "an API call took too long: {method} {path}", method=request.method, path=request.path
             )
-            return ApiError(503, "timed_out", "This took too long and was given up: try again later.", SOON)
+            return ApiError(503, "timed_out", "This takes too long to be waited for: try again later.", SOON)
+        if isinstance(raised, Outdated):
+            return ApiError(412, "changed_meanwhile", str(raised))
         if isinstance(raised, Conflict):
             # What a handler looked at first was changed by somebody else before it wrote.
             return ApiError(409, "conflict", str(raised))
         self.log.failure("an API call failed: {method} {path}", method=request.method, path=request.path)
         return ApiError(500, "internal", "Something went wrong on the server.")
+
+    def _failed(self, request: Request, failure: Failure) -> None:
+        """No client hears of this one any more."""
+        try:
+            failure.raiseException()
+        except Exception as raised:
+            self._error(request, raised)
 
     async def _call(self, request: Request) -> Reply | Answered:
         # What follows /api/v1, decoded here and only here, so that %2F stays inside a name.
@@ -428,7 +424,8 @@ class Api(Resource):
             self._admit(route.limit if route is not None else "api", address)
             if route is None:
                 raise ApiError(405, "method_not_allowed", f"{method} is not possible here.", allow)
-            call = Call(request, arguments, address, None)
+            assert request.content is not None
+            call = Call(request, arguments, address, None, request.content.read())
             if not route.anonymous:
                 try:
                     call.user = await self._caller(request)
@@ -440,7 +437,11 @@ class Api(Resource):
                 call.authenticated()
             if route.needs is not None:
                 call.require(route.needs)
-            result = await route.handler(call)
+            work = route.handler(call)
+            if route.runs_on:
+                result = await self._unattended.begin(work, partial(self._failed, request))
+            else:
+                result = await work
             return result if isinstance(result, Reply | Answered) else Reply(result)
         self._admit("api", address)
         raise not_found()
@@ -489,10 +490,6 @@ class Api(Resource):
         request.finish()
 
 
-def _scheme(request: Request) -> str:
-    return "https" if request.isSecure() else "http"
-
-
 def _own_origin(request: Request) -> str:
     """What a browser calls the origin of this server's pages (RFC 6454, 6.2)."""
-    return f"{_scheme(request)}://{request.getHeader('host') or ''}"
+    return f"{scheme_of(request)}://{request.getHeader('host') or ''}"

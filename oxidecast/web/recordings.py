@@ -15,17 +15,18 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from oxidecast.accounts.accounts import Accounts
 from oxidecast.accounts.errors import InvalidToken
 from oxidecast.accounts.roles import Permission, may
 from oxidecast.accounts.tokens import Tokens
-from oxidecast.database.recordings import Recording, Recordings, Sort, State
-from oxidecast.database.users import User, Users
+from oxidecast.database.recordings import Recording, Recordings, Sort, State, version
+from oxidecast.database.users import User
 from oxidecast.delivery.files import EXPOSED, Unsatisfiable, send_file
 from oxidecast.delivery.stored import InUse, Store
 from oxidecast.interfaces import IOutput, IRecorder
 from oxidecast.registry import Registry
 from oxidecast.streams.info import is_stream_id, is_stream_name
-from oxidecast.web.addresses import with_parameter
+from oxidecast.web.addresses import BIND, Addresses
 from oxidecast.web.api import (
     ANSWERED,
     PAGING,
@@ -41,7 +42,7 @@ from oxidecast.web.api import (
     unauthorised,
 )
 from oxidecast.web.fields import Time, Title
-from oxidecast.web.tags import etag, require, version
+from oxidecast.web.tags import etag, expected, require
 
 MEDIA_TYPE = "video/mp4"
 
@@ -93,17 +94,19 @@ class RecordingRoutes:
     def __init__(
         self,
         recordings: Recordings,
-        users: Users,
+        accounts: Accounts,
         store: Store,
         registry: Registry,
         tokens: Tokens,
+        addresses: Addresses,
         reactor: Any,
     ) -> None:
         self._recordings = recordings
-        self._users = users
+        self._accounts = accounts
         self._store = store
         self._registry = registry
         self._tokens = tokens
+        self._addresses = addresses
         self._reactor = reactor
 
     def routes(self) -> Sequence[Route]:
@@ -140,7 +143,7 @@ class RecordingRoutes:
                 if_match=True,
             ),
             Route("DELETE", one, self.delete, login=True, refusals=(409,), if_match=True),
-            Route("GET", f"{one}/url", self.url, login=True, answer=RecordingAddress),
+            Route("GET", f"{one}/url", self.url, login=True, answer=RecordingAddress, query=(BIND,)),
             Route("GET", f"{one}/file", self.file, query=(download, token), media=MEDIA_TYPE, limit="media"),
         )
 
@@ -175,8 +178,7 @@ class RecordingRoutes:
         if not title:
             raise invalid("title", "expected more than spaces")
         one = await self._managed(call)
-        require(call, version(one.title))
-        if not await self._recordings.rename(one.id, title, call.actor):
+        if not await self._recordings.rename(one.id, title, call.actor, expected(call)):
             raise not_found("There is no such recording.")
         return _tagged(call, msgspec.structs.replace(one, title=title))
 
@@ -187,7 +189,7 @@ class RecordingRoutes:
         if one is None:
             return
         _require(call.authenticated(), one)
-        require(call, version(one.title))
+        require(call, version(one))  # No transaction has the file in it, which goes first.
         for running in self._registry.of(IOutput):
             if IRecorder.providedBy(running.instance):
                 await running.instance.stop_recording(one.id)
@@ -204,7 +206,8 @@ class RecordingRoutes:
         """An address for players and links, which opens the file without a login for some time."""
         one = await self._managed(call)
         lifetime = LEAST_TOKEN + one.duration
-        url = with_parameter(_file_url(call, one), "token", self._tokens.playback(one.id, lifetime=lifetime))
+        bind = call.flag("bind_address") or False
+        url = self._addresses.opening(call, _file_url(call, one), one.id, lifetime, bind)
         return RecordingAddress(url, float(int(lifetime)))
 
     async def file(self, call: Call) -> Answered:
@@ -263,17 +266,18 @@ class RecordingRoutes:
         if call.user is not None or token is None:
             return await self._managed(call)
         try:
-            self._tokens.verify_playback(token, call.arguments["recording"], call.address)
+            claims = self._tokens.verify_playback(token, call.arguments["recording"], call.address)
+            giver = await self._accounts.giver(claims)
         except InvalidToken as error:
             raise unauthorised(str(error), error.code)
         one = await self._found(call)
         if one is None:
             raise not_found("There is no such recording.")
-        owner = await self._users.by_id(one.owner_id) if one.owner_id is not None else None
-        if owner is not None and owner.disabled:
-            raise unauthorised(
-                str(InvalidToken()), InvalidToken().code
-            )  # What it gave away has ended with it.
+        owner = await self._accounts.users.by_id(one.owner_id) if one.owner_id is not None else None
+        # What an administrator gave away ends with the owner's account, too.
+        ended = owner is not None and owner.disabled
+        if ended or (giver is not None and not _may_manage(giver, one)):
+            raise unauthorised(str(InvalidToken()), InvalidToken().code)
         return one
 
     def _opened(self, one: Recording) -> Deferred[tuple[int, int]]:
@@ -302,10 +306,14 @@ class RecordingRoutes:
         return deferToThreadPool(self._reactor, self._reactor.getThreadPool(), function, *args)
 
 
+def _may_manage(user: User, one: Recording) -> bool:
+    owns = user.id == one.owner_id and not user.disabled
+    return owns or may(user, Permission.MANAGE_ANY_STREAM)
+
+
 def _require(user: User, one: Recording) -> None:
     """Whose it is not does not learn that it is there."""
-    owns = user.id == one.owner_id and not user.disabled
-    if not owns and not may(user, Permission.MANAGE_ANY_STREAM):
+    if not _may_manage(user, one):
         raise not_found("There is no such recording.")
 
 
@@ -319,7 +327,7 @@ def _file_name(one: Recording) -> str:
 
 
 def _tagged(call: Call, one: Recording) -> Reply:
-    return Reply(_view(call, one), headers=[etag(version(one.title))])
+    return Reply(_view(call, one), headers=[etag(version(one))])
 
 
 def _view(call: Call, one: Recording) -> RecordingView:

@@ -76,6 +76,7 @@ class ViewerRoutes:
                 answer=Joined,
                 query=(TOKEN,),
                 refusals=(403, 429),
+                gives_up=True,
             ),
             Route(
                 "DELETE",

@@ -74,6 +74,11 @@ def stopped(stream: IStream, reason: str, now: float) -> dict[str, Any]:
     }
 
 
+def noticed(stream: IStream, key: str, sentence: str) -> dict[str, Any]:
+    """What its owner is told, with the name of what it is about."""
+    return {"stream": described(stream.info), "about": key, "sentence": sentence}
+
+
 def recorded(stream: IStream, path: str) -> dict[str, Any]:
     """The recording's id, by which the API has it: where this server keeps its files is for nobody else."""
     return {"stream": described(stream.info), "recording": PurePath(path).stem[-36:]}

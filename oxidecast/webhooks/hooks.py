@@ -18,6 +18,7 @@ from oxidecast.database.users import Users
 from oxidecast.interfaces import (
     IAuthenticator,
     IEventListener,
+    IHearsNotices,
     IHearsRefusals,
     IMeasured,
     IServices,
@@ -46,7 +47,7 @@ def webhooks(settings: WebhooksSettings, services: IServices) -> "Webhooks":
     return (DecidingWebhooks if asks else Webhooks)(settings, services)
 
 
-@implementer(IEventListener, IHearsRefusals, IMeasured)
+@implementer(IEventListener, IHearsNotices, IHearsRefusals, IMeasured)
 class Webhooks(Service):
     """The plugin while it runs."""
 
@@ -102,6 +103,10 @@ class Webhooks(Service):
 
     def viewer_left(self, stream: IStream, viewer: IViewer) -> None:
         self._viewer("left", stream, viewer)
+
+    def stream_noticed(self, stream: IStream, key: str, sentence: str) -> None:
+        if "stream.notice" in self.couriers:
+            self._send("stream.notice", events.noticed(stream, key, sentence))
 
     def publish_refused(self, refusal: PublishRefusal) -> None:
         if "publish.refused" in self.couriers:

@@ -17,11 +17,17 @@ LONGEST_TIMEOUT = 15.0
 (`rtmp.publish_timeout`)."""
 
 EventType = Literal[
-    "stream.started", "stream.stopped", "publish.refused", "recording.closed", "viewers.changed"
+    "stream.started",
+    "stream.stopped",
+    "stream.notice",
+    "publish.refused",
+    "recording.closed",
+    "viewers.changed",
 ]
 EVENTS: tuple[EventType, ...] = (
     "stream.started",
     "stream.stopped",
+    "stream.notice",
     "publish.refused",
     "recording.closed",
     "viewers.changed",

@@ -21,9 +21,11 @@ from oxidecast.accounts import (
     TooManyAttempts,
     secret_key,
 )
-from oxidecast.accounts.accounts import Login
+from oxidecast.accounts.accounts import PATIENCE, Login
 from oxidecast.accounts.passwords import MAXIMUM_OF_SITE
+from oxidecast.accounts.tokens import PlaybackClaims
 from oxidecast.database import Conflict, DatabaseUnavailable
+from oxidecast.database.records import new_id
 from tests.accounts.support import PASSWORD, SECRET, AccountsCase
 from tests.database.support import START, both_engines
 
@@ -152,7 +154,7 @@ class LoggingIn(AccountsTest):
         answers = await DeferredList(there, consumeErrors=True)
         refused = [failure for right, failure in answers if not right]
         for failure in refused:
-            failure.trap(Overloaded)
+            failure.trap(TooManyAttempts)
         self.assertGreaterEqual(len(answers) - len(refused), MAXIMUM_OF_SITE)
 
     async def test_where_a_login_goes_on_its_owner_is_known(self) -> None:
@@ -352,3 +354,34 @@ class Changing(AccountsTest):
             error = await self.refused(self.accounts.create(username, password, email=email), InvalidAccount)
             self.assertEqual(error.field, field)
             self.assertIsInstance(error, AccountError)
+
+
+@both_engines
+class GivingAway(AccountsTest):
+    """A playback token ends with the other tokens of who gave it away."""
+
+    def claims(self, by: tuple[str, int] | None) -> PlaybackClaims:
+        tokens = Tokens(Keyring(secret_key(SECRET)), self.clock, 3600.0)
+        return tokens.verify_playback(tokens.playback("s1", by=by), "s1", HOME)
+
+    async def test_one_that_nobody_gave_stands_by_itself(self) -> None:
+        self.assertIsNone(await self.accounts.giver(self.claims(None)))
+
+    async def test_it_stands_while_the_account_does(self) -> None:
+        claims = self.claims((self.ada.id, self.ada.token_generation))
+        self.assertEqual(await self.accounts.giver(claims), self.ada)
+        await self.accounts.set_password(self.ada.id, PASSWORD)
+        await self.refused(self.accounts.giver(claims), InvalidToken)
+
+    async def test_of_an_account_that_is_disabled_or_unknown_it_does_not(self) -> None:
+        await self.accounts.set_disabled(self.ada.id, True)
+        for user_id in (self.ada.id, new_id(), "x"):
+            for generation in (self.ada.token_generation, self.ada.token_generation + 1):
+                await self.refused(self.accounts.giver(self.claims((user_id, generation))), InvalidToken)
+
+    async def test_a_database_that_hangs_is_not_waited_for(self) -> None:
+        self.patch(self.database, "query", lambda *args: Deferred())
+        asked = self.refused(self.accounts.giver(self.claims((self.ada.id, 0))), DatabaseUnavailable)
+        waiting = Deferred.fromCoroutine(asked)
+        self.clock.advance(PATIENCE)
+        await waiting

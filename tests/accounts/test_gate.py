@@ -25,6 +25,7 @@ class GateCase(SynchronousTestCase):
         self.known: Any = Grant(info("show"), "key-id")
         self.bearer_error: Exception = InvalidToken()
         self.user: Any = None
+        self.giver: Any = None
 
     key = ""
     """A text that has the shape of a key."""
@@ -43,10 +44,15 @@ class GateCase(SynchronousTestCase):
                 raise self.bearer_error
             return self.user
 
+        async def giver(claims: Any) -> Any:
+            if isinstance(self.giver, Exception):
+                raise self.giver
+            return self.giver
+
         return AccountsGate(
             SimpleNamespace(authenticate_publish=known, is_key=lambda key: key == self.key),  # type: ignore[arg-type]
             SimpleNamespace(authenticate_publish=anybody),  # type: ignore[arg-type]
-            SimpleNamespace(bearer=bearer),  # type: ignore[arg-type]
+            SimpleNamespace(bearer=bearer, giver=giver),  # type: ignore[arg-type]
             self.tokens,
             open_for,
         )
@@ -116,6 +122,14 @@ class TestPlay(GateCase):
     def test_one_that_is_for_another_address(self) -> None:
         self.assertTrue(self.play(self.tokens.playback(info("show").id, "192.0.2.1")))
         self.assertEqual(self.play(self.tokens.playback(info("show").id, "192.0.2.2")), "token_invalid")
+
+    def test_one_that_has_ended_with_its_givers_others(self) -> None:
+        self.giver = InvalidToken()
+        self.assertEqual(self.play(self.tokens.playback(info("show").id)), "token_invalid")
+
+    def test_one_opens_while_nobody_can_say_whether_its_giver_still_may(self) -> None:
+        self.giver = DatabaseUnavailable("away")
+        self.assertIs(self.play(self.tokens.playback(info("show").id)), True)
 
     def test_an_expired_one_is_said_to_be(self) -> None:
         token = self.tokens.playback(info("show").id)

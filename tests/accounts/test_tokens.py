@@ -143,6 +143,11 @@ class Playback(TokensCase):
         for presented in (HOME, "2001:db8::1", ""):
             self.tokens.verify_playback(token, "s1", presented)
 
+    def test_it_says_who_gave_it_away(self) -> None:
+        for by in (None, ("1", 7)):
+            claims = self.tokens.verify_playback(self.tokens.playback("s1", by=by), "s1", HOME)
+            self.assertEqual(claims.by, by)
+
     def test_neither_kind_passes_for_the_other(self) -> None:
         self.assertInvalid(self.tokens.playback("s1"))
         self.assertRaises(InvalidToken, self.tokens.verify_playback, self.tokens.access(ADA), "1", HOME)

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from oxidecast.rtmp.client import ClientSession
 from oxidecast.rtmp.events import ClientEvent, Refused, Started, StatusReceived
-from tests.e2e.programs import FFMPEG_5
+from tests.e2e.programs import FFMPEG_5, FFMPEG_9
 
 AUDIO, VIDEO, SCRIPT = 8, 9, 18
 TIMEOUT = 20.0
@@ -50,18 +50,25 @@ def tags(flv: bytes) -> Iterator[Tag]:
 
 @cache
 def material(
-    seconds: float = 10, size: str = "320x180", gop: int = 30, pictures: bool = True, sound: bool = True
+    seconds: float = 10,
+    size: str = "320x180",
+    gop: int = 30,
+    pictures: bool = True,
+    sound: bool = True,
+    hevc: bool = False,
 ) -> tuple[Tag, ...]:
-    """H.264 and AAC, made by ffmpeg once: 30 pictures a second, metadata left out."""
+    """H.264 (or HEVC, by Enhanced RTMP) and AAC, made by ffmpeg once: 30 pictures a second, metadata left out."""
     inputs, coders = [], []
     if pictures:
         inputs += ["-f", "lavfi", "-i", f"testsrc2=size={size}:rate=30"]
-        coders += ["-c:v", "libx264", "-preset", "ultrafast", "-g", str(gop), "-pix_fmt", "yuv420p"]
+        coder = ["libx265", "-x265-params", f"log-level=error:keyint={gop}"] if hevc else ["libx264"]
+        coders += ["-c:v", *coder, "-preset", "ultrafast", "-g", str(gop), "-pix_fmt", "yuv420p"]
     if sound:
         inputs += ["-f", "lavfi", "-i", "sine=frequency=440:sample_rate=48000"]
         coders += ["-c:a", "aac", "-b:a", "64k"]
+    program = FFMPEG_9 if hevc else FFMPEG_5
     made = subprocess.run(
-        [FFMPEG_5, "-v", "error", "-nostdin", *inputs, *coders, "-t", str(seconds), "-f", "flv", "-"],
+        [program, "-v", "error", "-nostdin", *inputs, *coders, "-t", str(seconds), "-f", "flv", "-"],
         capture_output=True,
         timeout=60,
         check=True,

@@ -37,6 +37,16 @@ class Seen:
     body: bytes
     arrived: float
     """`time.time()` when it was first listed."""
+    gap: bool
+    """Whether it is only said to be missing."""
+    number: int
+    """Its discontinuity sequence number (RFC 8216, 6.2.1)."""
+
+    @property
+    def late(self) -> float:
+        """Seconds from its end, as it happened, until it was listed."""
+        assert self.utc is not None
+        return self.arrived - self.utc.timestamp() - self.duration
 
 
 class Watcher(threading.Thread):
@@ -98,6 +108,7 @@ class Watcher(threading.Thread):
         return files
 
     def _read(self, text: str) -> None:
+        now = time.time()
         playlist = m3u8.loads(text)
         self.reloads += 1
         target = playlist.target_duration
@@ -106,15 +117,18 @@ class Watcher(threading.Thread):
         first = playlist.media_sequence
         if self.segments and first > self.segments[-1].sequence + 1:
             self.faults.append(f"segments were lost: {self.segments[-1].sequence} before, {first} now")
+        discontinuities = playlist.discontinuity_sequence or 0
         for number, entry in enumerate(playlist.segments, first):
+            discontinuities += bool(entry.discontinuity)
             if round(entry.duration) > target:
                 self.faults.append(f"segment {number} lasts {entry.duration}, TARGETDURATION is {target}")
             known = next((seen for seen in reversed(self.segments) if seen.sequence == number), None)
             if known is not None:
-                if (known.uri, known.duration, known.discontinuity) != (
+                if (known.uri, known.duration, known.discontinuity, known.number) != (
                     entry.uri,
                     entry.duration,
                     bool(entry.discontinuity),
+                    discontinuities,
                 ):
                     self.faults.append(f"segment {number} changed from {known.uri} to {entry.uri}")
                 continue
@@ -131,8 +145,10 @@ class Watcher(threading.Thread):
                     bool(entry.discontinuity),
                     init,
                     entry.current_program_date_time,
-                    self._get(entry.uri) if self._fetch else b"",
-                    time.time(),
+                    self._get(entry.uri) if self._fetch and not entry.gap_tag else b"",
+                    now,
+                    bool(entry.gap_tag),
+                    discontinuities,
                 )
             )
         # Last, so that who waits for it finds everything.
@@ -200,7 +216,7 @@ def ts_faults(path: Path) -> list[str]:
 def shown(watcher: Watcher) -> dict[float, list[float]]:
     """Keyframes' times (s) by segment, which is named by when its pictures begin."""
     found = {}
-    for segment in watcher.segments:
+    for segment in (one for one in watcher.segments if not one.gap):
         with av.open(io.BytesIO(watcher.inits.get(segment.init, b"") + segment.body)) as container:
             packets = [packet for packet in container.demux(video=0) if packet.pts is not None]
             times = [float(packet.pts * packet.time_base) for packet in packets]

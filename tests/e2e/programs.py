@@ -119,6 +119,8 @@ class Server(Program):
             "OXIDECAST_SERVER_HOST": "127.0.0.1",
             "OXIDECAST_SERVER_PORT": str(self.http),
             "OXIDECAST_RTMP_BIND_ADDRESS": f"127.0.0.1:{self.rtmp}",
+            "OXIDECAST_WEBRTC_HOST": "127.0.0.1",
+            "OXIDECAST_WEBRTC_PORT": "0",
             "OXIDECAST_MULTICAST_INTERFACE": "127.0.0.1",
             "OXIDECAST_RATE_LIMIT_EXEMPT": '["127.0.0.0/8"]',
             "OXIDECAST_DATA_DIR": str(folder / "data"),

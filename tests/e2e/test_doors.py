@@ -123,6 +123,8 @@ class RefusedStartTests(TestCase):
                     "OXIDECAST_DATA_DIR": f"{folder}/data",
                     "OXIDECAST_SERVER_PORT": str(free_port()),
                     "OXIDECAST_RTMP_BIND_ADDRESS": f"127.0.0.1:{free_port()}",
+                    "OXIDECAST_WEBRTC_HOST": "127.0.0.1",
+                    "OXIDECAST_WEBRTC_PORT": "0",
                     **environ,
                 },
                 capture_output=True,

@@ -8,6 +8,7 @@ from typing import Any
 from oxidecast.formats.framed import FramedPacket
 from oxidecast.formats.framed_messages import Figures
 from oxidecast.media import TICKS
+from tests.e2e import test_ladder_recovery
 from tests.transcoding.child import Made, beeps, flashes, job, run, small
 from tests.transcoding.clips import FLASH, audio, clip, later, plain, video
 from tests.transcoding.test_worker_faults import damaged
@@ -74,3 +75,9 @@ class TestLong(WorkerCase):
         print(
             f"{made.figures.errors} packets refused, {len(made.packets(1)) - len(after)} pictures made of 1800"
         )
+
+
+class TestLongDamage(test_ladder_recovery.DamageTests):
+    """Published by RTMP, to a whole server."""
+
+    seconds = 60

@@ -1,9 +1,7 @@
 """Encoders: the options of each, the commands of the device path, and probes that really try."""
 
-import os
-import shutil
 import sys
-import tempfile
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +9,7 @@ from twisted.internet import reactor
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface.verify import verifyObject
 
-from oxidecast.formats.framed_messages import Job
+from oxidecast.formats.framed_messages import Job, VideoFeed
 from oxidecast.interfaces import ITranscoderBackend
 from oxidecast.transcoding.backends import (
     BY_DEVICE,
@@ -25,6 +23,7 @@ from oxidecast.transcoding.backends import (
 )
 from oxidecast.transcoding.backends.probing import output_of
 from oxidecast.transcoding.backends.software import threads
+from oxidecast.transcoding.device import command
 from oxidecast.transcoding.profiles import Target, job, ladder, low_latency
 from tests.transcoding.child import run
 from tests.transcoding.clips import plain
@@ -41,6 +40,16 @@ DIRECT = Target(
     low_latency=True,
 )
 ALL: tuple[type[Backend], ...] = (Software, Nvenc, Qsv, Vaapi, VideoToolbox)
+
+
+class StandIn(Software):
+    """A device, as far as anybody can tell."""
+
+    device = "cuda"
+    scale = "scale={}:{}"
+
+    def scaling(self, width: int | str, height: int | str) -> str:
+        return self.scale.format(width, height)
 
 
 class TestOptions(SynchronousTestCase):
@@ -74,57 +83,64 @@ class TestOptions(SynchronousTestCase):
         self.assertEqual(threads(large, 64), 8)
 
     def test_the_device_path_of_each(self) -> None:
-        sizes = {"a.ts": ((1280, 720), HD), "b.ts": ((640, 360), DIRECT)}
-        scalers = {
-            Nvenc: "scale_cuda=1280:720",
-            Qsv: "scale_qsv=w=1280:h=720",
-            Vaapi: "scale_vaapi=w=1280:h=720",
-            VideoToolbox: "scale_vt=w=1280:h=720",
+        rungs = ladder(PROFILES, ("720p", "360p"), source(1920, 1080), sound()).renditions
+        rungs = (*rungs, low_latency(rungs[-1], "direct"))
+        paths = {
+            Nvenc: ("-hwaccel cuda -hwaccel_output_format cuda", "scale_cuda=1280:720:format=yuv420p:"),
+            Qsv: ("-hwaccel qsv -hwaccel_output_format qsv", "scale_qsv=w=1280:h=720:format=nv12"),
+            Vaapi: (
+                "-hwaccel vaapi -hwaccel_device /dev/dri/renderD128 -hwaccel_output_format vaapi",
+                "scale_vaapi=w=1280:h=720:format=nv12",
+            ),
+            VideoToolbox: (
+                "-hwaccel videotoolbox -hwaccel_output_format videotoolbox_vld",
+                "scale_vt=w=1280:h=720",
+            ),
         }
-        for kind, scaler in scalers.items():
+        for kind, (decode, scale) in paths.items():
             backend = kind(None, "/opt/ffmpeg")
-            command = backend.command(sizes)
-            self.assertEqual(command[0], "/opt/ffmpeg")
-            before = command[: command.index("-i")]
-            self.assertIn("-hwaccel_output_format", before)
-            graph = command[command.index("-filter_complex") + 1]
-            self.assertTrue(graph.startswith("[0:v]split=2[v0i][v1i];"))
-            self.assertIn(scaler, graph)
-            self.assertEqual(command.count(backend.encoder), 2)
-            self.assertEqual(command.count("source"), 2)
-            self.assertEqual((command[-1], "a.ts" in command), ("b.ts", True))
+            self.assertIsNone(backend.program)
+            feeds = [
+                (feed, size)
+                for feed, size in zip(job(rungs, backend).videos, [one.size for one in rungs], strict=True)
+            ]
+            made = command(backend.path, feeds, Fraction(30), 2.0)
+            self.assertEqual(made[0], "/opt/ffmpeg")
+            self.assertIn(decode, " ".join(made[: made.index("-i")]))
+            graph = made[made.index("-filter_complex") + 1]
+            self.assertTrue(graph.startswith(f"[0:v]split=3[i0][i1][i2];[i0]{scale}"), graph)
+            self.assertEqual(made.count(backend.encoder), 3)
+            for at, feed in enumerate(feeds):
+                for name, value in feed[0].options.items():
+                    if name != "g":
+                        self.assertEqual(made[made.index(f"-{name}:v:{at}") + 1], value)
 
     def test_the_whole_of_one(self) -> None:
+        feed = VideoFeed(
+            feed=1,
+            width=1280,
+            height=720,
+            framerate=30.0,
+            bitrate=2_500_000,
+            encoder=Vaapi.encoder,
+            options=Vaapi(None).options(HD),
+        )
         self.assertEqual(
-            " ".join(Vaapi(None).command({"a.ts": ((1280, 720), HD)})),
-            "ffmpeg -hide_banner -nostdin -v error"
+            " ".join(command(Vaapi(None).path, [(feed, (1280, 720))], Fraction(60), 2.0)),
+            "ffmpeg -hide_banner -nostdin -nostats -v error"
             " -hwaccel vaapi -hwaccel_device /dev/dri/renderD128 -hwaccel_output_format vaapi"
-            " -copyts -f mpegts -i pipe:0"
-            " -filter_complex [0:v]split=1[v0i];[v0i]scale_vaapi=w=1280:h=720:format=nv12[v0]"
-            " -map [v0] -c:v h264_vaapi -profile:v high -rc_mode:v VBR -b:v 2500000 -maxrate:v 2750000"
-            " -bufsize:v 5000000 -g:v 100000 -bf:v 2 -force_key_frames:v source -f mpegts a.ts",
+            " -noautorotate -copyts -probesize 4096 -analyzeduration 0 -f nut -i pipe:0"
+            " -filter_complex [0:v]split=1[i0];"
+            "[i0]select='isnan(prev_selected_t)+key+gte(t-prev_selected_t,0.02500)',"
+            "scale_vaapi=w=1280:h=720:format=nv12[v0] -map [v0]"
+            " -c:v:0 h264_vaapi -profile:v:0 high -rc_mode:v:0 VBR -b:v:0 2500000 -maxrate:v:0 2750000"
+            " -bufsize:v:0 5000000 -bf:v:0 2 -g:v:0 90"
+            " -fps_mode passthrough -enc_time_base 1/90000 -flags:v +cgop -force_key_frames:v source"
+            " -avoid_negative_ts disabled -flush_packets 1 -f nut pipe:1",
         )
 
 
 class TestSoftware(SynchronousTestCase):
-    def test_ffmpeg_takes_the_command(self) -> None:
-        """The same argument list, in software: the options' names are FFmpeg's own."""
-        with tempfile.TemporaryDirectory() as folder:
-            source_file = Path(folder, "in.ts")
-            made = "testsrc2=size=640x360:rate=30"
-            shell = shutil.which("ffmpeg")
-            assert shell is not None
-            os.spawnv(
-                os.P_WAIT,
-                shell,
-                [shell, "-v", "error", "-f", "lavfi", "-i", made, "-t", "1", "-g", "15", str(source_file)],
-            )
-            out = str(Path(folder, "out.ts"))
-            command = Software(None).command({out: ((320, 180), DIRECT)})
-            command[command.index("pipe:0")] = str(source_file)
-            self.assertEqual(os.spawnv(os.P_WAIT, shell, command), 0)
-            self.assertGreater(Path(out).stat().st_size, 10_000)
-
     def test_the_child_takes_the_jobs_of_the_default_ladder(self) -> None:
         rungs = ladder(PROFILES, ("360p",), source(320, 180), sound()).renditions
         asked: Job = job([*rungs, low_latency(rungs[0], "direct")], Software(None))
@@ -144,7 +160,29 @@ class TestProbes(TestCase):
         return ""
 
     async def test_software_works(self) -> None:
-        self.assertEqual(await Software(reactor).probe(), "libx264 works")
+        software = Software(reactor)
+        self.assertEqual(await software.probe(), "libx264 works")
+        self.assertIsNone(software.program)
+
+    async def test_a_device_that_does_it_all(self) -> None:
+        """With x264 in its place: what is tried is what will be used."""
+        device = StandIn(reactor)
+        self.assertEqual(
+            await device.probe(), "libx264 works, as do decoding and scaling on the device, by ffmpeg"
+        )
+        self.assertEqual(device.program, device.path)
+
+    async def test_a_device_that_encodes_only(self) -> None:
+        for ffmpeg, why in (
+            ("/nowhere/ffmpeg", "there is no program"),
+            ("ffmpeg", "No such filter: 'scale_none'"),
+        ):
+            device = StandIn(reactor, ffmpeg)
+            device.scale = "scale_none={}:{}"
+            found = await device.probe()
+            self.assertIn("libx264 works; decoding and scaling on the processor", found)
+            self.assertIn(why, found)
+            self.assertIsNone(device.program)
 
     async def test_each_device_that_is_not_there_says_why(self) -> None:
         """The reference machine has none. Where one is, there is nothing to say here."""

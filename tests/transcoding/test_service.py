@@ -19,6 +19,7 @@ from zope.interface import implementer
 from oxidecast.interfaces import (
     IAuthenticator,
     IEventListener,
+    IHearsNotices,
     IOutput,
     IPublication,
     IThumbnails,
@@ -56,6 +57,27 @@ class Pretender(Nvenc):
 
     async def probe(self) -> str:
         return "it works"
+
+
+class StandIn(Software):
+    """A device whose whole path works: the FFmpeg program, with x264."""
+
+    name = "nvenc"
+    device = "cuda"
+
+
+@implementer(IEventListener, IHearsNotices)
+class Listener:
+    """Hears notices."""
+
+    def __init__(self) -> None:
+        self.heard: list[tuple[str, str]] = []
+
+    def stream_noticed(self, stream: Any, key: str, sentence: str) -> None:
+        self.heard.append((key, sentence))
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *arguments: None
 
 
 class Publisher:
@@ -162,6 +184,12 @@ class ServiceCase(TestCase):
         await self.until(lambda: set(stream.renditions) == {"source", *names})
 
 
+def stats_now(service: Transcoding, stream: Stream) -> Any:
+    stats = service.stats(stream.id)
+    assert stats is not None
+    return stats.renditions
+
+
 class TestRenditions(ServiceCase):
     async def test_a_ladder_from_beginning_to_end(self) -> None:
         service = self.begin()
@@ -195,6 +223,27 @@ class TestRenditions(ServiceCase):
         stats = service.stats(stream.id)
         assert stats is not None
         self.assertEqual([one.name for one in stats.renditions], ["90p", "60p"])
+        await self.until(lambda: stats_now(service, stream)[0].speed)
+        for made in stats_now(service, stream):
+            self.assertAlmostEqual(made.frame_rate_in, 30, delta=3)
+            self.assertAlmostEqual(made.frame_rate_out, 30, delta=3)
+            self.assertEqual((made.dropped, made.duplicated), (0, 0))
+        metrics = {metric.name: metric.samples for metric in service.metrics([stream.name])}
+        for name in (
+            "frame_rate_in",
+            "frame_rate_out",
+            "speed",
+            "dropped",
+            "duplicated",
+            "left_out",
+            "queue",
+        ):
+            labels = [one.labels for one in metrics[f"oxidecast_transcoding_{name}"]]
+            self.assertEqual(labels, [{"stream": "show", "rendition": one} for one in ("90p", "60p")])
+        for name in ("restarts", "memory_bytes", "cpu_seconds"):
+            self.assertEqual(
+                [one.labels for one in metrics[f"oxidecast_transcoding_{name}"]], [{"stream": "show"}]
+            )
         pid = service.ladders[stream.id].supervisor.pid  # type: ignore[union-attr]
         stream.end("the test is over")
         self.assertEqual(small.words, ["ended: the test is over"])
@@ -260,6 +309,32 @@ class TestRenditions(ServiceCase):
         self.assertEqual(text["oxidecast_transcoding_fallbacks"].samples[0].value, 1)
         self.assertEqual(text["streaming_transcoding_jobs_active"].samples[0].value, 1)
 
+    async def test_a_device_from_end_to_end_that_is_lost_in_mid_stream(self) -> None:
+        listener = Listener()
+        self.add("listener", IEventListener, listener)
+        device = StandIn(reactor, preset="ultrafast")
+        service = self.begin(device, hardware_acceleration=HardwareAcceleration(enabled=True))
+        stream = await self.publish()
+        await self.runs(stream, "90p", "60p")
+        self.assertIsNotNone(device.program)
+        reader = Reader()
+        stream.renditions["90p"].subscribe(reader)
+        await self.until(lambda: len([one for one in reader.of(True) if one.keyframe]) > 2)
+        shown = sorted(packet.pts for packet in reader.of(True))[:-5]
+        self.assertEqual({after - before for before, after in pairwise(shown)}, {3000})
+        stats = service.stats(stream.id)
+        assert stats is not None
+        self.assertEqual((stats.backend, stats.restarts), ("nvenc", 0))
+        pid = service.ladders[stream.id].supervisor.pid  # type: ignore[union-attr]
+        (ffmpeg,) = psutil.Process(pid).children()
+        self.assertEqual(ffmpeg.name(), "ffmpeg")
+        ffmpeg.kill()
+        await self.until(lambda: service.ladders[stream.id].backend.name == "software")
+        await self.runs(stream, "90p", "60p")
+        self.assertIn("FFmpeg failed", stream.notices["transcoding:fallback"])
+        self.assertEqual([key for key, _ in listener.heard], ["transcoding:fallback"])
+        await self.until(lambda: not psutil.pid_exists(pid or 0))
+
     async def test_a_device_that_is_not_there(self) -> None:
         if HAS_NVIDIA:
             return
@@ -295,4 +370,5 @@ class TestRenditions(ServiceCase):
         await self.until(me.children)
         stopping: Deferred[Any] = service.stopService()
         await stopping
+        self.assertEqual(service.found, {}, "the others are not tried any more")
         self.assertEqual([one for one in me.children() if "probe" in " ".join(one.cmdline())], [])

@@ -18,6 +18,7 @@ from oxidecast.formats.framed_messages import (
     Job,
     KeyframeWanted,
     Ready,
+    Resumed,
     Thumbnail,
     Trouble,
 )
@@ -28,6 +29,7 @@ from oxidecast.transcoding.supervisor import (
     FIRST_WAIT,
     HEALTHY,
     LONGEST_WAIT,
+    LOOK_EVERY,
     MOST_DEATHS,
     SILENT,
     SILENT_AT_START,
@@ -149,10 +151,10 @@ class SupervisorCase(SynchronousTestCase):
 
     def pass_time(self, seconds: float, *said: Any) -> None:
         """In steps of a look; the child says something at each."""
-        for _ in range(round(seconds)):
-            if said:
+        for step in range(round(seconds / LOOK_EVERY)):
+            if said and step * LOOK_EVERY % 1 == 0:
                 self.say(*said)
-            self.clock.advance(1)
+            self.clock.advance(LOOK_EVERY)
 
 
 class TestTraffic(SupervisorCase):
@@ -233,25 +235,106 @@ class TestTraffic(SupervisorCase):
 
 
 class TestDeath(SupervisorCase):
-    def test_a_dead_child_is_followed_by_another_at_the_next_keyframe(self) -> None:
+    def made(self, pts: int, feed: int = 1) -> FramedPacket:
+        return FramedPacket(feed, pts, pts, False, b"made", 0)
+
+    def resumed(self) -> tuple[Resumed, list[int]]:
+        """What the latest child was told of where to go on, and the packets that it was sent."""
+        assert self.process.heard[:3] == [JOB, VIDEO, AUDIO]
+        return self.process.heard[3], [packet.dts for packet in self.process.heard[4:]]
+
+    def test_a_dead_child_is_followed_by_another_that_goes_on_where_it_was(self) -> None:
         self.begin()
-        self.feed(picture(0, keyframe=True))
-        self.say(VIDEO, MADE)
+        self.feed(picture(0, keyframe=True), picture(10), picture(20, keyframe=True), sound(25), picture(30))
+        self.say(VIDEO, self.made(0), self.made(30), self.made(20))
         self.take()
         self.end()
-        self.assertEqual(self.take(), ["discontinuity", "the transcoder's child died: signal 11"])
+        self.assertEqual(self.take(), ["the transcoder's child died: signal 11"])
         self.assertEqual((self.supervisor.state, self.supervisor.pid), ("waiting", None))
-        self.feed(picture(10))
+        self.feed(picture(40), picture(50, keyframe=True))
         self.clock.advance(FIRST_WAIT)
+        self.feed(picture(60))
+        self.assertEqual(self.resumed(), (Resumed(until=50, made={1: 30}), [20, 25, 30, 40, 50, 60]))
+        self.assertEqual(self.supervisor.restarts, 1)
+
+    def test_what_a_child_could_not_begin_with_is_not_sent_again(self) -> None:
+        self.begin()
+        self.feed(picture(0, keyframe=True))
+        self.say(self.made(0))
+        for _ in range(2):
+            self.end()
+            self.feed(picture(10))
+            self.clock.advance(LONGEST_WAIT)
         self.assertEqual(self.process.heard, [JOB, VIDEO, AUDIO])
         self.feed(picture(20), picture(30, keyframe=True))
         self.assertEqual([packet.dts for packet in self.process.heard[3:]], [30])
-        self.assertEqual(self.supervisor.restarts, 1)
+        # But for the newest of what has come meanwhile.
+        self.end()
+        self.feed(picture(40, keyframe=True), picture(50, keyframe=True), picture(60))
+        self.clock.advance(LONGEST_WAIT)
+        self.assertEqual(self.resumed(), (Resumed(until=60, made={1: 0}), [50, 60]))
+
+    def test_a_minute_in_which_every_child_dies_is_survived(self) -> None:
+        self.begin()
+        for tick in range(120):
+            self.feed(picture(tick, keyframe=True))
+            if self.supervisor.state == "running":
+                self.end()
+            self.clock.advance(0.5)
+        self.pass_time(LONGEST_WAIT)
+        self.assertEqual(self.supervisor.state, "running")
+
+    def test_only_what_is_made_now_says_where_to_go_on(self) -> None:
+        self.begin()
+        self.feed(picture(0, keyframe=True))
+        self.say(self.made(0), self.made(9, feed=128))
+        self.supervisor.job(JOB)
+        self.end()
+        self.clock.advance(FIRST_WAIT)
+        self.assertEqual(self.resumed()[0], Resumed(until=0, made={1: 0}))
+        self.supervisor.job(Job(videos=(small(2),)))
+        self.say(self.made(0))
+        self.assertEqual(self.supervisor._made, {})
+
+    def test_a_new_beginning_of_the_source_is_told_once_whatever_becomes_of_the_child(self) -> None:
+        self.begin()
+        self.feed(picture(0, keyframe=True))
+        self.say(self.made(0))
+        self.take()
+        # It dies before it has answered.
+        self.supervisor.discontinuity()
+        self.feed(picture(50, keyframe=True))
+        self.assertEqual(self.take(), [])
+        self.end()
+        self.assertEqual(self.take()[0], "discontinuity")
+        # It is not there.
+        self.supervisor.discontinuity()
+        self.assertEqual(self.take(), ["discontinuity"])
+        self.feed(picture(90, keyframe=True))
+        self.clock.advance(FIRST_WAIT)
+        self.assertEqual(self.resumed(), (Resumed(until=90), [90]))
+        self.assertEqual(self.take(), [])
+        # It answers.
+        self.supervisor.discontinuity()
+        self.say(self.made(90))
+        self.take()
+        self.say(Discontinuity(3))
+        self.end()
+        self.assertEqual(self.take(), ["discontinuity", "the transcoder's child died: signal 11"])
 
     def test_one_that_made_nothing_leaves_no_discontinuity(self) -> None:
         self.begin()
         self.end(ProcessTerminated(exitCode=1))
         self.assertEqual(self.take(), ["the transcoder's child died: exit code 1"])
+
+    def test_one_that_is_given_up_keeps_nothing(self) -> None:
+        self.begin()
+        for _ in range(MOST_DEATHS):
+            self.end()
+            self.feed(picture(0, keyframe=True))
+            self.clock.advance(LONGEST_WAIT)
+        self.supervisor.restart()
+        self.assertEqual(self.process.heard, [JOB, VIDEO, AUDIO])
 
     def test_waits_double_up_to_a_bound_and_then_it_is_given_up(self) -> None:
         self.begin()
@@ -260,7 +343,7 @@ class TestDeath(SupervisorCase):
             self.end()
             waits.append(self.supervisor._wait / 2)
             self.clock.advance(LONGEST_WAIT)
-        self.assertEqual(waits[:4], [FIRST_WAIT, 2 * FIRST_WAIT, 4 * FIRST_WAIT, 8 * FIRST_WAIT])
+        self.assertEqual(waits[:3], [FIRST_WAIT, 2 * FIRST_WAIT, 4 * FIRST_WAIT])
         self.assertLessEqual(self.supervisor._wait, LONGEST_WAIT)
         self.end()
         self.assertEqual(self.take()[-1], "gave up: signal 11")
@@ -320,9 +403,10 @@ class TestWatch(SupervisorCase):
     def test_a_child_that_falls_silent(self) -> None:
         self.begin()
         self.pass_time(30, Figures())
-        self.pass_time(SILENT - 2)
+        # The last word was a second before.
+        self.pass_time(SILENT - 3 * LOOK_EVERY)
         self.assertEqual(self.process.signals, [])
-        self.pass_time(1)
+        self.pass_time(LOOK_EVERY)
         self.end(ProcessTerminated(signal=9))
         self.assertEqual(
             self.take()[-1], f"the transcoder's child died: it has said nothing for {SILENT} seconds"

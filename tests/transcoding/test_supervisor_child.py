@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import psutil
@@ -142,18 +143,22 @@ class TestChild(SupervisedCase):
     async def _survives(self, how: signal.Signals, reason: str) -> None:
         supervisor = self.begin()
         await self.until(lambda: len(self.pictures()) > 5)
-        pid, last = supervisor.pid, self.pictures()[-1].pts
+        pid = supervisor.pid
         assert pid is not None
         os.kill(pid, how)
         await self.until(lambda: supervisor.state == "waiting")
         self.assert_gone(pid)
-        self.assertIn("discontinuity", self.listener.heard)
         self.assertIn(reason, self.listener.heard[-1])
-        await self.forgotten()
+        before = self.pictures()
+        await self.until(lambda: len(self.pictures()) > len(before) + 60)
         self.assertNotEqual(supervisor.pid, pid)
-        first = self.pictures()[0]
-        self.assertTrue(first.keyframe)
-        self.assertGreater(first.pts, last)
+        after = self.pictures()[len(before) :]
+        self.assertTrue(after[0].keyframe)
+        self.assertGreater(min(one.pts for one in after), max(one.pts for one in before))
+        # Two pictures may be lost that are shown before one that was coded before them.
+        shown = sorted(one.pts for one in self.pictures()[:-3])
+        self.assertLessEqual(max(b - a for a, b in pairwise(shown)), 4 * TICKS // 30)
+        self.assertNotIn("discontinuity", self.listener.heard)
 
     async def test_a_child_that_is_larger_than_it_may_be(self) -> None:
         supervisor = self.begin(max_memory=10 << 20)

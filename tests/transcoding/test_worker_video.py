@@ -13,7 +13,7 @@ import msgspec
 from twisted.trial.unittest import SynchronousTestCase
 
 from oxidecast.formats.framed import FramedPacket
-from oxidecast.formats.framed_messages import Discontinuity, End, FeedEnded, KeyframeWanted
+from oxidecast.formats.framed_messages import Discontinuity, End, FeedEnded, KeyframeWanted, Resumed
 from oxidecast.media import TICKS, h264
 from oxidecast.media import nal as nal_units
 from tests.transcoding.child import Made, flashes, job, run, small
@@ -334,3 +334,42 @@ class TestNothing(WorkerCase):
         trouble = made.troubles[-1]
         self.assertEqual((trouble.fatal, trouble.feed), (True, 1))
         self.assertIn("h264_none", trouble.sentence)
+
+
+class TestResumed(WorkerCase):
+    def test_each_feed_goes_on_after_its_last_picture_with_a_keyframe(self) -> None:
+        source = plain()
+        pictures = times(source.video)
+        items = [
+            job(small(1), small(2, 96, 54), small(3, 128, 72), lossless=False),
+            *source.tracks,
+            Resumed(until=pictures[-1], made={1: pictures[40], 2: pictures[44], 9: pictures[50]}),
+            *source.packets,
+        ]
+        made = self.made(*items)
+        for feed, first in ((1, 41), (2, 45), (3, 0)):
+            self.assertEqual(times(made.packets(feed)), pictures[first:])
+            # And then at those of the source.
+            wanted = [at for at in (0, 30, 60) if at >= first]
+            keyframes = sorted({first, *wanted})
+            self.assertEqual(made.keyframes(feed), [pictures[at] for at in keyframes])
+            self.assertEqual([frame.pts for frame in made.decoded(feed)], pictures[first:])
+
+    def test_its_tracks_are_those_of_the_child_before(self) -> None:
+        """So that viewers need no new decoder."""
+        source = plain()
+        whole = self.of(source, small(1))
+        rest = self.made(job(small(1)), *source.tracks, Resumed(until=0, made={1: START}), *source.packets)
+        self.assertEqual(whole.tracks(1), rest.tracks(1))
+
+    def test_a_new_beginning_makes_it_void(self) -> None:
+        source, gap = plain(), 10 * TICKS
+        made = self.made(
+            job(small(1)),
+            *source.tracks,
+            Resumed(until=gap, made={1: 10 * gap}),
+            *source.packets,
+            Discontinuity(1),
+            *later(source.packets, gap),
+        )
+        self.assertEqual(times(made.packets(1)), [at + gap for at in times(source.video)])

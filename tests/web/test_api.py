@@ -7,6 +7,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 from twisted.internet.protocol import Protocol
+from twisted.internet.task import deferLater
 
 from oxidecast.accounts.errors import Overloaded
 from oxidecast.database.errors import DatabaseUnavailable
@@ -166,6 +167,31 @@ class TestFrame(ApiCase):
             answer = await self.ask("GET", "/api/v1/streams/show", host=host)
             self.assertTrue(answer.data["stream_urls"]["hls"].startswith(f"http://{host}/"), host)
 
+    async def test_a_public_url_stands_in_every_address_whatever_the_client_says(self) -> None:
+        await self.start()
+        token = await self.token("streamer")
+        await self.live(token)
+        paths = ("", "/url", "/url?connection_type=hls", "/key", "/outputs")
+        asked = [("GET", f"/api/v1/streams/show{path}", None) for path in paths]
+        asked += [
+            ("GET", "/api/v1/streams", None),
+            ("GET", "/api/v1/ingests", None),
+            ("POST", "/api/v1/streams", {"title": "Other"}),
+            ("POST", "/api/v1/streams/show/join", {"connection_type": "hls"}),
+        ]
+        self.environ["OXIDECAST_SERVER_PUBLIC_URL"] = "https://tv.example.com:8443"
+        self.server.reload()
+        for host in ("evil.example", "a b"):
+            for method, path, body in asked:
+                answer = await self.ask(method, path, body, token, host=host)
+                self.assertTrue(answer.json["success"], answer.body)
+                self.assertNotIn(b"evil.example", answer.body)
+        stream = (await self.ask("GET", "/api/v1/streams/show", token=token)).data
+        self.assertEqual(
+            stream["stream_urls"]["hls"], "https://tv.example.com:8443/api/v1/hls/show/playlist.m3u8"
+        )
+        self.assertRegex(stream["ingest_urls"][0], "^rtmp://tv.example.com:[0-9]+/live$")
+
     async def test_an_exception_tells_the_client_nothing(self) -> None:
         async def broken(call: Any) -> None:
             raise RuntimeError("/etc/secret SELECT key")
@@ -196,6 +222,40 @@ class TestFrame(ApiCase):
         connection.transport.write(b"GET /api/v1/test HTTP/1.1\r\nHost: x\r\n\r\n")  # type: ignore[union-attr]
         reactor.callLater(0.05, connection.transport.abortConnection)  # type: ignore
         await cancelled
+
+    async def test_who_leaves_while_a_stream_is_made_leaves_it_whole(self) -> None:
+        await self.start()
+        token = await self.token("streamer")
+        transaction = self.server.foundation.database.transaction
+        begun: Deferred[None] = Deferred()
+        go_on: Deferred[None] = Deferred()
+
+        async def held(*args: Any) -> Any:
+            made = await transaction(*args)
+            if not begun.called:
+                begun.callback(None)
+                await go_on
+            return made
+
+        self.patch(
+            self.server.foundation.database,
+            "transaction",
+            lambda *args: Deferred.fromCoroutine(held(*args)),
+        )
+        endpoint = TCP4ClientEndpoint(reactor, "127.0.0.1", self.server.web.number)
+        connection = await connectProtocol(endpoint, Protocol())
+        body = b'{"title": "Show"}'
+        connection.transport.write(  # type: ignore[union-attr]
+            b"POST /api/v1/streams HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+            b"Authorization: Bearer %b\r\nContent-Length: %d\r\n\r\n%b" % (token.encode(), len(body), body)
+        )
+        await begun
+        connection.transport.abortConnection()  # type: ignore[union-attr]
+        while self.server.web.factory.channels:  # type: ignore[union-attr]
+            await deferLater(reactor, 0.01)
+        go_on.callback(None)
+        while (await self.ask("GET", "/api/v1/streams/show/key", token=token)).status != 200:
+            await deferLater(reactor, 0.01)
 
     async def with_route(self, handler: Any) -> None:
         routes = Api.__init__
@@ -380,7 +440,13 @@ class TestStreams(ApiCase):
         # Its address can be shared before it is live.
         url = await self.ask("GET", "/api/v1/streams/uber-uns/url?connection_type=hls")
         self.assertEqual(url.data["url"], "http://localhost/api/v1/hls/uber-uns/playlist.m3u8")
-        self.assertEqual(shown.data["stream_urls"], {"hls": url.data["url"]})
+        self.assertEqual(
+            shown.data["stream_urls"],
+            {
+                "hls": url.data["url"],
+                "webrtc": url.data["url"].replace("/hls/", "/webrtc/").replace("playlist.m3u8", "whep"),
+            },
+        )
 
     async def test_a_title_of_blanks_is_none(self) -> None:
         await self.start()
@@ -455,7 +521,8 @@ class TestStreams(ApiCase):
         own = (await self.ask("GET", "/api/v1/streams/show", token=token)).data
         self.assertEqual(own["publisher"]["protocol"], "test")
         self.assertEqual(
-            [output["name"] for output in own["outputs"]], ["hls", "multicast", "recording", "thumbnails"]
+            [output["name"] for output in own["outputs"]],
+            ["hls", "multicast", "recording", "thumbnails", "webrtc"],
         )
         for query, names in (("true", ["show"]), ("false", ["my-stream"])):
             listed = (await self.ask("GET", f"/api/v1/streams?live={query}")).data["items"]
@@ -494,7 +561,7 @@ class TestStreams(ApiCase):
         self.assertEqual(
             answer.data, {"url": "http://localhost/api/v1/hls/show/playlist.m3u8", "connection_type": "hls"}
         )
-        answer = await self.ask("GET", "/api/v1/streams/show/url?connection_type=webrtc")
+        answer = await self.ask("GET", "/api/v1/streams/show/url?connection_type=flv")
         self.assertEnvelope(answer, 404, "not_live")
         self.assertEqual(answer.headers["retry-after"], "2")
         answer = await self.ask("GET", "/api/v1/streams/show/url?connection_type=pigeon")

@@ -200,7 +200,7 @@ class TestHistory(HistoryCase):
 
 class TestParameters(SynchronousTestCase):
     def call(self, **values: str) -> Call:
-        call = Call(None, {}, "", None)  # type: ignore[arg-type]
+        call = Call(None, {}, "", None, b"")  # type: ignore[arg-type]
         call.query = values.get  # type: ignore[method-assign]
         return call
 

@@ -158,8 +158,7 @@ class TestProxies(LimitCase):
 
     async def test_an_account_under_attack_is_still_its_owners(self) -> None:
         self.environ["OXIDECAST_RATE_LIMIT_LOGIN_ATTEMPTS"] = "1"
-        for gap in ("FIRST_GAP", "LONGEST_GAP"):
-            self.patch(throttle, gap, 60.0)  # no turn comes while this runs
+        self.patch(throttle, "GAP", 60.0)  # no turn comes while this runs
         await self.start()
         await self.token("viewer", "vera")
         login, right = "/api/v1/auth/login", {"username": "vera", "password": "correct horse"}
@@ -182,7 +181,7 @@ class TestProxies(LimitCase):
         new = {"username": "vera", "password": "correct horse"}
         for path in ("login", "register"):
             answer = await self.ask("POST", f"/api/v1/auth/{path}", new)
-            self.assertEqual((answer.status, answer.code), (503, "overloaded"))
+            self.assertEqual((answer.status, answer.code), (429, "too_many_attempts"))
             self.assertEqual(answer.headers["retry-after"], "1")
         self.assertEqual((await self.ask("POST", "/api/v1/users", new, admin)).status, 201)
 
@@ -244,11 +243,14 @@ class Waiting:
     def __init__(self) -> None:
         self.waiting: list[Deferred[Any]] = []
         self.cancelled = 0
+        self.done: list[Any] = []
 
     async def handle(self, call: Call) -> Any:
         waiting: Deferred[Any] = Deferred(self._cancel)
         self.waiting.append(waiting)
-        return await waiting
+        await waiting
+        self.done.append(call.optional_body(dict))
+        return "done"
 
     def _cancel(self, waiting: Deferred[Any]) -> None:
         self.cancelled += 1
@@ -260,14 +262,25 @@ class TestCallsThatTakeLong(SynchronousTestCase):
         self.http = Server()
         clock: Clock = self.http.clock
         accounts: Any = None
-        self.api = Api(
-            [Route("GET", "/wait", self.route.handle, anonymous=True)], accounts, lambda: (), clock
-        )
+        handle = self.route.handle
+        routes = [
+            Route("GET", "/wait", handle, anonymous=True),
+            Route("POST", "/wait", handle, anonymous=True),
+            Route("POST", "/ask", handle, anonymous=True, gives_up=True),
+        ]
+        self.api = Api(routes, accounts, lambda: (), clock)
         self.http.factory.site = site({}, {}, self.api, {}, clock.seconds)
 
     def ask(self) -> Any:
         connection = self.http.connect()
         connection.send(request(b"/api/v1/wait"))
+        return connection
+
+    def post(self, path: bytes = b"/api/v1/wait") -> Any:
+        body = b'{"title": "Show"}'
+        fields = b"Host: x\r\nContent-Type: application/json\r\nContent-Length: %d" % len(body)
+        connection = self.http.connect()
+        connection.send(b"POST %b HTTP/1.1\r\n%b\r\n\r\n%b" % (path, fields, body))
         return connection
 
     def test_a_call_that_never_ends_is_given_up(self) -> None:
@@ -304,6 +317,39 @@ class TestCallsThatTakeLong(SynchronousTestCase):
         self.assertEqual(
             (self.api._calls, self.route.cancelled, self.http.clock.getDelayedCalls()), (0, 1, [])
         )
+
+    def test_a_change_is_made_to_its_end_when_its_client_leaves(self) -> None:
+        self.post().channel.connectionLost()
+        self.assertEqual((self.route.cancelled, self.http.clock.getDelayedCalls()), (0, []))
+        self.route.waiting[0].callback(None)
+        self.assertEqual(self.route.done, [{"title": "Show"}])
+
+    def test_a_change_that_takes_long_is_answered_and_made_to_its_end(self) -> None:
+        connection = self.post()
+        self.http.clock.advance(LONGEST_CALL)
+        raw = connection.received()
+        self.assertEqual((status(raw), Answer(raw).code, self.route.cancelled), (503, "timed_out", 0))
+        self.assertEqual(status(self.again(connection)), 404)
+        self.route.waiting[0].callback(None)
+        self.assertEqual((self.route.done, connection.received()), ([{"title": "Show"}], b""))
+
+    def test_what_has_others_work_first_is_given_up(self) -> None:
+        self.post(b"/api/v1/ask").channel.connectionLost()
+        self.assertEqual((self.api._calls, self.route.cancelled), (0, 1))
+
+    def test_who_leaves_a_change_makes_no_room_before_it_is_made(self) -> None:
+        self.patch(api_module, "MOST_CALLS", 2)
+        for _ in range(2):
+            self.post().channel.connectionLost()
+        self.assertEqual(Answer(self.ask().received()).code, "overloaded")
+        self.route.waiting[0].callback(None)
+        self.assertEqual(self.ask().received(), b"")
+
+    def test_what_fails_when_nobody_waits_is_logged(self) -> None:
+        self.post().channel.connectionLost()
+        self.route.waiting[0].errback(RuntimeError("a bug"))
+        self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
+        self.assertEqual((self.api._calls, self.api._unattended.count), (0, 0))
 
 
 class TestBodies(ApiCase):

@@ -11,8 +11,10 @@ class TestOutputs(ApiCase):
         token = await self.token("streamer")
         await self.live(token)
         listed = (await self.ask("GET", PATH, token=token)).data
-        self.assertEqual([one["name"] for one in listed], ["hls", "multicast", "recording", "thumbnails"])
-        self.assertEqual([one["state"] for one in listed], ["running"] * 4)
+        self.assertEqual(
+            [one["name"] for one in listed], ["hls", "multicast", "recording", "thumbnails", "webrtc"]
+        )
+        self.assertEqual([one["state"] for one in listed], ["running"] * 5)
         self.assertEqual(listed[0]["choices"], None)
         self.assertEqual(
             listed[1]["choices"], {"enabled": None, "open_to_everybody": False, "renditions": {}}

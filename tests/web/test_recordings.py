@@ -101,6 +101,17 @@ class TestListing(RecordingsCase):
             self.assertEnvelope(answer, status, code)
         self.assertEqual(await self.titles(""), ["Owls"])
 
+    async def test_a_title_read_before_anothers_change_is_not_overwritten(self) -> None:
+        one = await self.owned()
+        seen = (await self.get(f"/{one.id}")).headers["etag"]
+        path = f"{RECORDINGS}/{one.id}"
+        for status, code in ((200, None), (412, "changed_meanwhile")):
+            answer = await self.ask("PATCH", path, {"title": "Owls"}, self.owner, If_Match=seen)
+            self.assertEnvelope(answer, status, code)
+        answer = await self.ask("DELETE", path, token=self.owner, If_Match=seen)
+        self.assertEnvelope(answer, 412, "changed_meanwhile")
+        self.assertTrue(store(self.server).path(one.path).exists())
+
     async def test_what_is_not_there(self) -> None:
         await self.owned()
         for unknown in (new_id(), "nothing", "..%2F..%2Fetc%2Fpasswd", "%00"):
@@ -270,6 +281,32 @@ class TestAddress(RecordingsCase):
         address = await self.address(one)
         await self.server.foundation.accounts.change(self.owner_id, disabled=True)
         self.assertEnvelope(await self.get(address, ""), 401, "token_invalid")
+
+    async def test_it_ends_with_the_tokens_of_who_gave_it_away(self) -> None:
+        one = await self.owned()
+        accounts = self.server.foundation.accounts
+        for change in ({"disabled": True}, {"password": "another long one"}, {"role": "viewer"}):
+            admin = await self.token("admin", f"admin-{next(iter(change))}")
+            answer = await self.get(f"/{one.id}/url", admin)
+            address = str(answer.data["url"]).removeprefix(f"http://localhost{RECORDINGS}")
+            self.assertEqual((await self.get(address, "")).status, 200)
+            await accounts.change((await accounts.bearer(admin)).id, **change)
+            self.assertEnvelope(await self.get(address, ""), 401, "token_invalid")
+
+    async def test_it_is_for_one_network_where_that_is_asked_for(self) -> None:
+        one = await self.owned()
+        address = (await self.get(f"/{one.id}/url?bind_address=true")).data["url"]
+        await self.opens_here_only(address)
+
+    async def test_the_settings_bind_all_of_them(self) -> None:
+        self.environ["OXIDECAST_AUTH_BIND_PLAYBACK_TOKENS"] = "true"
+        await self.opens_here_only(await self.address(await self.owned()))
+
+    async def opens_here_only(self, address: str) -> None:
+        path = address.removeprefix(f"http://localhost{RECORDINGS}")
+        self.assertEqual((await self.get(path, "")).status, 200)
+        self.from_address = "127.0.0.2"
+        self.assertEnvelope(await self.get(path, ""), 401, "token_invalid")
 
     async def test_it_opens_nothing_else(self) -> None:
         one = await self.owned()

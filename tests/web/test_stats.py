@@ -20,6 +20,7 @@ class TestServerStats(ApiCase):
                 ("multicast", "running"),
                 ("recording", "running"),
                 ("thumbnails", "running"),
+                ("webrtc", "running"),
             ],
         )
         self.assertGreaterEqual(answer.data["http"]["connections"], 1)
@@ -35,7 +36,8 @@ class TestServerStats(ApiCase):
         self.assertEqual(answer["streams"], {"live": 1, "waiting": 0, "publishers": 1})
         self.assertEqual((answer["viewers"], answer["viewers_by_output"]), (3, {"hls": 2, "multicast": 1}))
         self.assertEqual(
-            [(one["streams"], one["viewers"]) for one in answer["outputs"]], [(1, 2), (1, 1), (1, 0), (1, 0)]
+            [(one["streams"], one["viewers"]) for one in answer["outputs"]],
+            [(1, 2), (1, 1), (1, 0), (1, 0), (1, 0)],
         )
 
     async def test_the_process(self) -> None:
@@ -68,7 +70,8 @@ class TestStreamStats(ApiCase):
         self.assertEqual((answer.data["is_live"], answer.data["publisher"]["protocol"]), (True, "test"))
         self.assertEqual([one["name"] for one in answer.data["renditions"]], ["source"])
         self.assertEqual(
-            [one["name"] for one in answer.data["outputs"]], ["hls", "multicast", "recording", "thumbnails"]
+            [one["name"] for one in answer.data["outputs"]],
+            ["hls", "multicast", "recording", "thumbnails", "webrtc"],
         )
 
     async def test_one_whose_publisher_left(self) -> None:

@@ -41,7 +41,7 @@ class TestPublishedKeys(ApiCase):
         self.assertEqual((await self.ask("POST", KEYS)).status, 405)
 
 
-class TestBoundTokens(ApiCase):
+class PlaybackCase(ApiCase):
     async def on_air(self) -> None:
         await self.start()
         self.owner = await self.token("streamer")
@@ -70,6 +70,34 @@ class TestBoundTokens(ApiCase):
         self.assertIn(statuses, ([200] * 3, [401] * 3))
         return statuses[0] == 200
 
+
+class TestGivers(PlaybackCase):
+    """A playback token ends with the others of the account that gave it away."""
+
+    async def test_what_ends_its_tokens_ends_those_too(self) -> None:
+        await self.on_air()
+        accounts = self.server.foundation.accounts
+        for change in ({"disabled": True}, {"password": "another long one"}):
+            admin = await self.token("admin", f"admin-{next(iter(change))}")
+            token = await self.asked("", admin)
+            passed_on = self.in_it(await self.ask("GET", f"{STREAM}/url?token={token}"))
+            for one in (token, passed_on):
+                self.assertTrue(await self.opens(one, "127.0.0.1"))
+            await accounts.change((await accounts.bearer(admin)).id, **change)
+            for one in (token, passed_on):
+                self.assertFalse(await self.opens(one, "127.0.0.1"))
+
+    async def test_deleting_the_account_too(self) -> None:
+        await self.on_air()
+        admin = await self.token("admin")
+        token = await self.asked("", admin)
+        accounts = self.server.foundation.accounts
+        await self.token("admin", "another")
+        await accounts.delete((await accounts.bearer(admin)).id)
+        self.assertFalse(await self.opens(token, "127.0.0.1"))
+
+
+class TestBoundTokens(PlaybackCase):
     async def test_one_is_for_everybody_who_has_it(self) -> None:
         await self.on_air()
         for query in ("", "?bind_address=false"):

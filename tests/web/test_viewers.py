@@ -44,7 +44,7 @@ class TestJoining(ViewersCase):
         await self.on_air()
         for body, status in (
             ({"connection_type": "pigeon"}, 422),
-            ({"connection_type": "webrtc"}, 404),
+            ({"connection_type": "flv"}, 404),
             ({"connection_type": "hls", "quality_profile": "8k"}, 422),
             ({}, 422),
         ):

@@ -87,6 +87,20 @@ class HooksCase(HouseCase):
 
 
 class Events(HooksCase):
+    async def test_what_an_owner_is_told(self) -> None:
+        receiver = Receiver()
+        self.listening(receiver, "stream.notice")
+        await self.start()
+        info, key = await self.stream("A show")
+        await self.publish(key)
+        stream = self.server.hub.streams[info.id]
+        for sentence in ("the device was lost", "the device was lost", None):
+            stream.notice("transcoding:fallback", sentence)
+        # The other one is multicast's, which does not take these tracks.
+        posts = [post.json["data"] for post in await receiver.wait(2)]
+        (noticed,) = [one for one in posts if one["about"] == "transcoding:fallback"]
+        self.assertEqual((noticed["stream"]["name"], noticed["sentence"]), ("a-show", "the device was lost"))
+
     async def test_a_stream_from_its_start_to_its_end(self) -> None:
         receiver = Receiver()
         self.listening(receiver, "stream.started", "stream.stopped")

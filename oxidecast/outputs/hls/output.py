@@ -26,7 +26,7 @@ from oxidecast.interfaces import (
     IStream,
     IWant,
 )
-from oxidecast.outputs.hls.rendition import PLAYLIST_TYPE, HLSRendition
+from oxidecast.outputs.hls.rendition import PLAYLIST_TYPE, SOURCE, HLSRendition
 from oxidecast.outputs.hls.segmenter import Cuts
 from oxidecast.outputs.hls.sessions import LEFT_AFTER, Sessions
 from oxidecast.outputs.hls.settings import HlsSettings
@@ -81,7 +81,7 @@ class HLSStream:
             rendition,
             self._settings,
             self,
-            self._wake,
+            self._source_moved if name == SOURCE else self._wake,
             self._cuts,
             self._before.pop(name, None),
         )
@@ -182,6 +182,12 @@ class HLSStream:
                 await waiter
             finally:
                 self._waiting.discard(waiter)
+
+    def _source_moved(self) -> None:
+        for rendition in self.renditions.values():
+            if rendition.name != SOURCE:
+                rendition.source_moved()
+        self._wake()
 
     def _wake(self) -> None:
         waiting, self._waiting = self._waiting, set()

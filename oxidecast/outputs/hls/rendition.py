@@ -29,6 +29,13 @@ KEPT = 2
 BANDWIDTH_WINDOW = 30
 """Segments over which AVERAGE-BANDWIDTH is measured."""
 
+LEAST_GAP = TICKS // 10
+"""What is missing for less is no gap in a playlist."""
+
+QUIET = 3
+"""Segments of the source during which nothing at all came of a rendition: then its maker is not late, but gone, and
+players that follow it have little left to show. What is only late comes sooner, or in pieces."""
+
 EPOCH = 1_767_225_600
 """2026-01-01 in UTC seconds, from which a stream's first sequence numbers are counted: small enough for 32 bits."""
 
@@ -41,10 +48,10 @@ PLAYLIST_TYPE = b"application/vnd.apple.mpegurl"
 class Segment:
     """One segment, ready to be sent."""
 
-    __slots__ = ("entry", "independent", "init", "name", "size")
+    __slots__ = ("entry", "independent", "init", "name", "number", "size")
 
     def __init__(
-        self, name: str, init: str | None, independent: bool, entry: m3u8.Segment, size: int
+        self, name: str, init: str | None, independent: bool, entry: m3u8.Segment, size: int, number: int
     ) -> None:
         self.name = name
         self.init = init
@@ -52,6 +59,8 @@ class Segment:
         """Whether it begins with a keyframe."""
         self.entry = entry
         self.size = size
+        self.number = number
+        """Of discontinuities, its own included."""
 
 
 @implementer(ISubscriber)
@@ -90,8 +99,16 @@ class HLSRendition:
         age = max(0, int(stream.started_at) - EPOCH)
         self._sequence_base, self._discontinuity_base = 2 * age, age
         self._sequence = 0
-        self._first_discontinuity = 0
-        self._discontinuous = False
+        self._number = 0
+        """The source's discontinuities, up to the latest segment."""
+        self._own_number = 0
+        """Those that only this rendition has, because its tracks changed."""
+        self._end: int | None = None
+        """Where the latest segment ends, in the time of `pts`."""
+        self._quiet = 0
+        """How many segments the source has ended since something came."""
+        self._resumes_at = 0
+        """Time before this was told to be missing."""
         self._generation = 0
         self._over = False
         self._latest: tuple[Track, ...] = ()
@@ -112,17 +129,15 @@ class HLSRendition:
     def _continue(self, before: "HLSRendition") -> None:
         """Numbers and names go on: players may still know those of before."""
         self._sequence = before._sequence
-        self._first_discontinuity = before._first_discontinuity + sum(
-            segment.entry.discontinuity for segment in before._segments
-        )
+        self._number, self._own_number = before._number, before._own_number
         self._generation, self._init = before._generation, before._init
-        self._target = before._target
-        self._discontinuous = True
+        self._target, self._latest = before._target, before._latest
 
     # -- ISubscriber
 
     def packet(self, packet: Packet) -> None:
-        if packet.track not in self.tracks:
+        self._quiet = 0
+        if packet.track not in self.tracks or packet.pts < self._resumes_at:
             return
         run = self._segmenter.push(packet)
         if run is not None:
@@ -133,7 +148,6 @@ class HLSRendition:
         before = self._sequence
         self._flush()
         self._begin()
-        self._discontinuous = self._sequence > 0
         if self._sequence > before:
             self._publish()
 
@@ -142,6 +156,19 @@ class HLSRendition:
         self._over = True
         if self._segments:
             self._publish(ended=True)
+
+    def source_moved(self) -> None:
+        """The source's playlist has changed, which this rendition is made of."""
+        self._quiet += 1
+        if self._quiet < QUIET or self._over or not self._segments:
+            return
+        self._flush()
+        until = self._cuts.ended
+        if self._end is not None and until - self._end >= LEAST_GAP:
+            self._tell_gap(until)
+            self._end = self._resumes_at = until
+            self._forget_old()
+            self._publish()
 
     def close(self) -> None:
         self._subscription.cancel()
@@ -199,26 +226,37 @@ class HLSRendition:
             self._target,
             self._cuts,
             follows=self.name != SOURCE,
+            anew=self._sequence > 0,
         )
 
     def _add(self, run: Run) -> None:
         if not self._target:
             self._target = self._segmenter.target
-        self._warn_of_long_groups()
+        if self.name == SOURCE:
+            self._warn_of_long_groups()
         if self._container is None:
             self._container = Container(self._settings.segment_type, self.tracks)
             if self._container.init != self._init:
                 self._init = self._container.init
                 self._generation += 1
-        discontinuous = (self._discontinuous or run.after_gap) and self._sequence > 0
-        self._discontinuous = False
+        number = self._cuts.number(run.pts)
+        if number is None:
+            number = self._number
+        if not self._sequence:
+            self._number = number
+        self._tell_gap(run.pts)
+        # Without a new beginning of the source's, another track is one of this rendition alone.
+        own = number == self._number and self._latest != self.tracks and self._sequence > 0
+        self._own_number += own
+        discontinuous = number != self._number or own
+        self._number, self._end = number, run.pts + run.duration
         init = None
         if self._container.init is not None:
             init = f"init-{self._prefix}-{self._generation}.mp4"
             if init not in self.files:
                 self.files[init] = self._immutable(init, self._container.init, self._container.content_type)
         body = self._container.segment(run.packets, run.start + run.duration)
-        name = f"{self._prefix}-{self._sequence}.{self._container.suffix}"
+        name = self._name(self._container.suffix)
         answer = self._immutable(name, body, self._container.content_type)
         entry = m3u8.Segment(
             uri=name,
@@ -227,12 +265,10 @@ class HLSRendition:
             utc=self._stream.utc(run.pts),
             discontinuity=discontinuous,
         )
-        segment = Segment(name, init, run.independent, entry, len(body))
         self._latest = self.tracks
         self.files[name] = answer
-        self._segments.append(segment)
-        self._bytes += segment.size
-        self._sequence += 1
+        segment = Segment(name, init, run.independent, entry, len(body), number + self._own_number)
+        self._append(segment)
         if run.duration * 2 >= self._target * TICKS or not self._rates:
             # Shorter ones say nothing about the rate: BANDWIDTH is measured over half a target duration and more
             # (RFC 8216, 4.3.4.2).
@@ -244,6 +280,37 @@ class HLSRendition:
     def _flush(self) -> None:
         while (run := self._segmenter.flush()) is not None:
             self._add(run)
+
+    def _name(self, suffix: str) -> str:
+        return f"{self._prefix}-{self._sequence}.{suffix}"
+
+    def _append(self, segment: Segment) -> None:
+        self._segments.append(segment)
+        self._bytes += segment.size
+        self._sequence += 1
+
+    def _tell_gap(self, until: int) -> None:
+        """List what the source has and this rendition has not, so that its time goes on and players go elsewhere (bis,
+        4.4.4.7)."""
+        if self._end is None or not self._segments:
+            return
+        # A short one is told all the same where the source began anew in it: each beginning has its number.
+        begun = (self._cuts.number(until) or 0) - self._number
+        if until - self._end < LEAST_GAP and begun < 2:
+            return
+        last = self._segments[-1]
+        for begin, end, number in self._cuts.within(self._end, until):
+            name = self._name(last.name.rpartition(".")[2])
+            entry = m3u8.Segment(
+                uri=name,
+                duration=end - begin,
+                map=last.entry.map,
+                utc=self._stream.utc(begin),
+                discontinuity=number != self._number,
+                gap=True,
+            )
+            self._number = number
+            self._append(Segment(name, last.init, True, entry, 0, number + self._own_number))
 
     def _warn_of_long_groups(self) -> None:
         longest = self._segmenter.longest_gop / TICKS
@@ -275,20 +342,18 @@ class HLSRendition:
         ):
             old = self._segments.popleft()
             self._bytes -= old.size
-            self._first_discontinuity += old.entry.discontinuity
-            del self.files[old.name]
+            self.files.pop(old.name, None)
             if old.init is not None and not any(kept.init == old.init for kept in self._segments):
                 del self.files[old.init]
 
     def _publish(self, ended: bool = False) -> None:
         listed = self._listed()
-        hidden = len(self._segments) - len(listed)
-        passed = sum(1 for segment in list(self._segments)[:hidden] if segment.entry.discontinuity)
+        before = listed[0].number - listed[0].entry.discontinuity
         text = m3u8.media_playlist(
             [segment.entry for segment in listed],
             target_duration=self._target,
             media_sequence=self._sequence_base + self._sequence - len(listed),
-            discontinuity_sequence=self._discontinuity_base + self._first_discontinuity + passed,
+            discontinuity_sequence=self._discontinuity_base + before,
             independent_segments=all(segment.independent for segment in listed),
             ended=ended,
         )

@@ -31,39 +31,79 @@ ROUNDING = 0.4
 0.5 would round up."""
 
 
+HOLE = TICKS // 2
+"""Pictures that are missing for longer, up to a keyframe, end a segment of a rendition that follows: its transcoder was
+away. Shorter ones are a stutter."""
+
+
+class Cut:
+    """A segment of the source."""
+
+    __slots__ = ("end", "number", "pts")
+
+    def __init__(self, pts: int, number: int) -> None:
+        self.pts = pts
+        self.end: int | None = None
+        """Once it has ended."""
+        self.number = number
+        """How many discontinuities there were up to it, its own included."""
+
+
 class Cuts:
     """Where the source's segments begin, by the `pts` of their first pictures: those of other renditions begin there
-    too, and last as long, so that players change between them at any segment (RFC 8216, 6.2.4)."""
+    too, and last as long, so that players change between them at any segment (RFC 8216, 6.2.4). Discontinuities are the
+    source's in all renditions, and have the same numbers (6.2.4 too)."""
 
     KEPT = 256
 
     def __init__(self) -> None:
         self.target = 0
         """TARGETDURATION of all renditions, once the source's first segment is out."""
-        self._at: deque[int] = deque(maxlen=self.KEPT)
+        self._all: deque[Cut] = deque(maxlen=self.KEPT)
 
-    def add(self, pts: int) -> None:
-        self._at.append(pts)
+    def add(self, pts: int, anew: bool = False) -> Cut:
+        """`anew` when it does not continue the one before it, if there is one."""
+        number = self._all[-1].number + anew if self._all else 0
+        self._all.append(Cut(pts, number))
+        return self._all[-1]
 
     def reach(self, pts: int) -> bool:
         """Whether the source has come so far. What it is coded to comes later, so it has, while it goes on."""
-        return bool(self._at) and self._at[-1] >= pts
+        return bool(self._all) and self._all[-1].pts >= pts
 
     def between(self, after: int, until: int) -> bool:
         """Whether the source began a segment after the one time, up to the other."""
-        for at in reversed(self._at):
-            if at <= after:
+        for cut in reversed(self._all):
+            if cut.pts <= after:
                 return False
-            if at <= until:
+            if cut.pts <= until:
                 return True
         return False
+
+    @property
+    def ended(self) -> int:
+        """Where the source's latest segment ends, of those that have ended."""
+        return max((cut.end for cut in self._all if cut.end is not None), default=0)
+
+    def number(self, pts: int) -> int | None:
+        """Of the segment in which this time is; None where it is not known any more."""
+        return next((cut.number for cut in reversed(self._all) if cut.pts <= pts), None)
+
+    def within(self, after: int, until: int) -> list[tuple[int, int, int]]:
+        """What the source has of this time: where each piece begins and ends, and its number of discontinuities."""
+        pieces = []
+        for cut in self._all:
+            begin, end = max(cut.pts, after), min(until if cut.end is None else cut.end, until)
+            if end > begin:
+                pieces.append((begin, end, cut.number))
+        return pieces
 
 
 class Run:
     """The packets of one segment: `start` and `duration` in ticks, of the track that leads (video when there is
     one)."""
 
-    __slots__ = ("after_gap", "duration", "independent", "packets", "pts", "size", "start")
+    __slots__ = ("cut", "duration", "independent", "packets", "pts", "size", "start")
 
     def __init__(self, start: int, pts: int, independent: bool) -> None:
         self.start = start
@@ -72,8 +112,8 @@ class Run:
         self.duration = 0
         self.independent = independent
         """Whether it begins with a keyframe."""
-        self.after_gap = False
-        """Whether the publisher was silent for so long before it that the time between belongs to no segment."""
+        self.cut: Cut | None = None
+        """That it is, when it is the source's."""
         self.packets: list[Packet] = []
         self.size = 0
 
@@ -93,10 +133,13 @@ class Segmenter:
         target: int = 0,
         cuts: Cuts | None = None,
         follows: bool = False,
+        anew: bool = False,
     ) -> None:
-        """`cuts` are the source's: told to it by the source's own, followed by those that `follow`."""
+        """`cuts` are the source's: told to it by the source's own, followed by those that `follow`. `anew` when the
+        first run does not continue what came before."""
         self._cuts = cuts or Cuts()
         self._follows = follows
+        self._anew = anew
         self.target = target
         """0 until the first run is out."""
         self.longest_gop = 0
@@ -124,7 +167,7 @@ class Segmenter:
         if done is None:
             return over
         if over is None and self._held is None:
-            if run is None or run.pts <= run.start or run.after_gap:
+            if run is None or run.pts <= run.start or run.start > done.start + done.duration:
                 return done
             self._held = done
             return None
@@ -193,8 +236,10 @@ class Segmenter:
             return None
         age = packet.dts - run.start
         limit = self._limit
-        if age > limit:
-            self._begin(packet).after_gap = True
+        if age > limit or (self._follows and packet.keyframe and packet.dts - self._known_end(run) > HOLE):
+            # The time between belongs to no segment.
+            self._anew = True
+            self._begin(packet)
             return self._end(run, self._known_end(run))
         full = run.size + len(packet.payload) > self._max_bytes
         if age > 0 and (
@@ -204,11 +249,11 @@ class Segmenter:
             return self._end(run, packet.dts)
         return None
 
-    def _begin(self, packet: Packet) -> Run:
+    def _begin(self, packet: Packet) -> None:
         self._run = Run(packet.dts, packet.pts, packet.keyframe)
         if not self._follows:
-            self._cuts.add(packet.pts)
-        return self._run
+            self._run.cut = self._cuts.add(packet.pts, self._anew)
+        self._anew = False
 
     def _is_due(self, run: Run, packet: Packet, age: int) -> bool:
         """Whether a segment ends before this keyframe."""
@@ -219,6 +264,8 @@ class Segmenter:
     def _end(self, run: Run, end: int) -> Run:
         # A last packet may claim any duration; TARGETDURATION holds all the same.
         run.duration = min(max(end - run.start, 1), self._limit)
+        if run.cut is not None:
+            run.cut.end = run.pts + run.duration
         if not self.target:
             longest = max(run.duration, self._wanted) / TICKS
             self.target = self._cuts.target or min(self._bound, max(1, math.ceil(longest - ROUNDING)))

@@ -38,5 +38,5 @@ class Nvenc(Backend):
             }
         return made
 
-    def scaling(self, width: int, height: int) -> str:
+    def scaling(self, width: int | str, height: int | str) -> str:
         return f"scale_cuda={width}:{height}:format=yuv420p:interp_algo=bicubic"

@@ -23,12 +23,11 @@ class Unavailable(Exception):
 async def tried(backend: Any) -> tuple[bool, str]:
     """Whether an `ITranscoderBackend` can be used, and what was found, or the exact reason why not."""
     try:
-        what = await backend.probe()
+        return True, await backend.probe()
+    except CancelledError:
+        raise  # The server stops: no other is to be tried either.
     except Exception as error:
         return False, str(error) or repr(error)
-    if not backend.in_child:
-        return False, f"{what}, but only outside of the transcoder's child, which this version does not use"
-    return True, what
 
 
 class _Try(ProcessProtocol):

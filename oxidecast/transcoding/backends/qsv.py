@@ -29,5 +29,5 @@ class Qsv(Backend):
             made |= {"profile": "baseline", "bf": "0", "async_depth": "1", "low_delay_brc": "1"}
         return made
 
-    def scaling(self, width: int, height: int) -> str:
+    def scaling(self, width: int | str, height: int | str) -> str:
         return f"scale_qsv=w={width}:h={height}:format=nv12"

@@ -3,8 +3,7 @@
 import os
 from typing import Any
 
-from oxidecast.transcoding.backends.base import NEVER, PROBE, PROBE_TIMEOUT, Backend, Unavailable, rates
-from oxidecast.transcoding.backends.probing import output_of
+from oxidecast.transcoding.backends.base import NEVER, Backend, Unavailable, rates
 from oxidecast.transcoding.profiles import Target
 
 RENDER_NODE = "/dev/dri/renderD128"
@@ -17,7 +16,6 @@ class Vaapi(Backend):
     device = "vaapi"
     encoder = "h264_vaapi"
     pixel_format = "nv12"
-    in_child = False
 
     def __init__(self, reactor: Any, ffmpeg_path: str = "ffmpeg", node: str = RENDER_NODE) -> None:
         super().__init__(reactor, ffmpeg_path)
@@ -33,25 +31,15 @@ class Vaapi(Backend):
             made |= {"profile": "constrained_baseline", "rc_mode": "CBR", "bf": "0", "async_depth": "1"}
         return made
 
-    def scaling(self, width: int, height: int) -> str:
+    def scaling(self, width: int | str, height: int | str) -> str:
         return f"scale_vaapi=w={width}:h={height}:format=nv12"
 
     async def probe(self) -> str:
         """The device is looked for first: FFmpeg's own words for its absence are about something else."""
         if not self.present():
             raise Unavailable(f"there is no device {self.node}")
-        await output_of(self._reactor, self.probing(), PROBE_TIMEOUT)
-        return f"{self.encoder} works"
+        await self.probe_path()
+        return f"{self.encoder} works, by {self.ffmpeg_path}"
 
     def present(self) -> bool:
         return os.path.exists(self.node)
-
-    def probing(self) -> list[str]:
-        """FFmpeg, encoding one picture on the device."""
-        size = f"{PROBE.width}x{PROBE.height}"
-        return [
-            self.ffmpeg_path,
-            *("-hide_banner", "-nostdin", "-v", "error", "-vaapi_device", self.node),
-            *("-f", "lavfi", "-i", f"color=size={size}:rate=30", "-frames:v", "1"),
-            *("-vf", "format=nv12,hwupload", *self.arguments(PROBE), "-f", "null", "-"),
-        ]

@@ -19,5 +19,5 @@ class VideoToolbox(Backend):
             made |= {"profile": "baseline", "bf": "0", "prio_speed": "1"}
         return made
 
-    def scaling(self, width: int, height: int) -> str:
+    def scaling(self, width: int | str, height: int | str) -> str:
         return f"scale_vt=w={width}:h={height}"

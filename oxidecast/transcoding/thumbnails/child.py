@@ -18,7 +18,7 @@ from oxidecast.formats import framed
 from oxidecast.formats.framed import FrameReader
 from oxidecast.formats.framed_messages import Thumbnail, Tile
 from oxidecast.media import Packet, RemoteProtocolError
-from oxidecast.transcoding.supervisor import environment
+from oxidecast.transcoding.process import environment
 
 COMMAND = (sys.executable, "-m", "oxidecast.transcoding.worker.still")
 TILES = (sys.executable, "-m", "oxidecast.transcoding.worker.storyboard")

@@ -51,8 +51,8 @@ class VideoEncoder(threading.Thread):
 
     # -- Called by the decoder's thread ------------------------------------------------------------------------------
 
-    def offer(self, picture: Picture, wanted: bool, wait: bool) -> None:
-        """A picture; `wanted` is what the frame rate's ceiling says. `wait` rather than drop it."""
+    def offer(self, picture: Picture, wanted: bool, until: float | None) -> None:
+        """A picture; `wanted` is what the frame rate's ceiling says. `until` as in `FrameQueue.put`."""
         if not self._began and not picture.keyframe:
             return
         self._began = True
@@ -60,7 +60,7 @@ class VideoEncoder(threading.Thread):
             self._left_out += 1
             return
         self._taken += 1
-        self._queue.put(picture, most_queued(picture.shape), wait)
+        self._queue.put(picture, most_queued(picture.shape), until)
 
     def drain(self, done: threading.Event) -> None:
         """Hand out everything, and begin anew with the next keyframe."""
@@ -170,7 +170,7 @@ class VideoEncoder(threading.Thread):
         for packet in packets:
             dts = packet.dts if self._last_dts is None else max(packet.dts, self._last_dts + 1)
             self._last_dts = dts
-            payload = _without_sei(nal.from_annexb(bytes(packet)))
+            payload = without_sei(nal.from_annexb(bytes(packet)))
             self._made += 1
             self._output.packet(self.feed.feed, dts, packet.pts, packet.is_keyframe, payload)
 
@@ -181,7 +181,7 @@ class VideoEncoder(threading.Thread):
         self._size = (0, 0)
 
 
-def _without_sei(payload: bytes) -> bytes:
+def without_sei(payload: bytes) -> bytes:
     """x264 writes its settings into the first picture; nobody needs to know them."""
     found = nal.spans(payload)
     unwanted = [at for at, (start, end) in enumerate(found) if start == end or payload[start] & 31 == _SEI]

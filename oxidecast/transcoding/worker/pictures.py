@@ -4,22 +4,20 @@ Runs in the thread that reads the pipe. Which pictures are keyframes is decided 
 """
 
 import threading
+import time
 from typing import Any
 
 import av
 
 from oxidecast.formats.framed import FramedPacket
-from oxidecast.formats.framed_messages import FeedFigures, Job, Trouble
-from oxidecast.media import TICKS, Track
+from oxidecast.formats.framed_messages import FeedFigures, Job, Resumed, Trouble
+from oxidecast.media import Track
 from oxidecast.transcoding.worker.choosing import KeyframeChoice, RateCeiling
 from oxidecast.transcoding.worker.decoders import decoder, shape_of, why
 from oxidecast.transcoding.worker.encoding import TIME_BASE, VideoEncoder
-from oxidecast.transcoding.worker.frames import Picture, Shape
+from oxidecast.transcoding.worker.frames import Ahead, Picture, Shape
 from oxidecast.transcoding.worker.output import Output
 from oxidecast.transcoding.worker.thumbnails import Thumbnailer
-
-CATCH_UP = 2 * TICKS
-"""How much of a beginning may wait for encoders rather than be dropped: it came at once, while the child started."""
 
 _HDR = {16: "PQ", 18: "HLG"}
 """Transfer characteristics of ITU-T H.273."""
@@ -36,10 +34,14 @@ class Pictures:
         self._keyframes = KeyframeChoice(2.0)
         self._feeds: dict[int, tuple[VideoEncoder, RateCeiling]] = {}
         self._wanted_keyframes: set[int] = set()
+        self._made: dict[int, int] = {}
+        """By feed, up to where another child made it: what comes before is only decoded."""
+        self._again_until = -1
+        """Up to here all was sent before, and waits for encoders."""
         self._thumbnails = Thumbnailer(output)
         self._thumbnails.start()
         self._last_pts: int | None = None
-        self._first_pts: int | None = None
+        self._ahead = Ahead()
         self._said_hdr = False
         self._rotation = 0
         self._shape: Shape | None = None
@@ -84,6 +86,10 @@ class Pictures:
         coded.is_keyframe = packet.keyframe
         self._decode(coded)
 
+    def resumed(self, where: Resumed) -> None:
+        """What another child has begun."""
+        self._made, self._again_until = dict(where.made), where.until
+
     def keyframe_wanted(self, feed: int) -> None:
         self._wanted_keyframes.add(feed)
 
@@ -95,7 +101,10 @@ class Pictures:
             self.track(track)
         self._keyframes.forget()
         self._thumbnails.forget()
-        self._last_pts = self._first_pts = None
+        self._last_pts = None
+        self._ahead.forget()
+        self._made.clear()
+        self._again_until = -1
         waiting = []
         drains = [encoder.drain for encoder, _ in self._feeds.values()]
         for drain in (*drains, self._thumbnails.drain):
@@ -107,6 +116,10 @@ class Pictures:
 
     def figures(self) -> tuple[FeedFigures, ...]:
         return tuple(encoder.figures() for encoder, _ in list(self._feeds.values()))
+
+    def cost(self) -> tuple[float, int]:
+        """CPU seconds and bytes of memory of further processes: it has none."""
+        return 0.0, 0
 
     def _flush(self) -> None:
         if self._decoder is not None:
@@ -129,9 +142,8 @@ class Pictures:
             self.errors += 1
             return
         self._last_pts = pts
-        if self._first_pts is None:
-            self._first_pts = pts
-        wait = self._lossless or pts - self._first_pts < CATCH_UP
+        ahead = self._ahead.picture(pts)
+        until = None if self._lossless or pts <= self._again_until else time.monotonic() + ahead
         self.decoded += 1
         frame.time_base = TIME_BASE
         # H.264 says it with a keyframe, for all until the next one (D.2.27); the decoder tells of that picture only.
@@ -148,8 +160,13 @@ class Pictures:
             self._keyframes.force()
         keyframe = self._keyframes.is_keyframe(pts)
         for number, (encoder, ceiling) in self._feeds.items():
+            if number in self._made:
+                if pts <= self._made[number]:
+                    continue
+                del self._made[number]
+                self._wanted_keyframes.add(number)
             own = number in self._wanted_keyframes
             kept = ceiling.keeps(pts, keyframe or own)
-            encoder.offer(Picture(frame, pts, keyframe or own, shape), kept, wait)
+            encoder.offer(Picture(frame, pts, keyframe or own, shape), kept, until)
         self._wanted_keyframes.clear()
         self._thumbnails.offer(Picture(frame, pts, keyframe, shape), self._lossless)

@@ -1,6 +1,7 @@
 """`python -m oxidecast.transcoding.worker.probe JSON`: encode one picture, and say what went wrong if it does not work.
 
-JSON has `encoder`, `pixel_format` and `options`. The exit code is 0 when a coded picture came out.
+JSON has `encoder`, `pixel_format` and `options`; or `command`, an FFmpeg command (`transcoding/device.py`) that gets
+a second of H.264. The exit code is 0 when a coded picture came out.
 """
 
 import json
@@ -11,7 +12,11 @@ from typing import Any
 import av
 import av.logging
 
+from oxidecast.media import h264, nal
+from oxidecast.transcoding.worker.ffmpeg import Ffmpeg
+
 WIDTH, HEIGHT = 320, 180
+PICTURES = 30
 
 
 def encode(encoder: str, pixel_format: str, options: dict[str, str]) -> int:
@@ -29,11 +34,38 @@ def encode(encoder: str, pixel_format: str, options: dict[str, str]) -> int:
     return sum(packet.size for packet in [*context.encode(frame), *context.encode(None)])
 
 
+def run(command: list[str]) -> int:
+    """The same through an FFmpeg command."""
+    source: Any = av.CodecContext.create("libx264", "w")
+    source.width, source.height, source.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+    source.time_base, source.framerate = Fraction(1, 90_000), Fraction(30)
+    source.options = {"preset": "ultrafast", "tune": "zerolatency"}
+    source.flags |= av.codec.context.Flags.global_header
+    source.open()
+    made: list[Any] = []
+    why: list[str] = []
+    track = h264.track(h264.configuration_from_annexb(bytes(source.extradata)))
+    ffmpeg = Ffmpeg(command, track, lambda *_: None, lambda _, packet: made.append(packet), why.append)
+    frame = av.VideoFrame(WIDTH, HEIGHT, "yuv420p")
+    for plane in frame.planes:
+        plane.update(b"\x80" * plane.buffer_size)
+    for number in range(PICTURES):
+        frame.pts, frame.time_base = number * 3000, Fraction(1, 90_000)
+        for packet in source.encode(frame):
+            if not why:
+                ffmpeg.write(packet.dts, packet.pts, packet.is_keyframe, nal.from_annexb(bytes(packet)))
+    ffmpeg.end()
+    if why:
+        raise ValueError(why[0])
+    return sum(packet.size for packet in made)
+
+
 def main() -> None:
     av.logging.set_level(av.logging.ERROR)
+    asked = json.loads(sys.argv[1])
     with av.logging.Capture(local=False) as logs:
         try:
-            made = encode(**json.loads(sys.argv[1]))
+            made = run(**asked) if "command" in asked else encode(**asked)
             error = "" if made else "nothing came out of the encoder"
         except av.codec.codec.UnknownCodecError:
             error = "the media library has no such encoder"
@@ -42,8 +74,10 @@ def main() -> None:
         except (ValueError, TypeError) as problem:
             error = str(problem)
     if error:
-        # What the driver said is the reason; the library's own error is often just a number.
-        said = dict.fromkeys(f"{name}: {message.strip()}" for _, name, message in logs)
+        # What the driver said is the reason; the library's own error is often just a number. FFmpeg has said both.
+        said = "command" not in asked and dict.fromkeys(
+            f"{name}: {message.strip()}" for _, name, message in logs
+        )
         print(*(said or (error,)), sep="\n")  # noqa: T201
         sys.exit(1)
 

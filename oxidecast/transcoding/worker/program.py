@@ -22,8 +22,10 @@ from oxidecast.formats.framed_messages import (
     Job,
     KeyframeWanted,
     Message,
+    Resumed,
 )
 from oxidecast.media import RemoteProtocolError, Track
+from oxidecast.transcoding.worker.device import DevicePictures
 from oxidecast.transcoding.worker.output import Output
 from oxidecast.transcoding.worker.pictures import Pictures
 from oxidecast.transcoding.worker.sound import Sound
@@ -40,7 +42,7 @@ class Program:
     def __init__(self, output: Output) -> None:
         self._output = output
         self._read = 0
-        self._pictures = Pictures(output)
+        self._pictures: Pictures | DevicePictures = Pictures(output)
         self._sound = Sound(output)
         self._video: int | None = None
         self._audio: int | None = None
@@ -78,11 +80,15 @@ class Program:
                 self._audio = item.id
                 self._sound.track(item)
         elif isinstance(item, Job):
+            if item.device is not None and isinstance(self._pictures, Pictures):
+                self._pictures = DevicePictures(self._output, item.device)
             self._pictures.job(item)
             self._sound.job(item)
         elif isinstance(item, Discontinuity):
             self._drain()
             self._output.message(item)
+        elif isinstance(item, Resumed):
+            self._pictures.resumed(item)
         elif isinstance(item, KeyframeWanted):
             self._pictures.keyframe_wanted(item.feed)
 
@@ -98,14 +104,15 @@ class Program:
 
     def figures(self) -> Figures:
         usage = resource.getrusage(resource.RUSAGE_SELF)
+        cpu, memory = self._pictures.cost()
         return Figures(
             read=self._read,
             decoded=self._pictures.decoded,
             errors=self._pictures.errors + self._sound.errors,
             silence=self._sound.silence,
             lost=self._sound.lost,
-            cpu=round(usage.ru_utime + usage.ru_stime, 3),
-            rss=resident(),
+            cpu=round(usage.ru_utime + usage.ru_stime + cpu, 3),
+            rss=resident() + memory,
             feeds=self._pictures.figures(),
         )
 

@@ -37,11 +37,15 @@ class Thumbnailer(threading.Thread):
         """The source begins anew: so does the count."""
         self._next = None
 
+    def is_due(self, pts: int) -> bool:
+        """Whether the picture at `pts` is one to take."""
+        return bool(self.every) and (self._next is None or pts >= self._next)
+
     def offer(self, picture: Picture, wait: bool) -> None:
-        if not self.every or (self._next is not None and picture.pts < self._next):
+        if not self.is_due(picture.pts):
             return
         self._next = picture.pts + int(self.every * TICKS)
-        self._queue.put(picture, 1, wait)
+        self._queue.put(picture, 1, None if wait else 0.0)
 
     def drain(self, done: threading.Event) -> None:
         self._queue.order(done.set)

@@ -23,7 +23,7 @@ export interface Stream {
   tracks: Track[];
   /** What people should know of the stream, in sentences: what an output leaves out, what its encoder does badly. */
   notices: string[];
-  stream_urls: { hls?: string };
+  stream_urls: { hls?: string; webrtc?: string };
 }
 
 export interface Page<T> {
@@ -117,6 +117,12 @@ export async function ingestAddress(): Promise<string> {
 export function playlistAddress(stream: Stream, token: string | null): string {
   const path = stream.stream_urls.hls ?? `/api/v1/hls/${encodeURIComponent(stream.name)}/playlist.m3u8`;
   return withToken(path, token);
+}
+
+/** Where the stream is watched by WebRTC; empty where it is not. */
+export function whepAddress(stream: Stream, token: string | null): string {
+  const path = stream.stream_urls.webrtc;
+  return path === undefined ? "" : withToken(path, token);
 }
 
 /** The stream's latest picture; empty while there is none. */

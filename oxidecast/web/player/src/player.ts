@@ -1,10 +1,11 @@
 // One stream in one <video>: a state machine that asks the API what there is, gives the playlist to an engine, and
 // comes back by itself from whatever ends. It knows no buttons; `screen.ts` and `controls.ts` show what it says.
 
-import { ApiError, oneStream, playlistAddress, readPlaylist, type Stream, type Track } from "./api";
+import { ApiError, oneStream, playlistAddress, readPlaylist, whepAddress, type Stream, type Track } from "./api";
 import { bestOffer, hasMediaSource, prefersNative, undecodable } from "./codecs";
 import { shortSide, type Engine, type EngineListener, type Level, type Trouble } from "./engine";
 import { NativeEngine } from "./engines/native";
+import { WhepEngine } from "./engines/whep";
 
 export type State =
   | "loading" // nothing on screen yet, and nothing wrong
@@ -90,6 +91,8 @@ export class Player implements EngineListener {
     readonly video: HTMLVideoElement,
     readonly name: string,
     readonly token: string | null,
+    /** Whether the least delay is wanted. What cannot be had so is played with more. */
+    private hurried = false,
   ) {
     video.volume = Math.min(1, Math.max(0, Number(stored.get("volume") ?? 1) || 0));
     video.muted = stored.get("muted") === "yes";
@@ -203,6 +206,11 @@ export class Player implements EngineListener {
 
   trouble(kind: Trouble, detail: string): void {
     this.detail = detail;
+    if (this.engine instanceof WhepEngine && !this.engine.played) {
+      this.hurried = false;
+      void this.connect();
+      return;
+    }
     if (kind === "codec") {
       this.close();
       this.become("unsupported");
@@ -227,6 +235,11 @@ export class Player implements EngineListener {
   }
 
   private async open(stream: Stream, attempt: number): Promise<void> {
+    const direct = whepAddress(stream, this.token);
+    if (this.hurried && direct !== "" && WhepEngine.supported()) {
+      this.begin(new WhepEngine(this.video, this), direct);
+      return;
+    }
     const address = playlistAddress(stream, this.token);
     this.lost = undecodable(stream.tracks);
     if (this.lost.length > 0 || this.state === "uncarried") {
@@ -255,6 +268,10 @@ export class Player implements EngineListener {
       this.become("unsupported");
       return;
     }
+    this.begin(engine, address);
+  }
+
+  private begin(engine: Engine, address: string): void {
     this.engine = engine;
     this.lastMoved = performance.now();
     this.lastTime = -1;

@@ -24,7 +24,8 @@ function nameFromAddress(): string {
 export function openTheatre(onchange: (player: Player) => void = () => undefined): Player {
   const video = document.querySelector("video");
   if (video === null) throw new Error("the page has no <video>");
-  const player = new Player(video, nameFromAddress(), new URLSearchParams(location.search).get("token"));
+  const query = new URLSearchParams(location.search);
+  const player = new Player(video, nameFromAddress(), query.get("token"), query.get("latency") === "low");
   const controls = new Controls(player);
   const screen = new Screen(player);
   player.onchange = () => {

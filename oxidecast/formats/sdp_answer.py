@@ -1,0 +1,115 @@
+"""Answers of a server that sends (SDP, JSEP RFC 9429 5.3): ICE-lite, DTLS as the passive side, one transport for all.
+
+All that is written here was made by this server or passed `sdp_offer`, so that nothing can leave its line.
+"""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from oxidecast.formats.sdp_offer import OfferedCodec, OfferedMedium
+
+_HOST_PRIORITY = 126 << 24 | 255
+"""RFC 8445 5.1.2.1: of host candidates of component 1, less the local preference."""
+
+
+class Transport(msgspec.Struct, frozen=True):
+    """What a peer needs to reach and to know us."""
+
+    ufrag: str
+    password: str
+    fingerprint: str
+    """As in `a=fingerprint`."""
+    addresses: tuple[str, ...]
+    port: int
+
+    def ice(self) -> list[str]:
+        """Lines of our ICE credentials."""
+        return [f"a=ice-ufrag:{self.ufrag}", f"a=ice-pwd:{self.password}"]
+
+    def candidates(self) -> list[str]:
+        """Lines of our candidates, best first."""
+        lines = [
+            f"a=candidate:{number} 1 udp {_HOST_PRIORITY | 65535 - number << 8} {address} {self.port} typ host"
+            for number, address in enumerate(self.addresses, 1)
+        ]
+        return [*lines, "a=end-of-candidates"]
+
+
+class Sent(msgspec.Struct, frozen=True):
+    """A medium that we send."""
+
+    codec: OfferedCodec
+    ssrc: int
+    parameters: str = ""
+    """For `a=fmtp`."""
+    feedback: tuple[str, ...] = ()
+    """For `a=rtcp-fb`, of those that were offered."""
+    retransmission: OfferedCodec | None = None
+    retransmission_ssrc: int = 0
+
+
+def answer(
+    session: int, media: Sequence[tuple[OfferedMedium, Sent | None]], transport: Transport, cname: str
+) -> str:
+    """The answer to an offer of these media, in their order; None is one that is not sent."""
+    taken = [medium.mid for medium, sent in media if sent is not None]
+    lines = [
+        "v=0",
+        f"o=- {session} 1 IN IP4 127.0.0.1",
+        "s=-",
+        "t=0 0",
+        f"a=group:BUNDLE {' '.join(taken)}",
+        "a=ice-lite",
+        "a=msid-semantic:WMS *",
+    ]
+    for medium, sent in media:
+        lines += _rejected(medium) if sent is None else _sent(medium, sent, transport, cname)
+    return "\r\n".join([*lines, ""])
+
+
+def fragment(transport: Transport, mid: str) -> str:
+    """What a restart of ICE is answered with (RFC 9725 4.3.3)."""
+    lines = ["a=ice-lite", *transport.ice(), f"m=audio 9 UDP/TLS/RTP/SAVPF 0\r\na=mid:{mid}"]
+    return "\r\n".join([*lines, *transport.candidates(), ""])
+
+
+def _rejected(medium: OfferedMedium) -> list[str]:
+    return [
+        f"m={medium.kind} 0 {medium.protocol} {' '.join(medium.formats)}",
+        "c=IN IP4 0.0.0.0",
+        f"a=mid:{medium.mid}",
+        "a=inactive",
+    ]
+
+
+def _sent(medium: OfferedMedium, sent: Sent, transport: Transport, cname: str) -> list[str]:
+    codec, again = sent.codec, sent.retransmission
+    formats = f"{codec.payload_type}{f' {again.payload_type}' if again else ''}"
+    channels = f"/{codec.channels}" if codec.channels > 1 else ""
+    encoding = {"h264": "H264", "h265": "H265", "av1": "AV1"}.get(codec.name, codec.name)
+    lines = [
+        f"m={medium.kind} 9 {medium.protocol} {formats}",
+        "c=IN IP4 0.0.0.0",
+        "a=rtcp:9 IN IP4 0.0.0.0",
+        *transport.ice(),
+        f"a=fingerprint:{transport.fingerprint}",
+        "a=setup:passive",
+        f"a=mid:{medium.mid}",
+        "a=sendonly",
+        f"a=msid:{cname} {cname}-{medium.kind}",
+        "a=rtcp-mux",
+        *(["a=rtcp-rsize"] if medium.reduced_size else []),
+        f"a=rtpmap:{codec.payload_type} {encoding}/{codec.clock_rate}{channels}",
+        *(f"a=rtcp-fb:{codec.payload_type} {one}" for one in sent.feedback),
+        *([f"a=fmtp:{codec.payload_type} {sent.parameters}"] if sent.parameters else []),
+    ]
+    if again is not None:
+        lines += [
+            f"a=rtpmap:{again.payload_type} rtx/{again.clock_rate}",
+            f"a=fmtp:{again.payload_type} apt={codec.payload_type}",
+            f"a=ssrc-group:FID {sent.ssrc} {sent.retransmission_ssrc}",
+        ]
+    ssrcs = [sent.ssrc, *([sent.retransmission_ssrc] if again is not None else [])]
+    lines += [f"a=ssrc:{ssrc} cname:{cname}" for ssrc in ssrcs]
+    return [*lines, *transport.candidates()]

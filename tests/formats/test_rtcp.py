@@ -1,0 +1,111 @@
+"""RTCP: aiortc reads what is written and writes what is read; what does not add up is refused."""
+
+from unittest import TestCase
+
+from aiortc import rtp
+from hypothesis import given
+from hypothesis import strategies as st
+
+from oxidecast.formats import rtcp
+from oxidecast.media import RemoteProtocolError
+
+PLI, FIR, REMB = 1, 4, 15
+
+
+def feedback(kind: int, count: int, information: bytes = b"", ssrc: int = 7) -> bytes:
+    body = (1).to_bytes(4, "big") + ssrc.to_bytes(4, "big") + information
+    return bytes((0x80 | count, kind)) + (len(body) // 4).to_bytes(2, "big") + body
+
+
+class TestReading(TestCase):
+    def test_a_report_of_a_receiver(self) -> None:
+        block = rtp.RtcpReceiverInfo(
+            ssrc=7, fraction_lost=64, packets_lost=-3, highest_sequence=9, jitter=90, lsr=5, dlsr=6
+        )
+        data = bytes(rtp.RtcpRrPacket(ssrc=1, reports=[block]))
+        self.assertEqual(rtcp.parse(data), [rtcp.Report(7, 0.25, -3, 90, 5, 6)])
+
+    def test_a_report_of_who_sends_too(self) -> None:
+        sender = rtp.RtcpSenderInfo(ntp_timestamp=1, rtp_timestamp=2, packet_count=3, octet_count=4)
+        block = rtp.RtcpReceiverInfo(
+            ssrc=7, fraction_lost=0, packets_lost=2, highest_sequence=9, jitter=0, lsr=0, dlsr=0
+        )
+        data = bytes(rtp.RtcpSrPacket(ssrc=1, sender_info=sender, reports=[block]))
+        self.assertEqual(rtcp.parse(data), [rtcp.Report(7, 0.0, 2, 0, 0, 0)])
+
+    def test_missed_packets(self) -> None:
+        data = feedback(205, 1, b"\xff\xfe\0\2\0\x28\0\0")
+        self.assertEqual(rtcp.parse(data), [rtcp.Nack(7, (65534, 0, 40))])
+
+    def test_no_more_missed_packets_than_are_kept(self) -> None:
+        (nack,) = rtcp.parse(feedback(205, 1, b"\0\0\xff\xff" * 400))
+        assert isinstance(nack, rtcp.Nack)
+        self.assertEqual(len(nack.sequences), rtcp.MAX_NACKED)
+
+    def test_who_wants_a_keyframe(self) -> None:
+        self.assertEqual(rtcp.parse(feedback(206, PLI)), [rtcp.KeyframeWanted(7)])
+        intra = (9).to_bytes(4, "big") + bytes(4)
+        self.assertEqual(rtcp.parse(feedback(206, FIR, intra, ssrc=0)), [rtcp.KeyframeWanted(9)])
+
+    def test_what_a_receiver_thinks_of_its_network(self) -> None:
+        information = rtp.pack_remb_fci(2_500_000, [7])
+        (estimate,) = rtcp.parse(feedback(206, REMB, information, ssrc=0))
+        assert isinstance(estimate, rtcp.Estimate)
+        self.assertAlmostEqual(estimate.bitrate, 2_500_000, delta=20)
+
+    def test_several_in_one_datagram(self) -> None:
+        data = feedback(206, PLI) + bytes(rtp.RtcpByePacket(sources=[1]))
+        self.assertEqual(rtcp.parse(data), [rtcp.KeyframeWanted(7), rtcp.Goodbye(1)])
+
+    def test_what_nobody_asked_for_is_passed_over(self) -> None:
+        self.assertEqual(rtcp.parse(feedback(205, 15, bytes(8)) + feedback(207, 1)), [])
+
+    def test_what_does_not_add_up(self) -> None:
+        for data, word in (
+            (b"\x80\xc9\0\0", "fewer than 8"),
+            (feedback(206, PLI) + b"\x80\xc9", "middle of a header"),
+            (b"\x40" + feedback(206, PLI)[1:], "version is 1"),
+            (feedback(206, PLI)[:-4], "out of its datagram"),
+            (b"\x81\xc9\0\1\0\0\0\1", "report of 1 sources"),
+            (b"\x82\xcb\0\1\0\0\0\1", "BYE of 2 sources"),
+            (b"\xa1\xce\0\1\0\0\0\0", "padding length is 0"),
+            (b"\x81\xce\0\1\0\0\0\0", "feedback has 4 bytes"),
+        ):
+            with self.assertRaisesRegex(RemoteProtocolError, word):
+                rtcp.parse(data)
+
+    @given(st.binary(max_size=200))
+    def test_noise_is_refused_or_read(self, data: bytes) -> None:
+        try:
+            rtcp.parse(data)
+        except RemoteProtocolError:
+            pass
+
+    @given(st.lists(st.tuples(st.integers(192, 223), st.integers(0, 31), st.binary(max_size=40))))
+    def test_packets_of_any_kind_are_refused_or_read(self, packets: list[tuple[int, int, bytes]]) -> None:
+        data = b"".join(
+            bytes((0x80 | count, kind, 0, len(body) // 4)) + body[: len(body) // 4 * 4]
+            for kind, count, body in packets
+        )
+        try:
+            rtcp.parse(data)
+        except RemoteProtocolError:
+            pass
+
+
+class TestWriting(TestCase):
+    def test_a_report(self) -> None:
+        data = rtcp.sender_report(7, 1_800_000_000.5, (1 << 32) + 9, 3, 4, b"name")
+        report, description = rtp.RtcpPacket.parse(data)
+        assert isinstance(report, rtp.RtcpSrPacket)
+        self.assertEqual(report.ssrc, 7)
+        ntp = (1_800_000_000 + rtcp.UNIX_TO_NTP) << 32 | 1 << 31
+        self.assertEqual(report.sender_info, rtp.RtcpSenderInfo(ntp, 9, 3, 4))
+        assert isinstance(description, rtp.RtcpSdesPacket)
+        self.assertEqual(description.chunks[0].items, [(1, b"name")])
+
+    def test_a_goodbye(self) -> None:
+        for name in (b"", b"a", b"ab", b"abc", b"abcd"):
+            *_, bye = rtp.RtcpPacket.parse(rtcp.goodbye([7, 8], name))
+            assert isinstance(bye, rtp.RtcpByePacket)
+            self.assertEqual(bye.sources, [7, 8])
