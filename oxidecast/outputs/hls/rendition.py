@@ -145,17 +145,14 @@ class HLSRendition:
             self._publish()
 
     def restarted(self, reason: str) -> None:
-        run = self._segmenter.flush()
-        if run is not None:
-            self._add(run)
+        before = self._sequence
+        self._flush()
         self._begin()
-        if run is not None:
+        if self._sequence > before:
             self._publish()
 
     def ended(self, reason: str) -> None:
-        run = self._segmenter.flush()
-        if run is not None:
-            self._add(run)
+        self._flush()
         self._over = True
         if self._segments:
             self._publish(ended=True)
@@ -165,9 +162,7 @@ class HLSRendition:
         self._quiet += 1
         if self._quiet < QUIET or self._over or not self._segments:
             return
-        run = self._segmenter.flush()
-        if run is not None:
-            self._add(run)
+        self._flush()
         until = self._cuts.ended
         if self._end is not None and until - self._end >= LEAST_GAP:
             self._tell_gap(until)
@@ -281,6 +276,10 @@ class HLSRendition:
         self.peak = max(size * 8 * TICKS // max(duration, 1) for size, duration in self._rates)
         self.average = sum(s for s, _ in self._rates) * 8 * TICKS // max(1, sum(d for _, d in self._rates))
         self._forget_old()
+
+    def _flush(self) -> None:
+        while (run := self._segmenter.flush()) is not None:
+            self._add(run)
 
     def _name(self, suffix: str) -> str:
         return f"{self._prefix}-{self._sequence}.{suffix}"

@@ -1,8 +1,10 @@
 """Where a segment ends.
 
-The one idea: a segment is a run of packets in the order of arrival, cut before a keyframe once it is long enough. Only
-when a group of pictures outgrows the target duration is it cut without one, because a playlist's TARGETDURATION is a
-promise (RFC 8216, 4.3.3.1) that the encoder's habits must not break.
+The one idea: a segment is a run of packets in the order of arrival, cut before a keyframe once it is long enough. With
+B-frames a keyframe arrives ahead of its time, and the sound until then still belongs to the segment before: players
+change between renditions there, and would miss it. Only when a group of pictures outgrows the target duration is it cut
+without a keyframe, because a playlist's TARGETDURATION is a promise (RFC 8216, 4.3.3.1) that the encoder's habits must
+not break.
 
 Sans-IO: packets in, lists of packets out. The clock is the packets' own.
 """
@@ -148,10 +150,31 @@ class Segmenter:
         self._bound = math.ceil(max(segment_duration * LONGEST, 1))
         self._max_bytes = max_bytes
         self._run: Run | None = None
+        self._held: Run | None = None
+        """A run whose pictures are complete, and whose sound is not: that of the next one is shown later."""
         self._keyframe_at: int | None = None
 
     def push(self, packet: Packet) -> Run | None:
-        """Take a packet; the answer is the run before it, when this packet begins a new one."""
+        """Take a packet; the answer is the run that it completes."""
+        over = None
+        if self._held is not None and self._run is not None:
+            if packet.dts >= self._run.pts:
+                over, self._held = self._held, None
+            elif packet.track.is_video != self._has_video:
+                self._append(self._held, packet)
+                return None
+        done, run = self._take(packet), self._run
+        if done is None:
+            return over
+        if over is None and self._held is None:
+            if run is None or run.pts <= run.start or run.start > done.start + done.duration:
+                return done
+            self._held = done
+            return None
+        over, self._held = over or self._held, done
+        return over
+
+    def _take(self, packet: Packet) -> Run | None:
         run, done = self._run, None
         if packet.track.is_video == self._has_video:
             done = self._lead(packet)
@@ -160,9 +183,13 @@ class Segmenter:
         if self._run is None:
             # Sound before the first picture has nothing to belong to.
             return done
-        self._run.packets.append(packet)
-        self._run.size += len(packet.payload)
+        self._append(self._run, packet)
         return done
+
+    @staticmethod
+    def _append(run: Run, packet: Packet) -> None:
+        run.packets.append(packet)
+        run.size += len(packet.payload)
 
     def _without_pictures(self, run: Run, packet: Packet) -> Run:
         """The pictures pause: the sound goes on in segments of its own, from where the longest segment ends."""
@@ -178,7 +205,10 @@ class Segmenter:
         return self._end(run, following.start)
 
     def flush(self) -> Run | None:
-        """The run that is open, ended by what is known of its last packet."""
+        """What is left, one after the other, then None: the last is ended by what is known of its last packet."""
+        if self._held is not None:
+            held, self._held = self._held, None
+            return held
         run, self._run = self._run, None
         return self._end(run, self._known_end(run)) if run is not None else None
 

@@ -1,4 +1,5 @@
 from collections.abc import Iterable
+from itertools import pairwise
 
 import msgspec
 from hypothesis import given, settings
@@ -18,8 +19,9 @@ def pictures(count: int, gop: int, start: int = 0) -> list[Packet]:
 
 def cut(segmenter: Segmenter, packets: Iterable[Packet]) -> list[Run]:
     runs = [run for packet in packets if (run := segmenter.push(packet)) is not None]
-    last = segmenter.flush()
-    return runs + ([last] if last is not None else [])
+    while (last := segmenter.flush()) is not None:
+        runs.append(last)
+    return runs
 
 
 def seconds(runs: list[Run]) -> list[float]:
@@ -50,6 +52,21 @@ class TestCutting(SynchronousTestCase):
         segmenter = self.make()
         cut(segmenter, [*pictures(60, 60), *pictures(300, 100, start=60)])
         self.assertEqual(segmenter.target, 2)
+
+    def test_sound_goes_by_when_the_pictures_are_shown(self) -> None:
+        """With B-frames a keyframe comes ahead of its time; renditions differ in how far."""
+        for ahead in range(4):
+            shown = [msgspec.structs.replace(one, pts=one.dts + ahead * PICTURE) for one in pictures(180, 30)]
+            heard = [sound(number * SOUND) for number in range(180 * PICTURE // SOUND)]
+            runs = cut(self.make(), sorted([*shown, *heard], key=lambda one: one.dts))
+            self.assertEqual(seconds(runs), [2.0, 2.0, 2.0])
+            for run, following in pairwise(runs):
+                mine = [one.dts for one in run.packets if not one.track.is_video]
+                self.assertEqual(mine, list(range(mine[0], mine[-1] + 1, SOUND)))
+                self.assertLess(mine[-1], following.pts + SOUND)
+                self.assertGreaterEqual(mine[-1] + SOUND, following.pts)
+            everything = [one for run in runs for one in run.packets]
+            self.assertEqual(len(everything), len(shown) + len(heard))
 
     def test_a_known_target_is_kept(self) -> None:
         segmenter = Segmenter(2.0, True, MANY, 3)
