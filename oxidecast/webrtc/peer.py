@@ -46,6 +46,7 @@ class Peer:
         "_timer",
         "_told",
         "_user",
+        "active",
         "ice",
         "is_open",
         "network",
@@ -59,10 +60,13 @@ class Peer:
         fingerprints: tuple[Fingerprint, ...],
         user: PeerUser,
         network: str,
+        active: bool = False,
     ) -> None:
         self.ice = ice
         self.network = network
         """Of who opened it, for the bounds."""
+        self.active = active
+        """Whether we begin the handshake: some publishers offer nothing else."""
         self.is_open = True
         self.unauthentic = 0
         """Packets of media that failed their check, or came twice."""
@@ -114,7 +118,9 @@ class Peer:
     def checked(self, source: Address, now: float) -> None:
         """A valid check came from `source`."""
         if self._dtls is None:
-            self._dtls = DtlsSession(self._port.context, self._fingerprints, now)
+            self._dtls = DtlsSession(self._port.context, self._fingerprints, now, server=not self.active)
+            if self.active:
+                self._send(self._dtls.start(now), source)
             self._schedule(now)
         self._begin()
 

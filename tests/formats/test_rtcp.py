@@ -31,7 +31,7 @@ class TestReading(TestCase):
             ssrc=7, fraction_lost=0, packets_lost=2, highest_sequence=9, jitter=0, lsr=0, dlsr=0
         )
         data = bytes(rtp.RtcpSrPacket(ssrc=1, sender_info=sender, reports=[block]))
-        self.assertEqual(rtcp.parse(data), [rtcp.Report(7, 0.0, 2, 0, 0, 0)])
+        self.assertEqual(rtcp.parse(data), [rtcp.Report(7, 0.0, 2, 0, 0, 0), rtcp.SenderReport(1, 1, 2)])
 
     def test_missed_packets(self) -> None:
         data = feedback(205, 1, b"\xff\xfe\0\2\0\x28\0\0")
