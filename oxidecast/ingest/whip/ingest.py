@@ -41,7 +41,6 @@ LONGEST_KEY: Final = 200
 
 _STATUS: Final = {
     "bad_key": 401,
-    "unknown_key": 401,
     "too_many_failed_keys": 429,
     "unavailable": 503,
     "shutting_down": 503,
