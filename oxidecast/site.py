@@ -242,6 +242,7 @@ class HTTPSide(MultiService):
             {**outputs, **described},
             foundation.reactor.seconds,
             ToHTTPS(self._redirect, stay),
+            lambda: self._settings().of(ServerSettings).public_url,
         )
 
     def _routes(self) -> list[Route]:

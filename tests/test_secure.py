@@ -238,6 +238,15 @@ class TestRedirect(SecureCase):
             answer = await self.ask("GET", "/player", host=host)
             self.assertEqual(answer.headers["location"], f"https://{there}/player")
 
+    async def test_a_public_url_is_where_it_leads(self) -> None:
+        self.environ["OXIDECAST_SERVER_PUBLIC_URL"] = "https://tv.example"
+        await self.start()
+        for host in ("localhost", "evil.example", "a b"):
+            answer = await self.ask("GET", "/player?x=1", host=host)
+            self.assertEqual(
+                (answer.status, answer.headers["location"]), (308, "https://tv.example/player?x=1")
+            )
+
     async def test_a_host_that_is_none_is_refused(self) -> None:
         await self.start()
         for host in ("a.example/evil", "user@a.example", 'a"b', "a b"):

@@ -23,7 +23,7 @@ from oxidecast.accounts.tokens import PlaybackClaims, Tokens
 from oxidecast.database.audit import ANONYMOUS, SERVER, Actor, note
 from oxidecast.database.errors import DatabaseUnavailable
 from oxidecast.database.interface import Body, IDatabase, Value
-from oxidecast.database.records import utc
+from oxidecast.database.records import Versions, utc
 from oxidecast.database.refresh_tokens import (
     Rotation,
     insert_token,
@@ -84,8 +84,9 @@ class Accounts:
         try:
             user = await self.known(username)
             hashed = user.password_hash if user is not None else None
-            right = await self._passwords.verify(password, hashed, address)
-        except (Overloaded, DatabaseUnavailable):
+            known = self.throttle.knows(address, username)
+            right = await self._passwords.verify(password, hashed, None if known else address)
+        except (Overloaded, TooManyAttempts, DatabaseUnavailable):
             self.throttle.undo(address, username)  # no password was tried
             raise
         if user is None or not right or user.disabled:
@@ -171,7 +172,7 @@ class Accounts:
         address: str | None = None,
     ) -> User:
         """`address` is where it is asked for from, when anybody may. Raises InvalidAccount, Conflict when the name or
-        address is taken, and Overloaded."""
+        address is taken, Overloaded, and TooManyAttempts."""
         if not is_username(username):
             raise InvalidAccount(
                 "username", "must be 3 to 50 letters, digits, dots, dashes, underscores and at signs"
@@ -189,10 +190,11 @@ class Accounts:
         password: str | None = None,
         disabled: bool | None = None,
         by: Actor = SERVER,
+        versions: Versions = None,
     ) -> User | None:
         """Change what is given (None means no address, and no change of anything else). A new password, and disabling,
-        end the account's logins. The account after it, None when there is none. Raises InvalidAccount, Conflict when
-        the address is taken, LastAdmin, and Overloaded."""
+        end the account's logins. The account after it, None when there is none. Raises InvalidAccount, Outdated when
+        its version is none of `versions`, Conflict when the address is taken, LastAdmin, and Overloaded."""
         changed: dict[str, Value] = {}
         if role is not None:
             changed["role"] = role
@@ -203,7 +205,7 @@ class Accounts:
             changed["disabled"] = disabled
         if password is not None:
             changed["password_hash"] = await self._passwords.hash(password)
-        return await self._database.transaction(_change, user_id, changed, utc(self._clock), by)
+        return await self._database.transaction(_change, user_id, changed, utc(self._clock), by, versions)
 
     async def set_password(self, user_id: str, password: str, by: Actor = SERVER) -> bool:
         """Change a password and end the account's logins. Answers whether there is such an account."""
@@ -253,9 +255,11 @@ def _end(digest: str, now: datetime, address: str | None) -> Body[None]:
         yield from note(actor(user, address), "logout", target(user.username), now)
 
 
-def _change(user_id: str, changed: dict[str, Value], now: datetime, by: Actor) -> Body[User | None]:
+def _change(
+    user_id: str, changed: dict[str, Value], now: datetime, by: Actor, versions: Versions
+) -> Body[User | None]:
     ends_logins = "password_hash" in changed or changed.get("disabled") is True
-    user = yield from change_user(user_id, changed, now, by, ends_tokens=ends_logins)
+    user = yield from change_user(user_id, changed, now, by, ends_tokens=ends_logins, versions=versions)
     if ends_logins and user is not None:
         yield from revoke_all(user_id, now)
     return user

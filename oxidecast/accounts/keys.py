@@ -24,7 +24,7 @@ from oxidecast.accounts.errors import KeyUnreadable
 from oxidecast.database.audit import SERVER, Actor, AuditLog
 from oxidecast.database.interface import IDatabase
 from oxidecast.database.keys import KeyRecord, StreamKeys
-from oxidecast.database.records import utc
+from oxidecast.database.records import Versions, utc
 
 ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 """Crockford's base 32: without i, l, o and u, which are mistaken for others or make words."""
@@ -144,11 +144,17 @@ class PublishKeys:
         return self._opened(await self._stored.replace_newest(stream_id, digest, sealed, until, by), text)
 
     async def change(
-        self, stream_id: str, key_id: str, changed: Mapping[str, Any], by: Actor = SERVER
+        self,
+        stream_id: str,
+        key_id: str,
+        changed: Mapping[str, Any],
+        by: Actor = SERVER,
+        versions: Versions = None,
     ) -> tuple[KeyRecord, str | None] | None:
         """Give a valid key another `name`, `expires_at` or `allowed_addresses`; who publishes with it goes on. The key
-        with its text where it can be read, None when there is none."""
-        record = await self._stored.change(stream_id, key_id, changed, by)
+        with its text where it can be read, None when there is none. Raises Outdated when its version is none of
+        `versions`."""
+        record = await self._stored.change(stream_id, key_id, changed, by, versions)
         return (record, self._text(record)) if record is not None else None
 
     async def revoke(self, stream_id: str, key_id: str, by: Actor = SERVER) -> bool:

@@ -9,10 +9,19 @@ from twisted.internet.interfaces import IReactorTime
 
 from oxidecast.database.audit import SERVER, Actor, note
 from oxidecast.database.changes import note_change
-from oxidecast.database.errors import Conflict
-from oxidecast.database.interface import Body, IDatabase, Row
-from oxidecast.database.records import is_id, new_id, plain_address, record, utc
-from oxidecast.database.streams import COLUMNS, Outdated, stream_record, target
+from oxidecast.database.errors import Conflict, Outdated
+from oxidecast.database.interface import Body, IDatabase, Row, Value
+from oxidecast.database.records import (
+    Versions,
+    is_id,
+    new_id,
+    plain_address,
+    record,
+    require_version,
+    utc,
+    version_of,
+)
+from oxidecast.database.streams import COLUMNS, stream_record, target
 from oxidecast.database.users import Role
 from oxidecast.streams.info import StreamInfo
 
@@ -52,6 +61,11 @@ class KeyRecord(msgspec.Struct, frozen=True, kw_only=True):
 
     def __repr__(self) -> str:
         return f"KeyRecord({self.id!r})"
+
+
+def version(key: KeyRecord) -> str:
+    """A word that is another one whenever something of what can be changed is."""
+    return version_of(key.name, key.expires_at, key.allowed_addresses)
 
 
 class FoundKey(msgspec.Struct, frozen=True, kw_only=True):
@@ -130,14 +144,19 @@ class StreamKeys:
         )
 
     async def change(
-        self, stream_id: str, key_id: str, changed: Mapping[str, Any], by: Actor = SERVER
+        self,
+        stream_id: str,
+        key_id: str,
+        changed: Mapping[str, Any],
+        by: Actor = SERVER,
+        versions: Versions = None,
     ) -> KeyRecord | None:
         """Give a valid key other values, by column: of `name`, `expires_at` and `allowed_addresses`. The key after it,
-        None when there is none."""
+        None when there is none. Raises Outdated when its version is none of `versions`."""
         if not (is_id(stream_id) and is_id(key_id)):
             return None
         return await self._database.transaction(
-            _change, stream_id, key_id, dict(changed), utc(self._clock), by
+            _change, stream_id, key_id, dict(changed), utc(self._clock), by, versions
         )
 
     async def revoke(self, stream_id: str, key_id: str, by: Actor = SERVER) -> bool:
@@ -277,13 +296,22 @@ def _newest(stream_id: str, now: datetime) -> Body[KeyRecord | None]:
 
 
 def _change(
-    stream_id: str, key_id: str, changed: Mapping[str, Any], now: datetime, by: Actor
+    stream_id: str,
+    key_id: str,
+    changed: Mapping[str, Any],
+    now: datetime,
+    by: Actor,
+    versions: Versions,
 ) -> Body[KeyRecord | None]:
+    which = f"id = :id AND stream_id = :stream_id AND {_VALID}"
+    params: dict[str, Value] = {"id": key_id, "stream_id": stream_id, "now": now}
+    rows = yield f"SELECT {_COLUMNS} FROM stream_keys WHERE {which}", params
+    if rows:
+        require_version(version(_key(rows[0])), versions)
     columns = ", ".join(f"{column} = :{column}" for column in changed) or "name = name"  # names from the code
     rows = yield (
-        f"UPDATE stream_keys SET {columns} WHERE id = :id AND stream_id = :stream_id AND {_VALID}"
-        f" RETURNING {_COLUMNS}",
-        {**changed, "id": key_id, "stream_id": stream_id, "now": now},
+        f"UPDATE stream_keys SET {columns} WHERE {which} RETURNING {_COLUMNS}",
+        {**changed, **params},
     )
     if not rows:
         return None

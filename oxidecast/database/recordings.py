@@ -8,8 +8,18 @@ import msgspec
 from twisted.internet.interfaces import IReactorTime
 
 from oxidecast.database.audit import SERVER, Actor, note
-from oxidecast.database.interface import Body, IDatabase, Params, Row, Value
-from oxidecast.database.records import Page, contains, is_id, record, utc, window
+from oxidecast.database.interface import Body, IDatabase, Row, Value
+from oxidecast.database.records import (
+    Page,
+    Versions,
+    contains,
+    is_id,
+    record,
+    require_version,
+    utc,
+    version_of,
+    window,
+)
 
 State = Literal["writing", "complete", "failed"]
 Sort = Literal["started", "-started", "size", "-size"]
@@ -58,6 +68,11 @@ class Recording(msgspec.Struct, frozen=True, kw_only=True):
 
     def __repr__(self) -> str:
         return f"<Recording {self.id} {self.state}>"
+
+
+def version(one: Recording) -> str:
+    """A word that is another one whenever something of what can be changed is."""
+    return version_of(one.title)
 
 
 class Recordings:
@@ -137,25 +152,19 @@ class Recordings:
         )
         return Page([_recording(row) for row in found], rows[0]["total"], max(page, 1), count)
 
-    async def rename(self, recording_id: str, title: str, by: Actor = SERVER) -> bool:
-        """Answers whether it is there."""
-        change = "UPDATE recordings SET title = :title WHERE id = :id RETURNING id"
-        return await self._tell(change, recording_id, {"title": title}, "recording.change", by)
+    async def rename(
+        self, recording_id: str, title: str, by: Actor = SERVER, versions: Versions = None
+    ) -> bool:
+        """Answers whether it is there. Raises Outdated when its version is none of `versions`."""
+        if not is_id(recording_id):
+            return False
+        return await self._database.transaction(_rename, recording_id, title, utc(self._clock), by, versions)
 
     async def delete(self, recording_id: str, by: Actor = SERVER) -> bool:
         """Answers whether it was there."""
-        change = "DELETE FROM recordings WHERE id = :id RETURNING id"
-        return await self._tell(change, recording_id, {}, "recording.delete", by)
-
-    async def _tell(
-        self, change: str, recording_id: str, params: dict[str, Value], action: str, by: Actor
-    ) -> bool:
-        """Make a change, and write down who made it."""
         if not is_id(recording_id):
             return False
-        params = {**params, "id": recording_id}
-        now = utc(self._clock)
-        return await self._database.transaction(_change, change, params, recording_id, action, by, now)
+        return await self._database.transaction(_delete, recording_id, utc(self._clock), by)
 
     # -- for what a server left behind
 
@@ -190,12 +199,20 @@ class Recordings:
         return (str(rows[0]["owner_id"]), rows[0]["title"]) if rows else None
 
 
-def _change(
-    change: str, params: Params, recording_id: str, action: str, by: Actor, now: datetime
-) -> Body[bool]:
-    rows = yield change, params
+def _rename(recording_id: str, title: str, now: datetime, by: Actor, versions: Versions) -> Body[bool]:
+    rows = yield f"SELECT {_COLUMNS} FROM {_TABLES} WHERE r.id = :id", {"id": recording_id}
+    if not rows:
+        return False
+    require_version(version(_recording(rows[0])), versions)
+    yield "UPDATE recordings SET title = :title WHERE id = :id", {"title": title, "id": recording_id}
+    yield from note(by, "recording.change", f"recording:{recording_id}", now)
+    return True
+
+
+def _delete(recording_id: str, now: datetime, by: Actor) -> Body[bool]:
+    rows = yield "DELETE FROM recordings WHERE id = :id RETURNING id", {"id": recording_id}
     if rows:
-        yield from note(by, action, f"recording:{recording_id}", now)
+        yield from note(by, "recording.delete", f"recording:{recording_id}", now)
     return bool(rows)
 
 

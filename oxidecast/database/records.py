@@ -1,21 +1,25 @@
-"""From rows to Structs, times, and pages: what every repository needs."""
+"""From rows to Structs, times, pages and versions: what every repository needs."""
 
+import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import UTC, datetime
 from ipaddress import ip_address
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar
 from uuid import uuid4
 
 import msgspec
 from twisted.internet.interfaces import IReactorTime
 
+from oxidecast.database.errors import Outdated
 from oxidecast.database.interface import Row
 
 S = TypeVar("S", bound=msgspec.Struct)
 T = TypeVar("T")
 
 LARGEST_PAGE = 100
+Versions: TypeAlias = Collection[str] | None
+"""The versions of something that a change of it is meant for; None where it is for any."""
 _ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 LAST_ROW = 1 << 62
 """No list is this long; a page beyond it is empty, and its offset still fits the database's integers."""
@@ -47,6 +51,18 @@ def record(row: Row, struct: type[S], json: Iterable[str] = ()) -> S:
         if isinstance(values[column], str):
             values[column] = msgspec.json.decode(values[column])
     return msgspec.convert(values, struct, strict=False)
+
+
+def version_of(*values: Any) -> str:
+    """A word that is another one whenever one of the values is."""
+    return hashlib.sha256(msgspec.json.encode(values, order="deterministic")).hexdigest()[:24]
+
+
+def require_version(present: str, versions: Versions) -> None:
+    """Raises Outdated. In the transaction that changes the row, after reading it there: of two that have read the same,
+    the engine lets only one write, and runs the other again."""
+    if versions is not None and present not in versions:
+        raise Outdated
 
 
 def contains(text: str) -> str:

@@ -1,6 +1,5 @@
 """The streams that owners have made, live or not."""
 
-import hashlib
 from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Any, Literal
@@ -10,9 +9,20 @@ from twisted.internet.interfaces import IReactorTime
 
 from oxidecast.database.audit import SERVER, Actor, note
 from oxidecast.database.changes import note_change
-from oxidecast.database.errors import Conflict, DatabaseError
+from oxidecast.database.errors import Conflict
 from oxidecast.database.interface import Body, IDatabase, Row, Value
-from oxidecast.database.records import Page, contains, is_id, new_id, record, utc, window
+from oxidecast.database.records import (
+    Page,
+    Versions,
+    contains,
+    is_id,
+    new_id,
+    record,
+    require_version,
+    utc,
+    version_of,
+    window,
+)
 from oxidecast.database.users import Role
 from oxidecast.streams.info import StreamInfo, is_stream_id, is_stream_name, name_from_title, numbered
 
@@ -58,17 +68,9 @@ class OwnedStream(msgspec.Struct, frozen=True, kw_only=True):
     owner_role: Role
 
 
-class Outdated(DatabaseError):
-    """Something is no longer as who changes it has seen it."""
-
-    def __init__(self) -> None:
-        super().__init__("It was changed meanwhile: look at it again.")
-
-
 def version(info: StreamInfo) -> str:
     """A word that is another one whenever something of what an owner can change is."""
-    values = [getattr(info, field) for field in StreamChange.__struct_fields__]
-    return hashlib.sha256(msgspec.json.encode(values, order="deterministic")).hexdigest()[:24]
+    return version_of(*(getattr(info, field) for field in StreamChange.__struct_fields__))
 
 
 class Streams:
@@ -164,7 +166,7 @@ class Streams:
         self,
         stream_id: str,
         change: StreamChange,
-        versions: Collection[str] | None = None,
+        versions: Versions = None,
         by: Actor = SERVER,
     ) -> StreamInfo | None:
         """The stream after the change, None when there is none. Raises Conflict when the new name is taken,
@@ -185,11 +187,12 @@ class Streams:
             return None
         return await self._database.transaction(_choose, stream_id, output, choices, utc(self._clock), by)
 
-    async def delete(self, stream_id: str, by: Actor = SERVER) -> bool:
-        """Delete a stream with its keys. Answers whether it was there."""
+    async def delete(self, stream_id: str, by: Actor = SERVER, versions: Versions = None) -> bool:
+        """Delete a stream with its keys. Answers whether it was there. Raises Outdated when its version is none of
+        `versions`."""
         if not is_id(stream_id):
             return False
-        return await self._database.transaction(_delete, stream_id, utc(self._clock), by)
+        return await self._database.transaction(_delete, stream_id, utc(self._clock), by, versions)
 
 
 def insert_stream(info: StreamInfo, may_number: bool) -> Body[StreamInfo]:
@@ -229,7 +232,7 @@ def _create(info: StreamInfo, may_number: bool, by: Actor) -> Body[StreamInfo]:
 
 
 def _change(
-    stream_id: str, changed: dict[str, Any], now: datetime, versions: Collection[str] | None, by: Actor
+    stream_id: str, changed: dict[str, Any], now: datetime, versions: Versions, by: Actor
 ) -> Body[StreamInfo | None]:
     info = yield from _update(stream_id, changed, now, versions)
     if info is not None:
@@ -244,25 +247,22 @@ def _change(
     return info
 
 
-def _delete(stream_id: str, now: datetime, by: Actor) -> Body[bool]:
-    rows = yield "DELETE FROM streams WHERE id = :id RETURNING name", {"id": stream_id}
+def _delete(stream_id: str, now: datetime, by: Actor, versions: Versions) -> Body[bool]:
+    rows = yield f"DELETE FROM streams WHERE id = :id RETURNING {COLUMNS}", {"id": stream_id}
     for row in rows:
+        require_version(version(stream_record(row)), versions)
         yield from note(by, "stream.delete", target(row["name"]), now, {"id": stream_id})
         yield from note_change(now, stream_id=stream_id)
     return bool(rows)
 
 
 def _update(
-    stream_id: str, changed: dict[str, Any], now: datetime, versions: Collection[str] | None = None
+    stream_id: str, changed: dict[str, Any], now: datetime, versions: Versions = None
 ) -> Body[StreamInfo | None]:
     if versions is not None:
-        # A change locks the row in every engine, which a look does not: of two who saw the same, one comes too late.
-        rows = yield (
-            f"UPDATE streams SET updated_at = updated_at WHERE id = :id RETURNING {COLUMNS}",
-            {"id": stream_id},
-        )
-        if rows and version(stream_record(rows[0])) not in versions:
-            raise Outdated
+        rows = yield f"SELECT {COLUMNS} FROM streams WHERE id = :id", {"id": stream_id}
+        if rows:
+            require_version(version(stream_record(rows[0])), versions)
     if "name" in changed:
         taken = yield (
             "SELECT 1 FROM streams WHERE name = :name AND id <> :id",

@@ -11,7 +11,18 @@ from oxidecast.database.audit import SERVER, Actor, note
 from oxidecast.database.changes import note_change
 from oxidecast.database.errors import Conflict
 from oxidecast.database.interface import Body, IDatabase, Value
-from oxidecast.database.records import Page, contains, is_id, new_id, record, utc, window
+from oxidecast.database.records import (
+    Page,
+    Versions,
+    contains,
+    is_id,
+    new_id,
+    record,
+    require_version,
+    utc,
+    version_of,
+    window,
+)
 
 Role = Literal["admin", "streamer", "viewer"]
 Sort = Literal["created", "-created", "username", "-username"]
@@ -46,6 +57,11 @@ class User(msgspec.Struct, frozen=True, kw_only=True):
 
     def __repr__(self) -> str:
         return f"User({self.username!r}, {self.role!r})"
+
+
+def version(user: User) -> str:
+    """A word that is another one whenever something of what administrators can change is."""
+    return version_of(user.role, user.email, user.disabled, user.token_generation)
 
 
 class LastAdmin(Conflict):
@@ -165,15 +181,24 @@ def actor(user: User, address: str | None = None) -> Actor:
 
 
 def change_user(
-    user_id: str, changed: Mapping[str, Value], now: datetime, by: Actor, *, ends_tokens: bool = False
+    user_id: str,
+    changed: Mapping[str, Value],
+    now: datetime,
+    by: Actor,
+    *,
+    ends_tokens: bool = False,
+    versions: Versions = None,
 ) -> Body[User | None]:
     """A step of a transaction: other values, by column, and whether the access tokens of before end. The user after it,
-    None when there is none. Raises LastAdmin, and Conflict when the e-mail address is taken."""
+    None when there is none. Raises Outdated when its version is none of `versions`, LastAdmin, and Conflict when the
+    e-mail address is taken."""
     if not is_id(user_id):
         return None
+    before = yield from find_user(user_id)
+    if before is not None:
+        require_version(version(before), versions)
     if changed.get("disabled") or changed.get("role", "admin") != "admin":
         yield from _keep_an_admin(user_id)
-    before = yield from find_user(user_id)
     columns = "".join(f"{column} = :{column}, " for column in changed)  # names from the code
     if ends_tokens:
         columns += "token_generation = token_generation + 1, "

@@ -1,5 +1,6 @@
 """The sections that belong to the server as a whole."""
 
+import re
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 from urllib.parse import urlsplit
@@ -26,7 +27,9 @@ class ServerSettings(Section, frozen=True, kw_only=True):
     """[server]: the HTTP port, which pages, API and HLS share, the same with TLS, and the proxies before all ports."""
 
     secrets: ClassVar[frozenset[str]] = frozenset({"secret_key"})
-    reloadable: ClassVar[frozenset[str]] = frozenset({"max_connections", "trusted_proxies", "proxy_headers"})
+    reloadable: ClassVar[frozenset[str]] = frozenset(
+        {"max_connections", "trusted_proxies", "proxy_headers", "public_url"}
+    )
 
     host: str = "0.0.0.0"
     port: Port = 8080
@@ -37,9 +40,16 @@ class ServerSettings(Section, frozen=True, kw_only=True):
     trusted_proxies: tuple[str, ...] = ()
     proxy_headers: Literal["x-forwarded", "forwarded"] = "x-forwarded"
     proxy_protocol: bool = False
+    public_url: str = ""
 
     def __post_init__(self) -> None:
         _require_networks("trusted_proxies", self.trusted_proxies)
+        if self.public_url and not _is_origin(self.public_url):
+            raise Invalid(
+                "public_url",
+                "must be a scheme and a host in lower case, with a port where it is not the usual one, such as "
+                '"https://tv.example.com", and nothing after it',
+            )
         if self.proxy_protocol and not self.trusted_proxies:
             raise Invalid("proxy_protocol", "needs the proxies' networks in server.trusted_proxies")
         if self.workers > 1:
@@ -231,6 +241,9 @@ def _require_networks(key: str, networks: tuple[str, ...]) -> None:
         raise Invalid(key, 'must hold networks such as "10.0.0.0/8"')
 
 
+_HOST = re.compile(r"[a-z0-9._-]{1,253}|[0-9a-f:.]{2,45}")
+
+
 def _is_origin(text: str) -> bool:
     try:
         parts = urlsplit(text)
@@ -243,4 +256,5 @@ def _is_origin(text: str) -> bool:
     )
     # A browser leaves out the scheme's own port: an origin with it would never be met.
     usual = {"http": 80, "https": 443}
-    return parts.scheme in usual and bool(host) and port != usual[parts.scheme] and whole == text
+    named = _HOST.fullmatch(host) is not None
+    return parts.scheme in usual and named and port != usual[parts.scheme] and whole == text

@@ -27,14 +27,14 @@ from oxidecast.accounts.admission import Admission
 from oxidecast.accounts.errors import InvalidToken, Overloaded
 from oxidecast.accounts.roles import Permission, may
 from oxidecast.database.audit import ANONYMOUS, Actor
-from oxidecast.database.errors import Conflict, DatabaseUnavailable
+from oxidecast.database.errors import Conflict, DatabaseUnavailable, Outdated
 from oxidecast.database.users import User, actor
 from oxidecast.delivery.envelope import envelope
 from oxidecast.web import limits
 from oxidecast.web.nesting import DEEPEST, too_deep
 from oxidecast.web.paths import Path
 from oxidecast.web.protection import DATA
-from oxidecast.web.request import host_of
+from oxidecast.web.request import base_of, scheme_of
 from oxidecast.web.unattended import Unattended
 
 T = TypeVar("T")
@@ -155,11 +155,11 @@ class Call:
 
     @property
     def base(self) -> str:
-        """`http://HOST:PORT`, as the client knows this server."""
-        host = host_of(self.request)
-        if host is None:
+        """`http://HOST:PORT`, as the world or this client knows this server."""
+        base = base_of(self.request)
+        if base is None:
             raise ApiError(400, "malformed", "The Host header is not valid.")
-        return f"{_scheme(self.request)}://{host}"
+        return base
 
     @property
     def host(self) -> str:
@@ -388,6 +388,8 @@ class Api(Resource):
                 "an API call took too long: {method} {path}", method=request.method, path=request.path
             )
             return ApiError(503, "timed_out", "This takes too long to be waited for: try again later.", SOON)
+        if isinstance(raised, Outdated):
+            return ApiError(412, "changed_meanwhile", str(raised))
         if isinstance(raised, Conflict):
             # What a handler looked at first was changed by somebody else before it wrote.
             return ApiError(409, "conflict", str(raised))
@@ -488,10 +490,6 @@ class Api(Resource):
         request.finish()
 
 
-def _scheme(request: Request) -> str:
-    return "https" if request.isSecure() else "http"
-
-
 def _own_origin(request: Request) -> str:
     """What a browser calls the origin of this server's pages (RFC 6454, 6.2)."""
-    return f"{_scheme(request)}://{request.getHeader('host') or ''}"
+    return f"{scheme_of(request)}://{request.getHeader('host') or ''}"

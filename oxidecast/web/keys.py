@@ -13,14 +13,15 @@ from msgspec import UNSET, Meta, UnsetType
 from oxidecast.accounts.errors import KeyUnreadable
 from oxidecast.accounts.keys import PublishKeys, StreamKey
 from oxidecast.accounts.networks import parse_networks
-from oxidecast.database.keys import KeyRecord, TooManyKeys
-from oxidecast.database.streams import Outdated, target
+from oxidecast.database.errors import Outdated
+from oxidecast.database.keys import KeyRecord, TooManyKeys, version
+from oxidecast.database.streams import target
 from oxidecast.streams.info import is_stream_id
 from oxidecast.web.access import StreamAccess
 from oxidecast.web.api import PAGING, ApiError, Call, Page, Reply, Route, invalid, not_found
 from oxidecast.web.consequences import Consequences
 from oxidecast.web.fields import KeyName, Networks, Time
-from oxidecast.web.tags import changed_meanwhile, etag, expected, require, version
+from oxidecast.web.tags import etag, expected
 
 LONGEST_OVERLAP = 30 * 86_400
 """Seconds; who needs two keys for longer makes a second one."""
@@ -125,12 +126,9 @@ class KeyRoutes:
         info = await self._access.managed(call)
         versions = expected(call)
         if versions is not None and len(versions) != 1:
-            raise changed_meanwhile()
+            raise Outdated
         meant = None if versions is None else next(iter(versions))
-        try:
-            gone = await self._keys.revoke_newest(info.id, call.actor, meant)
-        except Outdated:
-            raise changed_meanwhile()
+        gone = await self._keys.revoke_newest(info.id, call.actor, meant)
         for key_id in gone:
             self._consequences.key_revoked(info.id, key_id)
 
@@ -165,9 +163,6 @@ class KeyRoutes:
         """Change a key's name, expiry, or the addresses that it may be used from. Who publishes with it goes on."""
         info = await self._access.managed(call)
         body, key_id = call.body(KeyChange), call.arguments["key"]
-        if expected(call) is not None:
-            before = [_view(*one) for one in await self._keys.listed(info.id) if one[0].id == key_id]
-            require(call, _version(before[0]) if before else "")
         changed: dict[str, Any] = {}
         if body.name is not None:
             changed["name"] = body.name
@@ -175,12 +170,11 @@ class KeyRoutes:
             changed["expires_at"] = self._expiry(body.expires_at)
         if body.allowed_addresses is not None:
             changed["allowed_addresses"] = list(_networks(body.allowed_addresses))
-        key = await self._keys.change(info.id, key_id, changed, call.actor)
+        key = await self._keys.change(info.id, key_id, changed, call.actor, expected(call))
         if key is None:
             raise not_found("This stream has no such key.")
         self._consequences.keys_changed(info.id)
-        view = _view(*key)
-        return Reply(view, headers=[etag(_version(view))])
+        return Reply(_view(*key), headers=[etag(version(key[0]))])
 
     async def revoke(self, call: Call) -> None:
         """Revoke a key, and cut who publishes with it. One that is not there is as good as revoked."""
@@ -198,10 +192,6 @@ class KeyRoutes:
         if not now < at < now + LONGEST_LIFE:
             raise invalid("expires_at", "expected a time from now on, and within ten years")
         return at.astimezone(UTC)
-
-
-def _version(key: KeyView) -> str:
-    return version(key.name, key.expires_at, key.allowed_addresses)
 
 
 def _networks(texts: Sequence[str]) -> tuple[str, ...]:

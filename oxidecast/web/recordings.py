@@ -19,7 +19,7 @@ from oxidecast.accounts.accounts import Accounts
 from oxidecast.accounts.errors import InvalidToken
 from oxidecast.accounts.roles import Permission, may
 from oxidecast.accounts.tokens import Tokens
-from oxidecast.database.recordings import Recording, Recordings, Sort, State
+from oxidecast.database.recordings import Recording, Recordings, Sort, State, version
 from oxidecast.database.users import User
 from oxidecast.delivery.files import EXPOSED, Unsatisfiable, send_file
 from oxidecast.delivery.stored import InUse, Store
@@ -42,7 +42,7 @@ from oxidecast.web.api import (
     unauthorised,
 )
 from oxidecast.web.fields import Time, Title
-from oxidecast.web.tags import etag, require, version
+from oxidecast.web.tags import etag, expected, require
 
 MEDIA_TYPE = "video/mp4"
 
@@ -178,8 +178,7 @@ class RecordingRoutes:
         if not title:
             raise invalid("title", "expected more than spaces")
         one = await self._managed(call)
-        require(call, version(one.title))
-        if not await self._recordings.rename(one.id, title, call.actor):
+        if not await self._recordings.rename(one.id, title, call.actor, expected(call)):
             raise not_found("There is no such recording.")
         return _tagged(call, msgspec.structs.replace(one, title=title))
 
@@ -190,7 +189,7 @@ class RecordingRoutes:
         if one is None:
             return
         _require(call.authenticated(), one)
-        require(call, version(one.title))
+        require(call, version(one))  # No transaction has the file in it, which goes first.
         for running in self._registry.of(IOutput):
             if IRecorder.providedBy(running.instance):
                 await running.instance.stop_recording(one.id)
@@ -328,7 +327,7 @@ def _file_name(one: Recording) -> str:
 
 
 def _tagged(call: Call, one: Recording) -> Reply:
-    return Reply(_view(call, one), headers=[etag(version(one.title))])
+    return Reply(_view(call, one), headers=[etag(version(one))])
 
 
 def _view(call: Call, one: Recording) -> RecordingView:

@@ -35,13 +35,21 @@ class ToHTTPS(Resource):
         return not any(path[: len(beginning)] == beginning for beginning in self._stay)
 
     def render(self, request: SiteRequest) -> bytes:
-        host = host_of(request)
-        if host is None or not request.uri.startswith(b"/"):
+        base = self._base(request)
+        if base is None or not request.uri.startswith(b"/"):
             return request.refuse(400)
-        port = self._port()
-        name = re.sub(r":[0-9]+$", "", host) + (f":{port}" if port != 443 else "")
         request.setResponseCode(PERMANENT_REDIRECT)
-        request.setHeader(b"Location", f"https://{name}".encode() + request.uri)
+        request.setHeader(b"Location", base.encode() + request.uri)
         # A browser would keep it for ever, and the operator may change his mind.
         request.setHeader(b"Cache-Control", b"no-store")
         return b""
+
+    def _base(self, request: SiteRequest) -> str | None:
+        """`https://HOST:PORT`: the server's own name for itself, or the one that the client used."""
+        public: str = request.site.public_url()
+        if public.startswith("https://"):
+            return public
+        host, port = host_of(request), self._port()
+        if host is None:
+            return None
+        return f"https://{re.sub(r':[0-9]+$', '', host)}" + (f":{port}" if port != 443 else "")

@@ -156,6 +156,19 @@ def host_of(request: http.Request) -> str | None:
     return host if _HOST.fullmatch(host) else None
 
 
+def scheme_of(request: http.Request) -> str:
+    return "https" if request.isSecure() else "http"
+
+
+def base_of(request: http.Request) -> str | None:
+    """What addresses in answers begin with, `https://example.com:8443`: what the settings say (`server.public_url`),
+    or else how the client knows this server, None when its Host header is none."""
+    site: Any = request.site  # type: ignore[attr-defined]  # twisted.web.server's have one
+    public: str = site.public_url()
+    host = host_of(request)
+    return public or (f"{scheme_of(request)}://{host}" if host is not None else None)
+
+
 def _allowed(methods: Iterable[bytes]) -> list[bytes]:
     """What `Allow` names: HEAD is possible where GET is, and nowhere else."""
     named = set(methods) - {b"HEAD"}

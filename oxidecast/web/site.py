@@ -47,12 +47,18 @@ class QuietSite(Site):
     noisy = False
 
     def __init__(
-        self, root: IResource, seconds: Callable[[], float], to_https: ToHTTPS | None = None
+        self,
+        root: IResource,
+        seconds: Callable[[], float],
+        to_https: ToHTTPS | None,
+        public_url: Callable[[], str],
     ) -> None:
         super().__init__(root)
         self._to_https = to_https
         self.seconds = seconds
         """Since 1970."""
+        self.public_url = public_url
+        """What the addresses in answers begin with; empty where that is what the client asked for."""
 
     def getResourceFor(self, request: Request) -> IResource:
         if self._to_https is not None and self._to_https.takes(request):
@@ -71,6 +77,7 @@ def site(
     outputs: Mapping[str, IResource],
     seconds: Callable[[], float],
     to_https: ToHTTPS | None = None,
+    public_url: Callable[[], str] = lambda: "",
 ) -> Site:
     """Put everything in its place; a name with a slash in it lies below another. `seconds()` since 1970 stamp the
     errors."""
@@ -85,4 +92,4 @@ def site(
         place.putChild(leaf, resource)
     root.putChild(b"api", versions)
     versions.putChild(b"v1", _Versioned(api, outputs))
-    return QuietSite(root, seconds, to_https)
+    return QuietSite(root, seconds, to_https, public_url)

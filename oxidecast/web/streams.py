@@ -8,7 +8,7 @@ import msgspec
 from oxidecast.accounts.keys import PublishKeys
 from oxidecast.accounts.roles import Permission, may, may_manage
 from oxidecast.database.errors import Conflict
-from oxidecast.database.streams import Outdated, Sort, StreamChange, Streams, version
+from oxidecast.database.streams import Sort, StreamChange, Streams, version
 from oxidecast.registry import Registry
 from oxidecast.settings.sections import TranscodingSettings
 from oxidecast.streams.hub import Hub
@@ -19,7 +19,7 @@ from oxidecast.web.api import PAGING, ApiError, Call, Page, Query, Reply, Route,
 from oxidecast.web.consequences import Consequences
 from oxidecast.web.fields import Category, Description, Profiles, StreamName, Title
 from oxidecast.web.stream_views import NewStreamView, StreamView, StreamViews
-from oxidecast.web.tags import changed_meanwhile, etag, expected, require
+from oxidecast.web.tags import etag, expected
 
 
 class NewStream(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -207,8 +207,6 @@ class StreamRoutes:
             changed = await self._streams.update(
                 info.id, _change(body), versions=expected(call), by=call.actor
             )
-        except Outdated:
-            raise changed_meanwhile()
         except Conflict as error:
             raise ApiError(409, "name_taken", str(error))
         except ValueError as error:
@@ -219,8 +217,7 @@ class StreamRoutes:
         """Delete a stream with its keys, and end it when it is live. One that is not there is as good as deleted."""
         info = await self._access.managed_or_none(call)
         if info is not None:
-            require(call, version(info))
-            await self._streams.delete(info.id, call.actor)
+            await self._streams.delete(info.id, call.actor, expected(call))
             self._consequences.stream_deleted(info.id)
 
     async def start(self, call: Call) -> Reply:

@@ -1,20 +1,16 @@
-"""Versions: what ETag says, and whether If-Match (RFC 9110, 13.1.1) still holds."""
+"""Versions: what ETag says, and which of them If-Match (RFC 9110, 13.1.1) names.
 
-import hashlib
+The one idea: whether one of those is still the present one, is said by the transaction that makes the change. It raises
+Outdated, which the API answers with 412.
+"""
+
 import re
-from typing import Any
 
-import msgspec
-
-from oxidecast.web.api import ApiError, Call
+from oxidecast.database.records import require_version
+from oxidecast.web.api import Call
 
 _TAG = re.compile(r'(?:W/)?"([^"]*)"')
 """An entity tag. A proxy that compresses weakens the tags that it passes on, so a weak one is as good."""
-
-
-def version(*values: Any) -> str:
-    """A word that is another one whenever one of the values is."""
-    return hashlib.sha256(msgspec.json.encode(values, order="deterministic")).hexdigest()[:24]
 
 
 def etag(version: str) -> tuple[str, str]:
@@ -31,11 +27,5 @@ def expected(call: Call) -> frozenset[str] | None:
 
 
 def require(call: Call, version: str) -> None:
-    """Raise ApiError when If-Match names other versions than the present one."""
-    versions = expected(call)
-    if versions is not None and version not in versions:
-        raise changed_meanwhile()
-
-
-def changed_meanwhile() -> ApiError:
-    return ApiError(412, "changed_meanwhile", "It was changed meanwhile: look at it again.")
+    """Raise Outdated when If-Match names other versions than the present one: for what no transaction does."""
+    require_version(version, expected(call))

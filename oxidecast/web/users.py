@@ -10,13 +10,13 @@ from oxidecast.accounts.accounts import Accounts
 from oxidecast.accounts.errors import InvalidAccount
 from oxidecast.accounts.roles import Permission, may
 from oxidecast.database.errors import Conflict
-from oxidecast.database.users import LastAdmin, Role, Sort, User
+from oxidecast.database.users import LastAdmin, Role, Sort, User, version
 from oxidecast.streams.info import is_stream_id
 from oxidecast.web.api import PAGING, ApiError, Call, Page, Query, Reply, Route, invalid, not_found
 from oxidecast.web.auth import create_account
 from oxidecast.web.consequences import Consequences
 from oxidecast.web.fields import Email, Password, Time, Username
-from oxidecast.web.tags import etag, expected, require, version
+from oxidecast.web.tags import etag, expected
 
 
 class NewUser(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -132,9 +132,6 @@ class UserRoutes:
         user_id, body = call.arguments["user"], call.body(UserChange)
         if not is_stream_id(user_id):
             raise not_found("There is no such user.")
-        if expected(call) is not None:
-            before = await self._accounts.users.by_id(user_id)
-            require(call, _version(before) if before is not None else "")
         try:
             user = await self._accounts.change(
                 user_id,
@@ -143,6 +140,7 @@ class UserRoutes:
                 password=body.password,
                 disabled=body.disabled,
                 by=call.actor,
+                versions=expected(call),
             )
         except InvalidAccount as error:
             raise invalid(error.field, error.rule)
@@ -171,12 +169,8 @@ class UserRoutes:
         self._consequences.account_ended(user_id)
 
 
-def _version(user: User) -> str:
-    return version(user.role, user.email, user.disabled, user.token_generation)
-
-
 def _tagged(user: User) -> Reply:
-    return Reply(_view(user), headers=[etag(_version(user))])
+    return Reply(_view(user), headers=[etag(version(user))])
 
 
 def _view(user: User) -> AccountView:

@@ -36,8 +36,25 @@ class Rules(SynchronousTestCase):
             "HTTPS://A.com",
             "https://example.com:443",
             "http://example.com:80",
+            'https://a"b',
+            "https://a b",
+            "https://user@example.com",
         ):
             self.assertRaises(Invalid, CorsSettings, origins=(wrong,))
+            self.assertRaises(Invalid, ServerSettings, public_url=wrong)
+
+    def test_a_public_url_says_what_it_must_be(self) -> None:
+        for right in (
+            "",
+            "https://tv.example.com",
+            "http://tv.example.com:8080",
+            "https://[2001:db8::1]:8443",
+        ):
+            self.assertEqual(ServerSettings(public_url=right).public_url, right)
+        error = self.assertRaises(
+            SettingsError, loaded, '[server]\npublic_url = "https://tv.example.com/live"'
+        )
+        self.assertIn("server.public_url must be a scheme and a host", str(error))
 
     def test_a_network_is_a_network(self) -> None:
         self.assertRaises(Invalid, MetricsSettings, allow=("10.0.0.1/8",))

@@ -167,6 +167,31 @@ class TestFrame(ApiCase):
             answer = await self.ask("GET", "/api/v1/streams/show", host=host)
             self.assertTrue(answer.data["stream_urls"]["hls"].startswith(f"http://{host}/"), host)
 
+    async def test_a_public_url_stands_in_every_address_whatever_the_client_says(self) -> None:
+        await self.start()
+        token = await self.token("streamer")
+        await self.live(token)
+        paths = ("", "/url", "/url?connection_type=hls", "/key", "/outputs")
+        asked = [("GET", f"/api/v1/streams/show{path}", None) for path in paths]
+        asked += [
+            ("GET", "/api/v1/streams", None),
+            ("GET", "/api/v1/ingests", None),
+            ("POST", "/api/v1/streams", {"title": "Other"}),
+            ("POST", "/api/v1/streams/show/join", {"connection_type": "hls"}),
+        ]
+        self.environ["OXIDECAST_SERVER_PUBLIC_URL"] = "https://tv.example.com:8443"
+        self.server.reload()
+        for host in ("evil.example", "a b"):
+            for method, path, body in asked:
+                answer = await self.ask(method, path, body, token, host=host)
+                self.assertTrue(answer.json["success"], answer.body)
+                self.assertNotIn(b"evil.example", answer.body)
+        stream = (await self.ask("GET", "/api/v1/streams/show", token=token)).data
+        self.assertEqual(
+            stream["stream_urls"]["hls"], "https://tv.example.com:8443/api/v1/hls/show/playlist.m3u8"
+        )
+        self.assertRegex(stream["ingest_urls"][0], "^rtmp://tv.example.com:[0-9]+/live$")
+
     async def test_an_exception_tells_the_client_nothing(self) -> None:
         async def broken(call: Any) -> None:
             raise RuntimeError("/etc/secret SELECT key")

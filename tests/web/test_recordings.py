@@ -101,6 +101,17 @@ class TestListing(RecordingsCase):
             self.assertEnvelope(answer, status, code)
         self.assertEqual(await self.titles(""), ["Owls"])
 
+    async def test_a_title_read_before_anothers_change_is_not_overwritten(self) -> None:
+        one = await self.owned()
+        seen = (await self.get(f"/{one.id}")).headers["etag"]
+        path = f"{RECORDINGS}/{one.id}"
+        for status, code in ((200, None), (412, "changed_meanwhile")):
+            answer = await self.ask("PATCH", path, {"title": "Owls"}, self.owner, If_Match=seen)
+            self.assertEnvelope(answer, status, code)
+        answer = await self.ask("DELETE", path, token=self.owner, If_Match=seen)
+        self.assertEnvelope(answer, 412, "changed_meanwhile")
+        self.assertTrue(store(self.server).path(one.path).exists())
+
     async def test_what_is_not_there(self) -> None:
         await self.owned()
         for unknown in (new_id(), "nothing", "..%2F..%2Fetc%2Fpasswd", "%00"):

@@ -24,6 +24,8 @@ async def tried(backend: Any) -> tuple[bool, str]:
     """Whether an `ITranscoderBackend` can be used, and what was found, or the exact reason why not."""
     try:
         return True, await backend.probe()
+    except CancelledError:
+        raise  # The server stops: no other is to be tried either.
     except Exception as error:
         return False, str(error) or repr(error)
 
