@@ -7,6 +7,7 @@ hands* from then on; *connected* once it has keys and an address. Whatever ends 
 from typing import TYPE_CHECKING, Protocol
 
 from twisted.internet.interfaces import IDelayedCall
+from twisted.logger import Logger
 
 from oxidecast.media.errors import RemoteProtocolError
 from oxidecast.webrtc.certificate import Fingerprint
@@ -36,6 +37,8 @@ class PeerUser(Protocol):
 
 class Peer:
     """See the module. Made by `WebRTCPort.open`."""
+
+    log = Logger()
 
     __slots__ = (
         "_dtls",
@@ -141,10 +144,15 @@ class Peer:
         except RemoteProtocolError:
             self.unauthentic += 1
             return
-        if is_rtcp:
-            self._user.rtcp(packet)
-        else:
-            self._user.rtp(packet)
+        try:
+            if is_rtcp:
+                self._user.rtcp(packet)
+            else:
+                self._user.rtp(packet)
+        except Exception:
+            # A mistake of ours costs this peer its session, and not everybody the port.
+            self.log.failure("a packet of a WebRTC peer could not be handled")
+            self.close("something went wrong on the server")
 
     # -- inside
 

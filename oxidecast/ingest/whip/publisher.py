@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from oxidecast.formats import rtcp
@@ -101,7 +102,7 @@ class WHIPPublisher:
         self._heard = self._clock.seconds()
         if self.pictures is not None:
             self.pictures.buffer.want_keyframe()
-        self._ticking.start(TICK, now=False)
+        self._ticking.start(TICK, now=False).addErrback(self._failed)
 
     def rtp(self, packet: bytes) -> None:
         try:
@@ -152,6 +153,10 @@ class WHIPPublisher:
         for medium in self.media:
             medium.publication = None
         return publication
+
+    def _failed(self, failure: Failure) -> None:
+        self.log.failure("a publisher by WHIP could not be answered", failure=failure)
+        self.end("something went wrong on the server")
 
     def _tick(self) -> None:
         now = self._clock.seconds()

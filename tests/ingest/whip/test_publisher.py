@@ -267,6 +267,23 @@ class TestLife(WHIPCase):
         self.send(40)
         self.assertEqual(self.stream.state, "live")
 
+    def test_a_mistake_of_ours_costs_one_session(self) -> None:
+        def fails(*_: object) -> None:
+            raise RuntimeError("a mistake")
+
+        publisher = self.connect()
+        assert publisher.pictures is not None
+        publisher.pictures.rtp = fails  # type: ignore[method-assign, assignment]
+        self.rtp(VIDEO, b"x", 0)
+        self.assertFalse(publisher.peer.is_open)
+        self.streams.clear()
+        publisher = self.connect()
+        assert publisher.pictures is not None
+        publisher.pictures.poll = fails  # type: ignore[method-assign, assignment]
+        self.pass_by(0.1)
+        self.assertFalse(publisher.peer.is_open)
+        self.assertEqual((len(self.flushLoggedErrors(RuntimeError)), len(self.port), self.gone), (2, 0, 2))
+
     def test_a_stream_of_one_kind(self) -> None:
         text = whip_offer()
         audio = "m=audio" + text.split("m=audio")[1]
