@@ -108,6 +108,7 @@ class Server(MultiService):
         self.rtmp = RTMPPort(self.settings.of(RtmpSettings), foundation.reactor, self.proxies)
         self.rtmp.admit = lambda address: self.admission.take("publish", address)
         self.webrtc = WebRTCPort(self.settings.of(WebrtcSettings), foundation.reactor)
+        self.webrtc.admit = lambda address: self.admission.take("publish", address)
         self.watch = ReactorWatch(foundation.reactor)
         self.watch.setServiceParent(self)
         self.metrics = Metrics(

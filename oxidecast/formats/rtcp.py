@@ -1,10 +1,10 @@
 """RTCP (RFC 3550 6, RFC 4585 6): what a sender of media says, and what its receivers answer.
 
-Only what a sender needs: sender reports and goodbyes out; reports, goodbyes and feedback in. Kinds that nobody asked
-for are passed over; a packet that does not add up is refused whole.
+Reports, goodbyes and feedback, both ways. Kinds that nobody asked for are passed over; a packet that does not add up
+is refused whole.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from struct import Struct
 from typing import Final
 
@@ -49,6 +49,16 @@ class Report(msgspec.Struct, frozen=True, gc=False):
     """How long ago that was, in 1/65536 s."""
 
 
+class SenderReport(msgspec.Struct, frozen=True, gc=False):
+    """When a moment of the peer's stream was."""
+
+    ssrc: int
+    ntp: int
+    """64 bits of NTP time (RFC 3550 4)."""
+    timestamp: int
+    """The stream's, at that time."""
+
+
 class Nack(msgspec.Struct, frozen=True, gc=False):
     """Packets of a stream that did not come."""
 
@@ -74,7 +84,7 @@ class Goodbye(msgspec.Struct, frozen=True, gc=False):
     ssrc: int
 
 
-Item = Report | Nack | KeyframeWanted | Estimate | Goodbye
+Item = SenderReport | Report | Nack | KeyframeWanted | Estimate | Goodbye
 
 
 def parse(data: bytes) -> list[Item]:
@@ -108,6 +118,13 @@ def parse(data: bytes) -> list[Item]:
 def _read(items: list[Item], kind: int, count: int, body: bytes) -> None:
     if kind == SENDER_REPORT:
         _reports(items, count, body, 24)
+        items.append(
+            SenderReport(
+                int.from_bytes(body[:4], "big"),
+                int.from_bytes(body[4:12], "big"),
+                int.from_bytes(body[12:16], "big"),
+            )
+        )
     elif kind == RECEIVER_REPORT:
         _reports(items, count, body, 4)
     elif kind == GOODBYE:
@@ -170,6 +187,44 @@ def sender_report(ssrc: int, utc: float, timestamp: int, packets: int, octets: i
         octets & 0xFFFFFFFF,
     )
     return report + _description(ssrc, cname)
+
+
+def receiver_report(ssrc: int, blocks: Sequence[bytes], cname: bytes) -> bytes:
+    """A receiver report with its description: what every compound packet of a receiver begins with. At most 31 blocks,
+    of 24 bytes each (RFC 3550 6.4.2)."""
+    body = ssrc.to_bytes(4, "big") + b"".join(blocks)
+    return bytes((0x80 | len(blocks), RECEIVER_REPORT, 0, len(body) // 4)) + body + _description(ssrc, cname)
+
+
+def nack(sender: int, ssrc: int, sequences: Iterable[int]) -> bytes:
+    """A request for packets of `ssrc` that are missing, their numbers of 16 bits in rising order; none for none."""
+    pairs: list[list[int]] = []
+    for sequence in sequences:
+        ahead = (sequence - pairs[-1][0]) & 0xFFFF if pairs else 17
+        if 0 < ahead <= 16:
+            pairs[-1][1] |= 1 << ahead - 1
+        elif ahead:
+            pairs.append([sequence, 0])
+    information = b"".join((first << 16 | mask).to_bytes(4, "big") for first, mask in pairs)
+    return _feedback(TRANSPORT_FEEDBACK, _NACK, sender, ssrc, information) if pairs else b""
+
+
+def picture_loss(sender: int, ssrc: int) -> bytes:
+    """A request for a keyframe (PLI)."""
+    return _feedback(PAYLOAD_FEEDBACK, _PICTURE_LOSS, sender, ssrc, b"")
+
+
+def estimate(sender: int, bitrate: int, ssrcs: Sequence[int]) -> bytes:
+    """How many bits a second these streams together may have (REMB, draft-alvestrand-rmcat-remb)."""
+    exponent = max(0, bitrate.bit_length() - 18)
+    information = b"REMB" + bytes((len(ssrcs),)) + (exponent << 18 | bitrate >> exponent).to_bytes(3, "big")
+    information += b"".join(ssrc.to_bytes(4, "big") for ssrc in ssrcs)
+    return _feedback(PAYLOAD_FEEDBACK, _APPLICATION, sender, 0, information)
+
+
+def _feedback(kind: int, form: int, sender: int, ssrc: int, information: bytes) -> bytes:
+    body = sender.to_bytes(4, "big") + ssrc.to_bytes(4, "big") + information
+    return bytes((0x80 | form, kind)) + (len(body) // 4).to_bytes(2, "big") + body
 
 
 def goodbye(ssrcs: Iterable[int], cname: bytes) -> bytes:

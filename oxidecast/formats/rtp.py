@@ -21,6 +21,8 @@ HEADER_SIZE = 12
 
 _HEADER = struct.Struct(">BBHII")
 _EXTENSION = struct.Struct(">HH")
+_ONE_BYTE, _STOP = 0xBEDE, 15
+"""The profile of header extensions with headers of one byte, and the number that ends them."""
 _LONGEST = 0xFFFF
 """Bytes of a UDP datagram at most."""
 _MOST_CSRC = 15
@@ -130,3 +132,18 @@ class TSWrapper:
 def nearest(sequence: int, reference: int) -> int:
     """The number, of those that `sequence` stands for in 16 bits, that is nearest to `reference`."""
     return reference + ((sequence - reference + 0x8000) & 0xFFFF) - 0x8000
+
+
+def element(extension: tuple[int, bytes] | None, number: int) -> bytes:
+    """What one header extension says (RFC 8285 4.2, with headers of one byte); empty where it is not there."""
+    if extension is None or extension[0] != _ONE_BYTE:
+        return b""
+    words, at = extension[1], 0
+    while at < len(words):
+        head = words[at]
+        if head >> 4 == _STOP:
+            break
+        if head >> 4 == number:
+            return words[at + 1 : at + 2 + (head & 15)]
+        at += 2 + (head & 15) if head else 1  # a zero is padding
+    return b""

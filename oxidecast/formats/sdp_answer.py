@@ -1,4 +1,4 @@
-"""Answers of a server that sends (SDP, JSEP RFC 9429 5.3): ICE-lite, DTLS as the passive side, one transport for all.
+"""Answers of a server that sends or receives (SDP, JSEP RFC 9429 5.3): ICE-lite, one transport for all.
 
 All that is written here was made by this server or passed `sdp_offer`, so that nothing can leave its line.
 """
@@ -22,6 +22,8 @@ class Transport(msgspec.Struct, frozen=True):
     """As in `a=fingerprint`."""
     addresses: tuple[str, ...]
     port: int
+    setup: str = "passive"
+    """Our side of DTLS, as in `a=setup`."""
 
     def ice(self) -> list[str]:
         """Lines of our ICE credentials."""
@@ -49,11 +51,25 @@ class Sent(msgspec.Struct, frozen=True):
     retransmission_ssrc: int = 0
 
 
+class Received(msgspec.Struct, frozen=True):
+    """A medium that we receive."""
+
+    codec: OfferedCodec
+    parameters: str = ""
+    feedback: tuple[str, ...] = ()
+    retransmission: OfferedCodec | None = None
+    extensions: tuple[tuple[int, str], ...] = ()
+    """For `a=extmap`, of those that were offered."""
+
+
 def answer(
-    session: int, media: Sequence[tuple[OfferedMedium, Sent | None]], transport: Transport, cname: str
+    session: int,
+    media: Sequence[tuple[OfferedMedium, Sent | Received | None]],
+    transport: Transport,
+    cname: str,
 ) -> str:
-    """The answer to an offer of these media, in their order; None is one that is not sent."""
-    taken = [medium.mid for medium, sent in media if sent is not None]
+    """The answer to an offer of these media, in their order; None is one that is not taken."""
+    taken = [medium.mid for medium, one in media if one is not None]
     lines = [
         "v=0",
         f"o=- {session} 1 IN IP4 127.0.0.1",
@@ -63,8 +79,8 @@ def answer(
         "a=ice-lite",
         "a=msid-semantic:WMS *",
     ]
-    for medium, sent in media:
-        lines += _rejected(medium) if sent is None else _sent(medium, sent, transport, cname)
+    for medium, one in media:
+        lines += _rejected(medium) if one is None else _taken(medium, one, transport, cname)
     return "\r\n".join([*lines, ""])
 
 
@@ -83,33 +99,39 @@ def _rejected(medium: OfferedMedium) -> list[str]:
     ]
 
 
-def _sent(medium: OfferedMedium, sent: Sent, transport: Transport, cname: str) -> list[str]:
-    codec, again = sent.codec, sent.retransmission
+def _taken(medium: OfferedMedium, taken: Sent | Received, transport: Transport, cname: str) -> list[str]:
+    codec, again = taken.codec, taken.retransmission
     formats = f"{codec.payload_type}{f' {again.payload_type}' if again else ''}"
     channels = f"/{codec.channels}" if codec.channels > 1 else ""
-    encoding = {"h264": "H264", "h265": "H265", "av1": "AV1"}.get(codec.name, codec.name)
+    encoding = {"h264": "H264", "h265": "H265", "av1": "AV1", "vp8": "VP8", "vp9": "VP9"}.get(
+        codec.name, codec.name
+    )
+    ours = isinstance(taken, Sent)
     lines = [
         f"m={medium.kind} 9 {medium.protocol} {formats}",
         "c=IN IP4 0.0.0.0",
         "a=rtcp:9 IN IP4 0.0.0.0",
         *transport.ice(),
         f"a=fingerprint:{transport.fingerprint}",
-        "a=setup:passive",
+        f"a=setup:{transport.setup}",
         f"a=mid:{medium.mid}",
-        "a=sendonly",
-        f"a=msid:{cname} {cname}-{medium.kind}",
+        *([f"a=sendonly\r\na=msid:{cname} {cname}-{medium.kind}"] if ours else ["a=recvonly"]),
         "a=rtcp-mux",
         *(["a=rtcp-rsize"] if medium.reduced_size else []),
         f"a=rtpmap:{codec.payload_type} {encoding}/{codec.clock_rate}{channels}",
-        *(f"a=rtcp-fb:{codec.payload_type} {one}" for one in sent.feedback),
-        *([f"a=fmtp:{codec.payload_type} {sent.parameters}"] if sent.parameters else []),
+        *(f"a=rtcp-fb:{codec.payload_type} {one}" for one in taken.feedback),
+        *([f"a=fmtp:{codec.payload_type} {taken.parameters}"] if taken.parameters else []),
     ]
     if again is not None:
         lines += [
             f"a=rtpmap:{again.payload_type} rtx/{again.clock_rate}",
             f"a=fmtp:{again.payload_type} apt={codec.payload_type}",
-            f"a=ssrc-group:FID {sent.ssrc} {sent.retransmission_ssrc}",
         ]
-    ssrcs = [sent.ssrc, *([sent.retransmission_ssrc] if again is not None else [])]
+    if isinstance(taken, Received):
+        lines += [f"a=extmap:{number} {uri}" for number, uri in taken.extensions]
+        return [*lines, *transport.candidates()]
+    if again is not None:
+        lines.append(f"a=ssrc-group:FID {taken.ssrc} {taken.retransmission_ssrc}")
+    ssrcs = [taken.ssrc, *([taken.retransmission_ssrc] if again is not None else [])]
     lines += [f"a=ssrc:{ssrc} cname:{cname}" for ssrc in ssrcs]
     return [*lines, *transport.candidates()]

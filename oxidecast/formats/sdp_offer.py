@@ -18,11 +18,14 @@ MAX_MEDIA = 16
 """A player offers two."""
 MAX_FORMATS = 64
 """Payload types of one medium: there are no more dynamic ones."""
+MAX_EXTENSIONS = 32
+"""RTP header extensions of one medium: browsers have a dozen."""
 
 DIRECTIONS = ("sendrecv", "sendonly", "recvonly", "inactive")
 
 _TOKEN = re.compile(r"[!#$%&'*+\-.0-9A-Z^_`a-z{|}~]{1,64}")
 _RTPMAP = re.compile(r"(\d{1,3}) ([A-Za-z0-9_.\-]{1,32})/(\d{1,9})(?:/(\d{1,2}))?")
+_EXTMAP = re.compile(r"(\d{1,3})(?:/[a-z]{8,8})? ([!-~]{1,200})(?: .*)?")
 _ICE = re.compile(r"[A-Za-z0-9+/]{4,256}")
 
 
@@ -65,6 +68,8 @@ class OfferedMedium(msgspec.Struct, frozen=True):
     password: str
     fingerprints: tuple[str, ...]
     setup: str
+    extensions: tuple[tuple[int, str], ...] = ()
+    """RTP header extensions (`a=extmap`, RFC 8285 5): numbers and names."""
 
     def retransmission(self, codec: OfferedCodec) -> OfferedCodec | None:
         """The payload type by which packets of `codec` are sent again (RFC 4588 8.6)."""
@@ -179,6 +184,11 @@ def _medium(session: _Section, section: _Section, number: int) -> OfferedMedium:
             section.attributes.get("fingerprint") or session.attributes.get("fingerprint") or ()
         ),
         setup=section.one("setup") or session.one("setup"),
+        extensions=tuple(
+            (int(match[1]), match[2])
+            for line in section.attributes.get("extmap", ())[:MAX_EXTENSIONS]
+            if (match := _EXTMAP.fullmatch(line))
+        ),
     )
 
 

@@ -16,6 +16,19 @@ from oxidecast.media.track import Codec, Track
 MAX_CONFIGURATION = 64
 """Bytes of vpcC: 12, and codec initialisation data that VP9 does not have."""
 
+_LEVELS = (
+    (10, 36_864),
+    (11, 73_728),
+    (20, 122_880),
+    (21, 245_760),
+    (30, 552_960),
+    (31, 983_040),
+    (40, 2_228_224),
+    (50, 8_912_896),
+    (60, 35_651_584),
+)
+"""Levels and the most pixels of a picture."""
+
 _SYNC_CODE = 0x498342
 _RGB = 7
 _FULL_BOX = b"\x01\x00\x00\x00"
@@ -86,6 +99,17 @@ def parse_keyframe(payload: bytes) -> KeyframeHeader:
     width, height = bits.u(16) + 1, bits.u(16) + 1
     check_size(width, height, "VP9 frame")
     return KeyframeHeader(profile, depth, width, height)
+
+
+def configuration(payload: bytes) -> bytes:
+    """A vpcC record for the stream that begins with this keyframe, which says all but the level: that is the least for
+    its size (VP9 levels, the table of the codec string's registration)."""
+    header = parse_keyframe(payload)
+    area = header.width * header.height
+    level = next((level for level, most in _LEVELS if area <= most), 62)
+    chroma = 3 if header.profile & 1 else 1
+    # Colours are unspecified (2), and there is no codec initialisation data.
+    return bytes((header.profile, level, header.bit_depth << 4 | chroma << 1, 2, 2, 2, 0, 0))
 
 
 def in_band(payload: bytes, track: Track) -> Track | None:

@@ -7,6 +7,7 @@ hands* from then on; *connected* once it has keys and an address. Whatever ends 
 from typing import TYPE_CHECKING, Protocol
 
 from twisted.internet.interfaces import IDelayedCall
+from twisted.logger import Logger
 
 from oxidecast.media.errors import RemoteProtocolError
 from oxidecast.webrtc.certificate import Fingerprint
@@ -37,6 +38,8 @@ class PeerUser(Protocol):
 class Peer:
     """See the module. Made by `WebRTCPort.open`."""
 
+    log = Logger()
+
     __slots__ = (
         "_dtls",
         "_fingerprints",
@@ -46,6 +49,7 @@ class Peer:
         "_timer",
         "_told",
         "_user",
+        "active",
         "ice",
         "is_open",
         "network",
@@ -59,10 +63,13 @@ class Peer:
         fingerprints: tuple[Fingerprint, ...],
         user: PeerUser,
         network: str,
+        active: bool = False,
     ) -> None:
         self.ice = ice
         self.network = network
         """Of who opened it, for the bounds."""
+        self.active = active
+        """Whether we begin the handshake: some publishers offer nothing else."""
         self.is_open = True
         self.unauthentic = 0
         """Packets of media that failed their check, or came twice."""
@@ -114,7 +121,9 @@ class Peer:
     def checked(self, source: Address, now: float) -> None:
         """A valid check came from `source`."""
         if self._dtls is None:
-            self._dtls = DtlsSession(self._port.context, self._fingerprints, now)
+            self._dtls = DtlsSession(self._port.context, self._fingerprints, now, server=not self.active)
+            if self.active:
+                self._send(self._dtls.start(now), source)
             self._schedule(now)
         self._begin()
 
@@ -135,10 +144,15 @@ class Peer:
         except RemoteProtocolError:
             self.unauthentic += 1
             return
-        if is_rtcp:
-            self._user.rtcp(packet)
-        else:
-            self._user.rtp(packet)
+        try:
+            if is_rtcp:
+                self._user.rtcp(packet)
+            else:
+                self._user.rtp(packet)
+        except Exception:
+            # A mistake of ours costs this peer its session, and not everybody the port.
+            self.log.failure("a packet of a WebRTC peer could not be handled")
+            self.close("something went wrong on the server")
 
     # -- inside
 

@@ -6,7 +6,7 @@ by signalling alone, and are bounded there.
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from ipaddress import IPv6Address, ip_address
 from typing import Any
@@ -59,6 +59,10 @@ class WebRTCPort(Service):
         self.reactor = reactor
         self.used = False
         """Set by an output or ingest, before the start."""
+        self.gates: dict[str, Any] = {}
+        """What answers the signalling, `twisted.web` resources by `whip` and `whep`: set before the start, too."""
+        self.admit: Callable[[str], int] | None = None
+        """Asked with the address of each publisher: 0, or the seconds that it has to wait."""
         self.failed_handshakes = 0
         self.expired = 0
         """Sessions of which nothing was heard any more."""
@@ -116,25 +120,30 @@ class WebRTCPort(Service):
     # -- sessions
 
     def open(
-        self, remote_ufrag: str, fingerprints: tuple[Fingerprint, ...], user: PeerUser, address: str
+        self,
+        remote_ufrag: str,
+        fingerprints: tuple[Fingerprint, ...],
+        user: PeerUser,
+        address: str,
+        active: bool = False,
     ) -> Peer:
-        """A session for a peer whose offer came from `address`. Raises PortFull, or RemoteProtocolError for a user
-        fragment that is none."""
+        """A session for a peer whose offer came from `address`; `active` when we begin the handshake. Raises PortFull,
+        or RemoteProtocolError for a user fragment that is none."""
         network = network_of(address)
         reason = ""
         if not self._listening:
             reason = "WebRTC is not available at the moment."
         elif len(self._peers) >= self.settings.max_sessions:
-            reason = "As many watch by WebRTC as can."
+            reason = "As many use WebRTC as can."
         elif self._connecting >= MAX_CONNECTING:
             reason = "Too many are connecting by WebRTC at the moment."
         elif self._by_network[network] >= self.settings.max_sessions_per_address:
-            reason = "As many watch by WebRTC from your network as can."
+            reason = "As many use WebRTC from your network as can."
         if reason:
             self.refused += 1
             raise PortFull(reason)
         ice = self._ice.open(remote_ufrag, self.reactor.seconds())
-        peer = self._peers[ice] = Peer(self, ice, fingerprints, user, network)
+        peer = self._peers[ice] = Peer(self, ice, fingerprints, user, network, active)
         self._by_network[network] += 1
         self._connecting += 1
         return peer
@@ -153,6 +162,7 @@ class WebRTCPort(Service):
             fingerprint=str(self.certificate.fingerprint),
             addresses=tuple(self._advertised(reached)),
             port=self.number,
+            setup="active" if peer.active else "passive",
         )
 
     def connected(self, peer: Peer) -> None:

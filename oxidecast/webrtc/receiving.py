@@ -66,13 +66,16 @@ class ReceiveBuffer:
         "_highest",
         "_missing",
         "_next",
+        "_patience",
         "_want",
         "given_up",
         "late",
         "rtt",
     )
 
-    def __init__(self) -> None:
+    def __init__(self, patience: float = PATIENCE) -> None:
+        """`patience` is shorter where nothing that was lost comes again."""
+        self._patience = patience
         self._next: int | None = None
         """The number that may go out next."""
         self._highest = 0
@@ -119,7 +122,7 @@ class ReceiveBuffer:
                 [
                     number
                     for number, hole in self._missing.items()
-                    if now >= hole.since + PATIENCE or (hole.asked >= RETRIES and now >= hole.due)
+                    if now >= hole.since + self._patience or (hole.asked >= RETRIES and now >= hole.due)
                 ]
             )
         out = []
@@ -157,7 +160,7 @@ class ReceiveBuffer:
 
     def next_call(self) -> float | None:
         """When `poll`, `nacks` and `keyframe_due` next have something to do; None when nothing is missing."""
-        times = [min(hole.due, hole.since + PATIENCE) for hole in self._missing.values()]
+        times = [min(hole.due, hole.since + self._patience) for hole in self._missing.values()]
         if self._want:
             times.append(self._asked_keyframe + KEYFRAME_WAIT)
         return min(times, default=None)

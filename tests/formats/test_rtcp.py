@@ -1,5 +1,6 @@
 """RTCP: aiortc reads what is written and writes what is read; what does not add up is refused."""
 
+import struct
 from unittest import TestCase
 
 from aiortc import rtp
@@ -31,7 +32,7 @@ class TestReading(TestCase):
             ssrc=7, fraction_lost=0, packets_lost=2, highest_sequence=9, jitter=0, lsr=0, dlsr=0
         )
         data = bytes(rtp.RtcpSrPacket(ssrc=1, sender_info=sender, reports=[block]))
-        self.assertEqual(rtcp.parse(data), [rtcp.Report(7, 0.0, 2, 0, 0, 0)])
+        self.assertEqual(rtcp.parse(data), [rtcp.Report(7, 0.0, 2, 0, 0, 0), rtcp.SenderReport(1, 1, 2)])
 
     def test_missed_packets(self) -> None:
         data = feedback(205, 1, b"\xff\xfe\0\2\0\x28\0\0")
@@ -109,3 +110,39 @@ class TestWriting(TestCase):
             *_, bye = rtp.RtcpPacket.parse(rtcp.goodbye([7, 8], name))
             assert isinstance(bye, rtp.RtcpByePacket)
             self.assertEqual(bye.sources, [7, 8])
+
+
+class TestWhatAReceiverSays(TestCase):
+    """Against aiortc's reading."""
+
+    def test_a_report_with_its_description(self) -> None:
+        block = struct.pack(">IIIIII", 7, 64 << 24 | 3, 9, 90, 5, 6)
+        report, description = rtp.RtcpPacket.parse(rtcp.receiver_report(1, [block], b"name"))
+        assert isinstance(report, rtp.RtcpRrPacket) and isinstance(description, rtp.RtcpSdesPacket)
+        self.assertEqual((report.ssrc, report.reports[0].ssrc, report.reports[0].fraction_lost), (1, 7, 64))
+        self.assertEqual(description.chunks[0].items, [(1, b"name")])
+
+    def test_missed_packets_and_keyframes(self) -> None:
+        (said,) = rtp.RtcpPacket.parse(rtcp.nack(1, 7, [65_534, 0, 14, 40, 41]))
+        assert isinstance(said, rtp.RtcpRtpfbPacket)
+        self.assertEqual((said.ssrc, said.media_ssrc), (1, 7))
+        self.assertEqual([number & 0xFFFF for number in said.lost], [65_534, 0, 14, 40, 41])
+        self.assertEqual(rtcp.nack(1, 7, []), b"")
+        (said,) = rtp.RtcpPacket.parse(rtcp.picture_loss(1, 7))
+        assert isinstance(said, rtp.RtcpPsfbPacket)
+        self.assertEqual((said.fmt, said.media_ssrc), (1, 7))
+
+    def test_an_estimate(self) -> None:
+        (said,) = rtp.RtcpPacket.parse(rtcp.estimate(1, 50_000_000, [7, 8]))
+        assert isinstance(said, rtp.RtcpPsfbPacket)
+        bitrate, ssrcs = rtp.unpack_remb_fci(said.fci)
+        self.assertEqual(ssrcs, [7, 8])
+        self.assertLess(abs(bitrate - 50_000_000), 500)
+
+    @given(st.lists(st.integers(0, 65_535), max_size=60, unique=True))
+    def test_all_that_is_asked_for_is_read_again(self, sequences: list[int]) -> None:
+        data = rtcp.nack(1, 7, sequences)
+        if sequences:
+            (found,) = rtcp.parse(data)
+            assert isinstance(found, rtcp.Nack)
+            self.assertEqual(set(found.sequences), set(sequences))

@@ -4,7 +4,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from oxidecast.formats.rtp import MP2T, TS_DATAGRAM, RTPPacket, TSWrapper, nearest
+from oxidecast.formats.rtp import MP2T, TS_DATAGRAM, RTPPacket, TSWrapper, element, nearest
 from oxidecast.media import LocalProtocolError, RemoteProtocolError
 
 PLAIN = bytes.fromhex("80 21 fffe 01020304 0a0b0c0d")
@@ -130,3 +130,20 @@ class NearestTests(SynchronousTestCase):
             (0xFFFE, 0x30003, 0x2FFFE),
         ]:
             self.assertEqual(nearest(sequence, reference), number)
+
+
+class ElementTests(SynchronousTestCase):
+    def test_one_extension_is_found_among_others(self) -> None:
+        words = bytes.fromhex("10aa 00 31beef 40cc 00 f0".replace(" ", ""))
+        extension = 0xBEDE, words
+        self.assertEqual(element(extension, 1), b"\xaa")
+        self.assertEqual(element(extension, 3), b"\xbe\xef")
+        self.assertEqual(element(extension, 4), b"\xcc")
+        for number in (2, 5):
+            self.assertEqual(element(extension, number), b"")
+        self.assertEqual(element((0x1000, words), 3), b"")
+        self.assertEqual(element(None, 3), b"")
+
+    @given(st.binary(max_size=40), st.integers(1, 14))
+    def test_any_words(self, words: bytes, number: int) -> None:
+        self.assertLessEqual(len(element((0xBEDE, words), number)), 16)

@@ -74,6 +74,7 @@ class TestOffers(TestCase):
         )
         self.assertEqual((video.ufrag, video.fingerprints), ("3Xyz", (FINGERPRINT,)))
         self.assertTrue(video.rtcp_mux and video.reduced_size and not video.rejected)
+        self.assertEqual(video.extensions, ((1, "urn:ietf:params:rtp-hdrext:toffset"),))
         h264 = next(codec for codec in video.codecs if codec.payload_type == 102)
         self.assertEqual(h264.parameter("profile-level-id"), "42001f")
         self.assertEqual(h264.parameter("packetization-mode"), "1")

@@ -31,6 +31,12 @@ class RealTests(SynchronousTestCase):
             self.assertEqual(vp9.parse_keyframe(made.packets[0]), vp9.KeyframeHeader(profile, 8, 322, 182))
             self.assertEqual([vp9.is_keyframe(packet) for packet in made.packets], list(made.keyframes))
 
+    def test_a_record_is_made_of_a_keyframe(self) -> None:
+        made = samples.video("libvpx-vp9", width=322, height=182, frames=3, pixels="yuv420p", **FAST)
+        self.assertEqual(vp9.track(vp9.configuration(made.packets[0])).codec_string, "vp09.00.11.08")
+        deep = [vp9.track(vp9.configuration(header)).codec_string for header, _ in DEEP]
+        self.assertEqual(deep, ["vp09.02.11.10", "vp09.03.11.10", "vp09.03.11.12"])
+
     def test_high_bit_depths_are_told(self) -> None:
         for data, header in DEEP:
             self.assertEqual(vp9.parse_keyframe(data), header)

@@ -8,9 +8,8 @@ import msgspec
 from oxidecast.formats.sdp_answer import Sent, Transport, answer
 from oxidecast.formats.sdp_offer import Offer, OfferedCodec, OfferedMedium
 from oxidecast.media import RemoteProtocolError
-from oxidecast.webrtc.certificate import Fingerprint, usable
-
-PROTOCOL = "UDP/TLS/RTP/SAVPF"
+from oxidecast.webrtc import offers
+from oxidecast.webrtc.certificate import Fingerprint
 
 FEEDBACK = ("nack", "nack pli", "ccm fir", "goog-remb")
 """What is made something of, where it is offered."""
@@ -54,22 +53,7 @@ def check(offer: Offer) -> None:
     wanted = [medium for medium in offer.media if _is_wanted(medium)]
     if not wanted:
         raise RemoteProtocolError("the offer wants to receive no video and no audio")
-    if len(wanted) > 1 and not {medium.mid for medium in wanted} <= set(offer.bundle):
-        raise RemoteProtocolError("the offer's media are not in one a=group:BUNDLE")
-    first = wanted[0]
-    for medium in wanted:
-        if medium.protocol != PROTOCOL:
-            raise RemoteProtocolError(f"the offer's media are not of the protocol {PROTOCOL}")
-        if not medium.rtcp_mux:
-            raise RemoteProtocolError("the offer has media without a=rtcp-mux")
-        if medium.ufrag and medium.ufrag != first.ufrag:
-            raise RemoteProtocolError("the offer has media with more than one a=ice-ufrag in one bundle")
-    if not first.ufrag:
-        raise RemoteProtocolError("the offer has no a=ice-ufrag and a=ice-pwd")
-    if first.setup not in ("actpass", "active"):
-        raise RemoteProtocolError("the offer has no a=setup:actpass or a=setup:active")
-    if not usable(_fingerprints(first)):
-        raise RemoteProtocolError("the offer has no a=fingerprint of SHA-256, SHA-384 or SHA-512")
+    offers.check(offer, wanted)
 
 
 def wanted(offer: Offer) -> tuple[bool, bool]:
@@ -96,7 +80,7 @@ def agree(offer: Offer, video: str, audio: bool) -> Agreed:
             has_audio = sent is not None
         media.append((medium, sent))
     first = next(medium for medium in offer.media if _is_wanted(medium))
-    return Agreed(tuple(media), _fingerprints(first), first.ufrag, secrets.token_hex(8))
+    return Agreed(tuple(media), offers.fingerprints(first), first.ufrag, secrets.token_hex(8))
 
 
 def _is_wanted(medium: OfferedMedium) -> bool:
@@ -105,10 +89,6 @@ def _is_wanted(medium: OfferedMedium) -> bool:
         and not medium.rejected
         and medium.direction in ("recvonly", "sendrecv")
     )
-
-
-def _fingerprints(medium: OfferedMedium) -> tuple[Fingerprint, ...]:
-    return tuple(Fingerprint.parse(text) for text in medium.fingerprints)
 
 
 def _video(medium: OfferedMedium, codec_string: str) -> Sent | None:

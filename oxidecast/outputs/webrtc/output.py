@@ -16,6 +16,7 @@ from oxidecast.outputs.webrtc.whep import WHEPResource
 from oxidecast.streams.info import StreamInfo
 from oxidecast.webrtc.port import WebRTCPort
 from oxidecast.webrtc.settings import WebrtcSettings
+from oxidecast.webrtc.signalling import Gates
 
 
 @implementer(IOutput, IMeasured, IReloadable)
@@ -33,7 +34,7 @@ class WebRTCOutput:
         self.sessions: dict[str, Viewer] = {}
         """By the id in their address."""
         self.sums = Sums()
-        self._settings = settings
+        self.port.gates["whep"] = WHEPResource(self)
 
     def open(self, stream: IStream) -> WebRTCStream:
         for key, old in list(self.streams.items()):
@@ -47,11 +48,10 @@ class WebRTCOutput:
         return address(info.name)
 
     def routes(self) -> Mapping[str, Any]:
-        return {"webrtc": WHEPResource(self)}
+        return {"webrtc": Gates(self.port.gates)}
 
     def reload(self, settings: WebrtcSettings) -> None:
         """The port has taken the same."""
-        self._settings = settings
 
     def metrics(self, streams: Collection[str]) -> Iterable[Metric]:
         return collect(self.port, set(self.streams.values()), self.sums, streams)
@@ -80,19 +80,3 @@ class WebRTCOutput:
             viewer.counted.rendition = viewer.watches.name if viewer.watches is not None else SOURCE
 
         viewer.on_connected = connected
-
-    def ice_servers(self) -> list[str]:
-        """Values of `Link` (RFC 9725 4.6)."""
-        links = [f'<{url}>; rel="ice-server"' for url in self._settings.stun_servers]
-        for server in self._settings.turn_servers:
-            link = f'<{server.url}>; rel="ice-server"'
-            if server.username:
-                name, word = _quoted(server.username), _quoted(server.credential)
-                link += f'; username="{name}"; credential="{word}"; credential-type="password"'
-            links.append(link)
-        return links
-
-
-def _quoted(text: str) -> str:
-    """As a quoted-string (RFC 9110 5.6.4)."""
-    return text.replace("\\", "\\\\").replace('"', '\\"')

@@ -174,6 +174,11 @@ class Viewer:
         self._replayed_at = 0.0
         self._resent_in = (0, 0)
 
+    @property
+    def mid(self) -> str:
+        """See `webrtc.signalling.Session`."""
+        return self.agreed.mid
+
     # -- what it is sent
 
     def watch(self, feed: Feed | None) -> None:

@@ -29,7 +29,9 @@ def offer(**changes: str) -> str:
 class Browser:
     """Datagrams in, datagrams out. `sent` are those that it wants sent."""
 
-    def __init__(self, answer: str, profile: Profile = Profile.AES_128_GCM, now: float = 0.0) -> None:
+    def __init__(
+        self, answer: str, profile: Profile = Profile.AES_128_GCM, now: float = 0.0, server: bool = False
+    ) -> None:
         values: dict[str, str] = {}
         for line in answer.split("\r\n"):
             name, _, value = line.partition(":")
@@ -37,7 +39,7 @@ class Browser:
         self.remote = Credentials(values["a=ice-ufrag"], values["a=ice-pwd"])
         self.ufrag = "3Xyz"
         fingerprint = Fingerprint.parse(values["a=fingerprint"])
-        self.dtls = DtlsSession(_contexts[profile], (fingerprint,), now, server=False)
+        self.dtls = DtlsSession(_contexts[profile], (fingerprint,), now, server=server)
         self.sender: SrtpSender | None = None
         self.receiver: SrtpReceiver | None = None
         self.rtp: list[RtpPacket] = []

@@ -21,6 +21,7 @@ from oxidecast.webrtc import port as port_module
 from oxidecast.webrtc.ice import CONSENT_TIMEOUT
 from oxidecast.webrtc.port import PortFull, WebRTCPort
 from oxidecast.webrtc.settings import TurnServer, WebrtcSettings
+from oxidecast.webrtc.signalling import ice_servers
 from oxidecast.webrtc.srtp import Profile
 from tests.formats.material import stream as material
 from tests.formats.test_rtcp import feedback
@@ -397,7 +398,7 @@ class TestLife(WebRTCCase):
         with self.assertRaisesRegex(PortFull, "from your network"):
             self.join()
         self.port.settings = WebrtcSettings(max_sessions=2)
-        with self.assertRaisesRegex(PortFull, "As many watch"):
+        with self.assertRaisesRegex(PortFull, "As many use WebRTC"):
             self.join()
         self.patch(port_module, "MAX_CONNECTING", 2)
         self.port.settings = WebrtcSettings()
@@ -461,16 +462,14 @@ class TestWhatIsSent(WebRTCCase):
                 negotiation.check(parse_offer(offer(change=change)))
 
     def test_links(self) -> None:
-        self.webrtc.reload(
-            WebrtcSettings(
-                stun_servers=("stun:stun.example.com:3478",),
-                turn_servers=(
-                    TurnServer(url="turn:turn.example.com?transport=udp", username='a"b', credential="c"),
-                ),
-            )
+        settings = WebrtcSettings(
+            stun_servers=("stun:stun.example.com:3478",),
+            turn_servers=(
+                TurnServer(url="turn:turn.example.com?transport=udp", username='a"b', credential="c"),
+            ),
         )
         self.assertEqual(
-            self.webrtc.ice_servers(),
+            ice_servers(settings),
             [
                 '<stun:stun.example.com:3478>; rel="ice-server"',
                 '<turn:turn.example.com?transport=udp>; rel="ice-server"; username="a\\"b"; credential="c"; '

@@ -4,7 +4,7 @@ import msgspec
 
 from oxidecast.formats.sdp_offer import MAX_OFFER
 from oxidecast.interfaces import PublishRequest
-from oxidecast.outputs.webrtc.whep import FRAGMENT, SDP
+from oxidecast.webrtc.signalling import FRAGMENT, SDP
 from tests.house import Answer, HouseCase
 from tests.outputs.webrtc.stage import offer
 from tests.outputs.webrtc.test_output import OPUS, PACKETS, PICTURE, SOUNDS, TRACK
