@@ -84,8 +84,9 @@ class Accounts:
         try:
             user = await self.known(username)
             hashed = user.password_hash if user is not None else None
-            right = await self._passwords.verify(password, hashed, address)
-        except (Overloaded, DatabaseUnavailable):
+            known = self.throttle.knows(address, username)
+            right = await self._passwords.verify(password, hashed, None if known else address)
+        except (Overloaded, TooManyAttempts, DatabaseUnavailable):
             self.throttle.undo(address, username)  # no password was tried
             raise
         if user is None or not right or user.disabled:
@@ -171,7 +172,7 @@ class Accounts:
         address: str | None = None,
     ) -> User:
         """`address` is where it is asked for from, when anybody may. Raises InvalidAccount, Conflict when the name or
-        address is taken, and Overloaded."""
+        address is taken, Overloaded, and TooManyAttempts."""
         if not is_username(username):
             raise InvalidAccount(
                 "username", "must be 3 to 50 letters, digits, dots, dashes, underscores and at signs"

@@ -45,9 +45,9 @@ class TokenBuckets:
         if len(self._buckets) > self._maximum:
             self._buckets.popitem(last=False)
 
-    def give(self, key: Hashable) -> None:
-        """Put a token back."""
-        level = self._level(key) + 1.0
+    def give(self, key: Hashable, tokens: int = 1) -> None:
+        """Put tokens back."""
+        level = self._level(key) + tokens
         if level >= self._burst:
             self._buckets.pop(key, None)
         else:

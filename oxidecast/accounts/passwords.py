@@ -13,7 +13,7 @@ from argon2.exceptions import InvalidHashError, VerificationError
 from twisted.internet.defer import Deferred
 from twisted.python.threadpool import ThreadPool
 
-from oxidecast.accounts.errors import InvalidAccount, Overloaded
+from oxidecast.accounts.errors import InvalidAccount, Overloaded, TooManyAttempts
 from oxidecast.accounts.limits import site_of
 
 SHORTEST = 8
@@ -21,11 +21,12 @@ LONGEST = 1024
 """Characters. Hashing reads all of a password, so it must end somewhere; no passphrase gets here."""
 MAXIMUM_WAITING = 32
 """Checks waiting at once: at a tenth to a fifth of a second each, whoever is behind these has given up."""
-MAXIMUM_OF_SITE = 4
-"""Of these, for one IPv4 address or IPv6 /48, what is being checked counted: it may keep both threads busy, and no
-more than a second of work waits for it, which leaves room for others."""
-KEPT_FREE = 8
-"""Places beyond these for what strangers do not ask for: an administrator makes an account in spite of them."""
+MAXIMUM_OF_SITE = 8
+"""Of these, for one IPv4 address or IPv6 /48, what is being checked counted: half a second to a second of work, which
+leaves room for others."""
+KEPT_FREE = 16
+"""Places beyond these for what strangers do not ask for: who has logged in from there before does so in spite of them,
+and an administrator makes accounts."""
 HASHER = PasswordHasher(time_cost=3, memory_cost=65_536, parallelism=1)
 """RFC 9106, 4, second recommended option, with one lane: a login must not take all cores at once."""
 
@@ -34,7 +35,8 @@ T = TypeVar("T")
 
 class Passwords:
     """Hashes and verifies in `threads`, which the caller starts and stops; its size bounds cores and memory
-    (64 MiB for each). `address` is whose wish it is, when anybody may have it; None for administrators and commands."""
+    (64 MiB for each). `address` is whose wish it is, when a stranger may have it; None for administrators and commands,
+    and for those who are known there."""
 
     def __init__(self, reactor: Any, threads: ThreadPool, hasher: PasswordHasher = HASHER) -> None:
         self._reactor = reactor
@@ -47,14 +49,15 @@ class Passwords:
         that have none."""
 
     async def hash(self, password: str, address: str | None = None) -> str:
-        """Raises InvalidAccount for a password that is too short or too long, and Overloaded."""
+        """Raises InvalidAccount for a password that is too short or too long, Overloaded, and TooManyAttempts when its
+        network has too many waiting."""
         if not SHORTEST <= len(password) <= LONGEST:
             raise InvalidAccount("password", f"must have {SHORTEST} to {LONGEST} characters")
         return await self._in_thread(lambda: self._hasher.hash(_bytes(password)), address)
 
     async def verify(self, password: str, hashed: str | None, address: str | None = None) -> bool:
         """Whether the password is the one that was hashed. None stands for an unknown user: it takes as long,
-        and is False. Raises Overloaded."""
+        and is False. Raises Overloaded, and TooManyAttempts when its network has too many waiting."""
         if len(password) > LONGEST:
             return False
         return await self._in_thread(lambda: self._verify(password, hashed), address)
@@ -77,7 +80,7 @@ class Passwords:
             raise Overloaded
         if site is not None:
             if self._of_site[site] >= MAXIMUM_OF_SITE:
-                raise Overloaded
+                raise TooManyAttempts(1.0)
             self._of_site[site] += 1
         self._waiting += 1
         gone = Event()

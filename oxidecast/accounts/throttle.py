@@ -4,10 +4,11 @@ The one idea: what is limited is an address together with the account that it tr
 what others do. Two things are limited besides, and an address that has logged in to the account before (`_known`) is
 held up by neither:
 
-* IPv6 neighbours together, in wider networks that may fail oftener, since one attacker may have 65,536 of a /64.
+* A network with all accounts that it tries, and IPv6 neighbours together, in wider networks that may fail oftener,
+  since one attacker may have 65,536 of a /64.
 * An account that is attacked: all whom it does not know have one try together every few seconds, in turn, so that any
   number of addresses is no faster. Its owner on a new machine is a stranger like them: nothing but the password tells
-  them apart. But a turn that was told is kept, so the owner waits `LONGEST_GAP` for each site (`site_of`) that asked
+  them apart. But a turn that was told is kept, so the owner waits `GAP` for each site (`site_of`) that asked
   before, and `turns.LONGEST_TURN` at most. Only more sites than have room in that, 720, make it a matter of luck.
 
 Who has to wait is told so at once; nothing is held open. All memory is bounded: who was heard of longest ago goes.
@@ -28,15 +29,15 @@ QUIET = 3600.0
 no faster than going on at the longest wait."""
 NEIGHBOURS = 4
 """An address may fail so many times as often as for one account: people behind one address log in too."""
-WIDER = ((56, 4), (SITE, 16))
-"""IPv6 networks around a /64, by their bits, and how many times as often as it they may fail. What is used up comes
-back one by one, so that failing now and then, as a crowd of honest people does, never adds up."""
+NETWORKS = ((64, 1), (56, 4), (SITE, 16))
+"""IPv6 networks, by their bits, and how many times as often as the first they may fail; an IPv4 address is one by
+itself. What is used up comes back one by one, so that failing now and then, as a crowd of honest people does, never
+adds up."""
 CROWD = 10
 """An account is under attack from when it was failed with so many times as often as one address may."""
-FIRST_GAP = 1.0
-LONGEST_GAP = 5.0
-"""Seconds between the tries of strangers at an account that is attacked: the first for as many failures as make an
-attack, growing with them up to the last, which is 12 a minute. Longer ones let fewer attackers fill all turns."""
+GAP = 5.0
+"""Seconds between the tries of strangers at an account that is attacked: 12 a minute. Longer ones let fewer attackers
+fill all turns."""
 KNOWN_NETWORKS = 8
 """Of an account, the latest: at home, at work, under way. Fewer than all, so that nobody's push out another's."""
 MAXIMUM_KEPT = 50_000
@@ -96,10 +97,9 @@ class LoginThrottle:
         self, clock: IReactorTime, attempts: int, refill: float, maximum: int = MAXIMUM_KEPT
     ) -> None:
         self._pairs = Backoff(clock, maximum)
-        self._networks = Backoff(clock, maximum)
         self._accounts = Backoff(clock, maximum)
-        self._wider = [
-            (bits, times, TokenBuckets(clock, 1.0, LONGEST_WAIT / times, maximum)) for bits, times in WIDER
+        self._networks = [
+            (bits, times, TokenBuckets(clock, 1.0, LONGEST_WAIT / times, maximum)) for bits, times in NETWORKS
         ]
         self._turns = Turns(clock, maximum)
         self._known: OrderedDict[str, OrderedDict[str, None]] = OrderedDict()
@@ -110,38 +110,39 @@ class LoginThrottle:
     def limit(self, attempts: int, refill: float) -> None:
         """Other numbers; nothing is forgotten."""
         self._pairs.free, self._pairs.first = attempts, refill
-        self._networks.free, self._networks.first = attempts * NEIGHBOURS, refill / NEIGHBOURS
-        for _, times, buckets in self._wider:
+        for _, times, buckets in self._networks:
             buckets.limit(attempts * NEIGHBOURS * times, LONGEST_WAIT / times)
         self._crowd = attempts * CROWD
 
     def attempt(self, address: str, username: str) -> float:
         """Count an attempt, as one that fails until `succeeded` or `undo` says otherwise, so that many at once do not
         pass; answers 0, or the seconds to wait, in which case nothing was counted."""
-        network, account = pair = _pair(address, username)
-        stranger, failures = not self._is_known(pair), self._accounts.count(account)
-        attacked = stranger and failures >= self._crowd
-        wait = max(self._pairs.wait(pair, 1 if attacked else None), self._networks.wait(network))
+        account = (pair := _pair(address, username))[1]
+        stranger = not self._is_known(pair)
+        attacked = stranger and self._accounts.count(account) >= self._crowd
+        wait = self._pairs.wait(pair, 1 if attacked else None)
         if stranger:
-            for bits, _, buckets in self._wider:
+            for bits, _, buckets in self._networks:
                 wait = max(wait, buckets.wait(network_of(address, bits)))
         if wait == 0.0 and attacked:
-            gap = min(FIRST_GAP * failures / self._crowd, LONGEST_GAP)
-            wait = self._turns.ask(account, site_of(address), gap)
+            wait = self._turns.ask(account, site_of(address), GAP)
         if wait == 0.0:
             self._pairs.failed(pair)
-            self._networks.failed(network)
             self._accounts.failed(account)
             if stranger:
-                for bits, _, buckets in self._wider:
+                for bits, _, buckets in self._networks:
                     buckets.take(network_of(address, bits))
         return wait
+
+    def knows(self, address: str, username: str) -> bool:
+        """Whether the account was logged in to from there."""
+        return self._is_known(_pair(address, username))
 
     def succeeded(self, address: str, username: str) -> None:
         """The owner mistyped before; that is forgotten now, of this address and account. What the address tried with
         other accounts is not: an attacker may have one of its own."""
         pair = _pair(address, username)
-        self._uncount(address, pair)
+        self._uncount(address, pair, max(1, self._pairs.count(pair)))
         self._pairs.forget(pair)
         self.seen(address, username)
 
@@ -160,17 +161,17 @@ class LoginThrottle:
     def undo(self, address: str, username: str) -> None:
         """An attempt was none: no password was looked at."""
         pair = _pair(address, username)
-        self._uncount(address, pair)
+        self._uncount(address, pair, 1)
+        self._pairs.undo(pair)
         if self._accounts.count(pair[1]) >= self._crowd and not self._is_known(pair):
             self._turns.give_back(pair[1], site_of(address))
 
-    def _uncount(self, address: str, pair: tuple[str, str]) -> None:
-        self._pairs.undo(pair)
-        self._networks.undo(pair[0])
-        self._accounts.undo(pair[1])
+    def _uncount(self, address: str, pair: tuple[str, str], times: int) -> None:
+        for _ in range(times):
+            self._accounts.undo(pair[1])
         if not self._is_known(pair):
-            for bits, _, buckets in self._wider:
-                buckets.give(network_of(address, bits))
+            for bits, _, buckets in self._networks:
+                buckets.give(network_of(address, bits), times)
 
     def _is_known(self, pair: tuple[str, str]) -> bool:
         return pair[0] in self._known.get(pair[1], ())

@@ -125,7 +125,7 @@ class AuthRoutes:
             login = await self._accounts.login(body.username, body.password, call.address)
         except TooManyAttempts as error:
             self._failures.add(call.address, body.username)
-            raise ApiError(429, error.code, str(error), [("Retry-After", str(error.retry_after))])
+            raise _too_many(error)
         except BadCredentials as error:
             self._failures.add(call.address, body.username)
             raise unauthorised(str(error), error.code)
@@ -180,6 +180,12 @@ async def create_account(
         raise invalid(error.field, error.rule)
     except Conflict as error:
         raise ApiError(409, "taken", str(error))
+    except TooManyAttempts as error:
+        raise _too_many(error)
+
+
+def _too_many(error: TooManyAttempts) -> ApiError:
+    return ApiError(429, error.code, str(error), [("Retry-After", str(error.retry_after))])
 
 
 def _view(login: Login) -> LoginView:

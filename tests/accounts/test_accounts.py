@@ -154,7 +154,7 @@ class LoggingIn(AccountsTest):
         answers = await DeferredList(there, consumeErrors=True)
         refused = [failure for right, failure in answers if not right]
         for failure in refused:
-            failure.trap(Overloaded)
+            failure.trap(TooManyAttempts)
         self.assertGreaterEqual(len(answers) - len(refused), MAXIMUM_OF_SITE)
 
     async def test_where_a_login_goes_on_its_owner_is_known(self) -> None:

@@ -8,7 +8,7 @@ from twisted.internet.threads import deferToThread
 from twisted.python.threadpool import ThreadPool
 from twisted.trial.unittest import TestCase
 
-from oxidecast.accounts import InvalidAccount, Overloaded, Passwords
+from oxidecast.accounts import InvalidAccount, Overloaded, Passwords, TooManyAttempts
 from oxidecast.accounts import passwords as module
 from oxidecast.accounts.passwords import KEPT_FREE, MAXIMUM_OF_SITE, MAXIMUM_WAITING
 from tests.accounts.support import PASSWORD, QUICK
@@ -96,7 +96,7 @@ class Fair(TestCase):
     async def test_one_site_has_few_places_and_others_have_theirs(self) -> None:
         for network in ("192.0.2.1", "2001:db8:1:{}::1"):
             waiting = [self.check(network.format(one)) for one in range(MAXIMUM_OF_SITE)]
-            await self.assertFailure(self.check(network.format("ffff")), Overloaded)
+            await self.assertFailure(self.check(network.format("ffff")), TooManyAttempts)
             waiting += [self.check("192.0.2.2"), self.check("2001:db8:2::1")]
             self.go_on.set()
             self.assertEqual(await gatherResults(waiting), [False] * len(waiting))
@@ -112,15 +112,19 @@ class Fair(TestCase):
         await gatherResults([*waiting, *made])
 
     async def test_who_hangs_up_makes_no_room_for_more(self) -> None:
+        looked_at: list[str | None] = []
+        self.patch(self.passwords, "_verify", lambda password, hashed: looked_at.append(hashed))
         for _ in range(MAXIMUM_OF_SITE):
             gone = self.check("192.0.2.1")
             gone.cancel()
             await self.assertFailure(gone, CancelledError)
-        await self.assertFailure(self.check("192.0.2.1"), Overloaded)
+        await self.assertFailure(self.check("192.0.2.1"), TooManyAttempts)
         self.go_on.set()
         while self.passwords._waiting:
             await deferLater(reactor, 0.01)
+        self.assertEqual(looked_at, [], "what nobody waits for is not begun")
         self.assertFalse(await self.check("192.0.2.1"))
+        self.assertEqual(looked_at, [None])
 
 
 class Abandoned(TestCase):

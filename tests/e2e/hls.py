@@ -216,7 +216,7 @@ def ts_faults(path: Path) -> list[str]:
 def shown(watcher: Watcher) -> dict[float, list[float]]:
     """Keyframes' times (s) by segment, which is named by when its pictures begin."""
     found = {}
-    for segment in watcher.segments:
+    for segment in (one for one in watcher.segments if not one.gap):
         with av.open(io.BytesIO(watcher.inits.get(segment.init, b"") + segment.body)) as container:
             packets = [packet for packet in container.demux(video=0) if packet.pts is not None]
             times = [float(packet.pts * packet.time_base) for packet in packets]

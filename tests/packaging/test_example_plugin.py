@@ -154,7 +154,7 @@ class WatchTests(SynchronousTestCase):
             name, key = server.new_stream("Raw")
             self.assertEqual(rows(server.command("plugins").stdout)["annexb"][-1], "disabled")
             with publish(server.ingest(key), server.folder / "encoder.log", gop=30):
-                self.assertEqual(list(server.wait_live(name)["stream_urls"]), ["hls", "multicast"])
+                self.assertEqual(list(server.wait_live(name)["stream_urls"]), ["hls", "multicast", "webrtc"])
                 self.assertEqual(server.get(f"/api/v1/annexb/{name}")[0], 404)
 
 

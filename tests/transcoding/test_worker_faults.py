@@ -4,11 +4,13 @@ import random
 from itertools import pairwise
 from typing import Any
 
+from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from oxidecast.formats.framed import FramedPacket
 from oxidecast.formats.framed_messages import AudioFeed, Figures
 from oxidecast.media import Codec, Track
+from oxidecast.transcoding.worker.frames import Ahead, FrameQueue, Picture
 from tests.transcoding.child import Item, job, run, small
 from tests.transcoding.clips import audio, clip, later, plain, video
 from tests.transcoding.test_worker_video import times
@@ -72,9 +74,9 @@ class TestDamage(SynchronousTestCase):
 
 class TestPressure(SynchronousTestCase):
     def test_an_encoder_that_cannot_keep_up_drops_evenly_and_never_a_keyframe(self) -> None:
-        source = clip(video(6, size=(320, 180)))
-        slow: dict[str, Any] = {"preset": "placebo", "threads": "1"}
-        made = run([job(small(1, 320, 180, options=slow), lossless=False), *source.tracks, *source.packets])
+        source = clip(video(3, size=(640, 360), gop=0.5))
+        slow: dict[str, Any] = {"preset": "placebo", "threads": "1", "rc-lookahead": "0", "bf": "0"}
+        made = run([job(small(1, 640, 360, options=slow), lossless=False), *source.tracks, *source.packets])
         self.assertEqual(made.code, 0)
         feed = made.figures.feeds[0]
         self.assertGreater(feed.dropped, 0)
@@ -82,13 +84,41 @@ class TestPressure(SynchronousTestCase):
         self.assertEqual(made.keyframes(1), source.keyframes)
         self.assertTrue(all(figures.feeds[0].queue <= 16 for figures in made.of(Figures) if figures.feeds))
 
+    def test_what_comes_at_once_is_waited_for(self) -> None:
+        source = clip(video(6))
+        made = run([job(small(1), small(2, 96, 54), lossless=False), *source.tracks, *source.packets])
+        self.assertEqual([(one.made, one.dropped) for one in made.figures.feeds], [(180, 0)] * 2)
+
+
+class TestAhead(SynchronousTestCase):
+    def test_only_what_comes_sooner_than_its_time_may_wait(self) -> None:
+        clock = Clock()
+        ahead = Ahead(clock.seconds)
+        self.assertEqual(ahead.picture(0), 0)
+        # At their time, and then after two seconds of nothing all at once.
+        for number in range(1, 31):
+            clock.advance(1 / 30)
+            self.assertEqual(ahead.picture(number * 3000), 0)
+        clock.advance(2)
+        for number in range(31, 91):
+            ahead.picture(number * 3000)
+        self.assertAlmostEqual(ahead.seconds, 59 / 30 * Ahead.CATCHING_UP)
+        # Who waits for each of them uses it up.
+        waits = 0
+        while ahead.picture((91 + waits) * 3000):
+            clock.advance(0.05)
+            waits += 1
+        self.assertLess(waits, 100)
+        ahead.picture(10**9)
+        self.assertEqual(ahead.seconds, Ahead.MOST)
+        ahead.forget()
+        self.assertEqual((ahead.seconds, ahead.picture(5)), (0, 0))
+
 
 class TestQueue(SynchronousTestCase):
     """The queue by itself."""
 
     def test_it_drops_what_comes_while_it_is_full_but_for_keyframes(self) -> None:
-        from oxidecast.transcoding.worker.frames import FrameQueue, Picture
-
         queue = FrameQueue()
         for number in range(4):
             queue.put(Picture(None, number, number == 0, None), 3)  # type: ignore[arg-type]
@@ -100,8 +130,6 @@ class TestQueue(SynchronousTestCase):
         self.assertEqual((queue.dropped, len(queue)), (2, 0))
 
     def test_keyframes_alone_are_bounded_too(self) -> None:
-        from oxidecast.transcoding.worker.frames import FrameQueue, Picture
-
         queue = FrameQueue()
         for number in range(9):
             queue.put(Picture(None, number, True, None), 3)  # type: ignore[arg-type]

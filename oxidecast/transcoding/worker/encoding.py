@@ -51,8 +51,8 @@ class VideoEncoder(threading.Thread):
 
     # -- Called by the decoder's thread ------------------------------------------------------------------------------
 
-    def offer(self, picture: Picture, wanted: bool, wait: bool) -> None:
-        """A picture; `wanted` is what the frame rate's ceiling says. `wait` rather than drop it."""
+    def offer(self, picture: Picture, wanted: bool, until: float | None) -> None:
+        """A picture; `wanted` is what the frame rate's ceiling says. `until` as in `FrameQueue.put`."""
         if not self._began and not picture.keyframe:
             return
         self._began = True
@@ -60,7 +60,7 @@ class VideoEncoder(threading.Thread):
             self._left_out += 1
             return
         self._taken += 1
-        self._queue.put(picture, most_queued(picture.shape), wait)
+        self._queue.put(picture, most_queued(picture.shape), until)
 
     def drain(self, done: threading.Event) -> None:
         """Hand out everything, and begin anew with the next keyframe."""

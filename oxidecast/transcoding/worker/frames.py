@@ -1,15 +1,19 @@
 """Pictures on their way from the decoder to one encoder: what is known of them, and a bounded queue.
 
-The one idea: the decoder never waits for an encoder. A queue that is full loses whole pictures, the ones that come
-while it is full, which spreads them evenly; but never a keyframe, since those are the same in all feeds.
+The one idea: the decoder waits for no encoder that is too slow. A queue that is full loses whole pictures, the ones
+that come while it is full, which spreads them evenly; but never a keyframe, since those are the same in all feeds. It
+does wait when the pictures are what is too fast: after a network has stood still, seconds of them come at once
+(`Ahead`).
 """
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from fractions import Fraction
 from typing import Any, NamedTuple
 
+from oxidecast.media import TICKS
 from oxidecast.transcoding.sizes import display_size
 
 MAX_QUEUED = 16
@@ -53,6 +57,34 @@ def most_queued(shape: Shape) -> int:
     return max(MIN_QUEUED, min(MAX_QUEUED, int(MAX_QUEUED_BYTES / size)))
 
 
+class Ahead:
+    """How far pictures are ahead of the clock, which is how long they may wait for encoders: those that are too slow
+    for pictures as they usually come use it up, and it comes back only by pictures that come sooner."""
+
+    MOST = 10.0
+    """Seconds: what came at once after longer than that is older than what viewers have buffered."""
+    CATCHING_UP = 0.9
+    """Of a picture's time counts, so that one who waits all the time gets back to the present."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.seconds = 0.0
+        self._clock = clock
+        self._last: tuple[int, float] | None = None
+
+    def picture(self, pts: int) -> float:
+        """One has come; answers `seconds`."""
+        now = self._clock()
+        if self._last is not None:
+            media = (pts - self._last[0]) / TICKS * self.CATCHING_UP
+            self.seconds = min(max(self.seconds + media - (now - self._last[1]), 0.0), self.MOST)
+        self._last = pts, now
+        return self.seconds
+
+    def forget(self) -> None:
+        """What comes does not continue what came."""
+        self.seconds, self._last = 0.0, None
+
+
 class FrameQueue:
     """Pictures, and orders that keep their place among them and are never lost."""
 
@@ -65,11 +97,15 @@ class FrameQueue:
     def __len__(self) -> int:
         return self._pictures
 
-    def put(self, picture: Picture, most: int, wait: bool = False) -> None:
-        """Take it, unless `most` wait already; with `wait`, when fewer do."""
+    def put(self, picture: Picture, most: int, until: float | None = 0.0) -> None:
+        """Take it, unless `most` wait already. `until` that second of `time.monotonic` it may be waited for that fewer
+        do; None for ever."""
         with self._changed:
-            while wait and self._pictures >= most:
-                self._changed.wait()
+            while self._pictures >= most:
+                left = None if until is None else until - time.monotonic()
+                if left is not None and left <= 0:
+                    break
+                self._changed.wait(left)
             if self._pictures >= most:
                 self.dropped += 1
                 if not picture.keyframe or not self._make_room():

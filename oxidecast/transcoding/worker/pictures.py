@@ -4,22 +4,20 @@ Runs in the thread that reads the pipe. Which pictures are keyframes is decided 
 """
 
 import threading
+import time
 from typing import Any
 
 import av
 
 from oxidecast.formats.framed import FramedPacket
 from oxidecast.formats.framed_messages import FeedFigures, Job, Resumed, Trouble
-from oxidecast.media import TICKS, Track
+from oxidecast.media import Track
 from oxidecast.transcoding.worker.choosing import KeyframeChoice, RateCeiling
 from oxidecast.transcoding.worker.decoders import decoder, shape_of, why
 from oxidecast.transcoding.worker.encoding import TIME_BASE, VideoEncoder
-from oxidecast.transcoding.worker.frames import Picture, Shape
+from oxidecast.transcoding.worker.frames import Ahead, Picture, Shape
 from oxidecast.transcoding.worker.output import Output
 from oxidecast.transcoding.worker.thumbnails import Thumbnailer
-
-CATCH_UP = 2 * TICKS
-"""How much of a beginning may wait for encoders rather than be dropped: it came at once, while the child started."""
 
 _HDR = {16: "PQ", 18: "HLG"}
 """Transfer characteristics of ITU-T H.273."""
@@ -43,7 +41,7 @@ class Pictures:
         self._thumbnails = Thumbnailer(output)
         self._thumbnails.start()
         self._last_pts: int | None = None
-        self._first_pts: int | None = None
+        self._ahead = Ahead()
         self._said_hdr = False
         self._rotation = 0
         self._shape: Shape | None = None
@@ -103,7 +101,8 @@ class Pictures:
             self.track(track)
         self._keyframes.forget()
         self._thumbnails.forget()
-        self._last_pts = self._first_pts = None
+        self._last_pts = None
+        self._ahead.forget()
         self._made.clear()
         self._again_until = -1
         waiting = []
@@ -143,9 +142,8 @@ class Pictures:
             self.errors += 1
             return
         self._last_pts = pts
-        if self._first_pts is None:
-            self._first_pts = pts
-        wait = self._lossless or pts - self._first_pts < CATCH_UP or pts <= self._again_until
+        ahead = self._ahead.picture(pts)
+        until = None if self._lossless or pts <= self._again_until else time.monotonic() + ahead
         self.decoded += 1
         frame.time_base = TIME_BASE
         # H.264 says it with a keyframe, for all until the next one (D.2.27); the decoder tells of that picture only.
@@ -169,6 +167,6 @@ class Pictures:
                 self._wanted_keyframes.add(number)
             own = number in self._wanted_keyframes
             kept = ceiling.keeps(pts, keyframe or own)
-            encoder.offer(Picture(frame, pts, keyframe or own, shape), kept, wait)
+            encoder.offer(Picture(frame, pts, keyframe or own, shape), kept, until)
         self._wanted_keyframes.clear()
         self._thumbnails.offer(Picture(frame, pts, keyframe, shape), self._lossless)

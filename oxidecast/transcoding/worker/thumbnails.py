@@ -45,7 +45,7 @@ class Thumbnailer(threading.Thread):
         if not self.is_due(picture.pts):
             return
         self._next = picture.pts + int(self.every * TICKS)
-        self._queue.put(picture, 1, wait)
+        self._queue.put(picture, 1, None if wait else 0.0)
 
     def drain(self, done: threading.Event) -> None:
         self._queue.order(done.set)
