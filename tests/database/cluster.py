@@ -11,7 +11,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from functools import cache
 from pathlib import Path
 
@@ -82,7 +82,16 @@ class Cluster:
 
     def kill(self) -> None:
         """As a crash does: the server's processes die with their connections."""
+        processes = self._processes()
         self._signal(signal.SIGKILL)
+        # Those that serve connections find out that it is gone, but may answer once more before they do.
+        for process in processes[1:]:
+            with suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+        deadline = time.monotonic() + START_TIME
+        while any(map(_runs, processes[1:])):
+            assert time.monotonic() < deadline, "PostgreSQL did not die"
+            time.sleep(0.01)
 
     def stop(self) -> None:
         """As an administrator does who does not wait for clients."""
@@ -142,6 +151,14 @@ class Cluster:
         if self._server is not None and self._server.poll() is None:
             self._signal(signal.SIGQUIT)
         shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _runs(process: int) -> bool:
+    """Whether it may still have connections: one that has ended, waited for or not, has none."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 @cache

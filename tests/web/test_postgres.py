@@ -123,7 +123,11 @@ class OnPostgres(PostgresCase):
             await deferLater(reactor, 0.05)
         self.cluster.start()
         listed = await self.until(
-            "/api/v1/recordings", lambda answer: answer.status == 200 and answer.data["total"] > 0, token
+            "/api/v1/recordings",
+            lambda answer: (
+                answer.status == 200 and [one["state"] for one in answer.data["items"]] == ["complete"]
+            ),
+            token,
         )
         [one] = listed.data["items"]
         self.assertEqual((one["state"], one["size"]), ("complete", files[0].stat().st_size))
