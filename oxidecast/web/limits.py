@@ -11,6 +11,9 @@ from oxidecast.delivery.envelope import envelope
 from oxidecast.delivery.hot import HotAnswer, HotRequest
 from oxidecast.delivery.http_parser import Incoming
 
+OFFERS = b"/whep"
+"""There viewers post their offers: each is parsed, and may have a token looked at."""
+
 CODE = "rate_limited"
 SENTENCE = "Too many requests: try again in {wait} s."
 
@@ -27,8 +30,9 @@ class PortLimits:
         return self._ask("media", request)
 
     def cold(self, request: Incoming) -> HotAnswer | None:
-        """A new WebSocket connection; whatever else is let pass."""
-        return self._ask("websocket", request) if request.upgrade else None
+        """A viewer's new connection, by WebSocket or WebRTC; whatever else is let pass."""
+        offers = request.method == b"POST" and request.raw_path.endswith(OFFERS)
+        return self._ask("websocket", request) if request.upgrade or offers else None
 
     def _ask(self, kind: str, request: HotRequest) -> HotAnswer | None:
         wait = self._admission.take(kind, str(getattr(request.client, "host", "")))

@@ -130,6 +130,16 @@ class TestMediaAndSockets(LimitCase):
         self.assertEqual(await self.statuses(3, *asked, **upgrade), [404, 404, 429])
         self.assertEqual(await self.statuses(1, *asked), [404])
 
+    async def test_offers_of_webrtc_count_as_publishers_and_as_viewers(self) -> None:
+        for kind in ("WEBSOCKET", "PUBLISH"):
+            self.environ[f"OXIDECAST_RATE_LIMIT_{kind}_BURST"] = "2"
+            self.environ[f"OXIDECAST_RATE_LIMIT_{kind}_RATE"] = "0.1"
+        await self.start()
+        for path, kind in (("none/whep", "websocket"), ("whip", "publish")):
+            found = await self.statuses(3, "POST", f"/api/v1/webrtc/{path}", {"no": "offer"})
+            self.assertEqual((found[2], 429 in found[:2]), (429, False), (path, found))
+            self.assertEqual(self.server.admission.limited[kind], 1)
+
 
 class TestProxies(LimitCase):
     """The server behind a proxy at 127.0.0.1."""
