@@ -22,8 +22,8 @@ from twisted.internet.interfaces import IReactorTime
 
 from oxidecast.accounts.errors import KeyUnreadable
 from oxidecast.database.audit import SERVER, Actor, AuditLog
-from oxidecast.database.interface import IDatabase
-from oxidecast.database.keys import KeyRecord, StreamKeys
+from oxidecast.database.interface import Body, IDatabase
+from oxidecast.database.keys import KeyRecord, StreamKeys, create_key
 from oxidecast.database.records import Versions, utc
 
 ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
@@ -118,6 +118,10 @@ class PublishKeys:
         made = await self._stored.add(stream_id, digest, sealed, name, expires_at, allowed_addresses, by)
         return self._opened(made, text)
 
+    def first(self, by: Actor) -> "FirstKey":
+        """The key of a stream that is being made, for `Streams.create`."""
+        return FirstKey(self, by)
+
     async def all(self, stream_id: str) -> list[StreamKey]:
         """The valid keys, newest first. Raises KeyUnreadable."""
         records = await self._stored.valid(stream_id)
@@ -196,3 +200,16 @@ class PublishKeys:
 
 def _derived(secret: bytes, purpose: bytes) -> bytes:
     return HKDF(algorithm=SHA256(), length=32, salt=None, info=purpose).derive(secret)
+
+
+class FirstKey:
+    """Call it with the id of the stream, in its transaction; then it has the `text`."""
+
+    def __init__(self, keys: PublishKeys, by: Actor) -> None:
+        self.text = ""
+        self._keys = keys
+        self._by = by
+
+    def __call__(self, stream_id: str) -> Body[KeyRecord]:
+        self.text, digest, sealed = self._keys._made(stream_id)
+        return create_key(stream_id, digest, sealed, "", utc(self._keys._clock), None, (), self._by)

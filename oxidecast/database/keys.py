@@ -97,7 +97,7 @@ class StreamKeys:
     ) -> KeyRecord:
         """Raises TooManyKeys, and Conflict when there is no such stream."""
         return await self._database.transaction(
-            _create, stream_id, digest, sealed, name, utc(self._clock), expires_at, allowed_addresses, by
+            create_key, stream_id, digest, sealed, name, utc(self._clock), expires_at, allowed_addresses, by
         )
 
     async def find(self, digest: str) -> FoundKey | None:
@@ -220,7 +220,7 @@ def _target(stream_id: str) -> Body[str]:
     return target(rows[0]["name"] if rows else stream_id)
 
 
-def _create(
+def create_key(
     stream_id: str,
     digest: str,
     sealed: bytes,
@@ -230,6 +230,7 @@ def _create(
     allowed_addresses: Sequence[str],
     by: Actor,
 ) -> Body[KeyRecord]:
+    """A step of a transaction."""
     made = yield from _add(stream_id, digest, sealed, name, now, expires_at, allowed_addresses)
     yield from note(by, "key.create", (yield from _target(stream_id)), now, {"key": made.id})
     return made

@@ -1,6 +1,6 @@
 """The streams that owners have made, live or not."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import datetime
 from typing import Any, Literal
 
@@ -92,8 +92,10 @@ class Streams:
         recording_enabled: bool = False,
         transcoding_profiles: Collection[str] = (),
         by: Actor = SERVER,
+        also: Callable[[str], Body[Any]] | None = None,
     ) -> StreamInfo:
-        """A new stream, without a key. Its name comes from the title when none is given, with a number
+        """A new stream. `also` is done in the same transaction, given its id: it has its first key, or there is none of
+        both. Its name comes from the title when none is given, with a number
         after it when that is taken. Raises Conflict when a given name is taken, ValueError when it is not a
         name."""
         info = StreamInfo(
@@ -108,7 +110,7 @@ class Streams:
             recording_enabled=recording_enabled,
             transcoding_profiles=tuple(transcoding_profiles),
         )
-        return await self._database.transaction(_create, info, name is None, by)
+        return await self._database.transaction(_create, info, name is None, by, also)
 
     async def find(self, reference: str) -> StreamInfo | None:
         """By name or id."""
@@ -224,10 +226,14 @@ def stream_record(row: Row) -> StreamInfo:
     return record(row, StreamInfo, json=("transcoding_profiles", "outputs"))
 
 
-def _create(info: StreamInfo, may_number: bool, by: Actor) -> Body[StreamInfo]:
+def _create(
+    info: StreamInfo, may_number: bool, by: Actor, also: Callable[[str], Body[Any]] | None
+) -> Body[StreamInfo]:
     made = yield from insert_stream(info, may_number)
     details = {"id": made.id, "is_private": made.is_private}
     yield from note(by, "stream.create", target(made.name), made.created_at, details)
+    if also is not None:
+        yield from also(made.id)
     return made
 
 

@@ -167,6 +167,7 @@ class StreamRoutes:
         _check_title(body.title)
         profiles = body.transcoding_profiles or []
         self._check_profiles(profiles)
+        first = self._keys.first(call.actor)
         try:
             info = await self._streams.create(
                 user.id,
@@ -178,14 +179,14 @@ class StreamRoutes:
                 recording_enabled=body.recording_enabled or False,
                 transcoding_profiles=profiles,
                 by=call.actor,
+                also=first,
             )
         except Conflict as error:
             raise ApiError(409, "name_taken", str(error))
         except ValueError as error:
             raise invalid("name", str(error))
-        key = await self._keys.create(info.id, by=call.actor)
         headers = [("Location", f"/api/v1/streams/{info.name}"), etag(version(info))]
-        return Reply(self._views.new(call, info, key.text), 201, headers)
+        return Reply(self._views.new(call, info, first.text), 201, headers)
 
     async def show(self, call: Call) -> Reply:
         """One stream. Its ETag is of what its owner can change."""

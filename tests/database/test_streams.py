@@ -40,6 +40,15 @@ class StreamsTable(DatabaseCase):
         self.assertEqual(await self.streams.find(made.id), made)
         self.assertIs(await self.streams.find("Birds"), None)
 
+    async def test_what_belongs_to_it_is_made_with_it_or_neither_is(self) -> None:
+        def fails(stream_id: str) -> Any:
+            yield "SELECT name FROM streams WHERE id = :id", {"id": stream_id}
+            raise Conflict("There is no room.")
+
+        making = Deferred.fromCoroutine(self.streams.create(self.owner.id, "Birds", also=fails))
+        await self.assertFailure(making, Conflict)
+        self.assertIs(await self.streams.find("birds"), None)
+
     async def test_the_name_comes_from_the_title_and_is_numbered_when_taken(self) -> None:
         names = [(await self.made("The birds!")).name for _ in range(3)]
         self.assertEqual(names, ["the-birds", "the-birds-2", "the-birds-3"])
