@@ -31,6 +31,7 @@ from oxidecast.database.errors import Conflict, DatabaseUnavailable, Outdated
 from oxidecast.database.users import User, actor
 from oxidecast.delivery.envelope import envelope
 from oxidecast.web import limits
+from oxidecast.web.fields import in_words
 from oxidecast.web.nesting import DEEPEST, too_deep
 from oxidecast.web.paths import Path
 from oxidecast.web.protection import DATA
@@ -216,7 +217,7 @@ class Call:
         try:
             return msgspec.json.decode(raw, type=type)
         except msgspec.ValidationError as error:
-            fields = _faults(raw, type) or {"body": str(error).partition(" - at `$")[0]}
+            fields = _faults(raw, type) or {"body": in_words(str(error))}
             sentence = "; ".join(f"{name}: {fault}" for name, fault in fields.items())
             raise ApiError(422, "invalid", f"{sentence}.", fields=fields)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -246,7 +247,7 @@ def _faults(raw: bytes, struct: type) -> dict[str, str]:
         try:
             msgspec.convert(body[field.encode_name], field.type)
         except msgspec.ValidationError as error:
-            faults[field.encode_name] = str(error).partition(" - at `$")[0]
+            faults[field.encode_name] = in_words(str(error))
     unknown = body.keys() - {field.encode_name for field in known}
     return faults | dict.fromkeys(sorted(unknown)[:MOST_FAULTS], "There is no such field")
 

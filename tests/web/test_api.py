@@ -146,7 +146,7 @@ class TestFrame(ApiCase):
             answer.data["fields"],
             {
                 "username": "This field is required",
-                "password": "Expected `str`, got `int`",
+                "password": "must be text, not a whole number",
                 "user": "There is no such field",
             },
         )
