@@ -266,7 +266,7 @@ _BY_RENDITION = {
     "frame_rate_out": "Pictures a second of the stream that were coded, over the last ten seconds",
     "speed": "How many times faster than the stream its encoder could go, over the last ten seconds",
     "dropped": "Pictures that the child that runs now was too slow for",
-    "duplicated": "Pictures that the child that runs now made twice",
+    "duplicated": "Pictures that were made twice: none ever is, since no frame rate is raised",
     "left_out": "Pictures that the child that runs now left out for the frame rate's ceiling",
     "queue": "Pictures that wait for the encoder",
 }
