@@ -195,7 +195,8 @@ class ISubscription(Interface):
 class IRendition(Interface):
     """One quality of a stream: a feed of packets."""
 
-    name: str = Attribute("`source`, or a ladder profile's name.")
+    name: str = Attribute("`source`, a ladder profile's name, or `layer.N` of a publisher who sends several.")
+    listed: bool = Attribute("Whether it is for everybody; others are for who wanted them.")
     tracks: tuple[Track, ...] = Attribute("The tracks as they are now; video first.")
 
     def subscribe(subscriber: ISubscriber, owner: Any = None) -> ISubscription:
