@@ -297,8 +297,26 @@ class IPublication(Interface):
         stamp is only what the count is held to.
         """
 
+    def layer(name: str) -> "ILayer":
+        """A further quality of the same pictures, which the publisher sends beside them: a rendition of this name for
+        all outputs, with the stream's sound. Ask once for each, and only for a few."""
+
     def close(reason: str) -> None:
         """The publisher left. The stream waits for it for `streams.publisher_grace` seconds."""
+
+
+class ILayer(Interface):
+    """One more size of what a publisher sends. Times are those of its publication."""
+
+    def track(track: Track) -> None:
+        """Its configuration, before its first keyframe and whenever it changes."""
+
+    def packet(dts: int, pts: int, keyframe: bool, payload: bytes) -> None:
+        """One access unit. It becomes a rendition with its first keyframe, once the stream is live; what is silent for
+        a few seconds is none any more, until the next keyframe."""
+
+    def close(reason: str) -> None:
+        """It is not sent any more."""
 
 
 class IHub(Interface):
