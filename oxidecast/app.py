@@ -328,7 +328,7 @@ class Server(MultiService):
             # A browser is content only with a name that the certificate has.
             names = (in_address(name) for name in self.tls.certificates[0].names if "*" not in name)
             web = f"https://{next(names, shown)}:{self.web.tls_number}/"
-        ingests = self.registry.ingest_addresses(shown)
+        ingests = self.registry.ingest_addresses(web.rstrip("/"))
         self.log.info("OxideCast is ready: {web} {ingests}", web=web, ingests=" ".join(ingests))
         if first is None:
             return  # What else there is to tell lies in the database.

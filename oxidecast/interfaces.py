@@ -431,7 +431,8 @@ class IIngest(Interface):
     """A way for publishers in. Usually also an `IService`: it listens, and calls `IHub.publish`."""
 
     def addresses() -> Iterable[str]:
-        """Where to publish, for people: `rtmp://HOST:1935/live`. `HOST` is put in by who shows it."""
+        """Where to publish, for people: `rtmp://HOST:1935/live`, or a path on the server's own HTTP port. `HOST`, or
+        what is before the path, is put in by who shows it."""
 
 
 class ITranscoderBackend(Interface):

@@ -16,6 +16,10 @@ from tests.e2e.programs import FFMPEG_9, Server, free_port, publish, server, unt
 from tests.e2e.test_webrtc import PLAY, STATS
 from tests.e2e.test_whip import PUBLISH
 
+SENT_ALL = """
+async () => [...(await window.publishing.getStats()).values()].filter(one => one.type === 'outbound-rtp')
+    .map(one => [one.rid, one.frameWidth, one.framesSent, one.keyFramesEncoded, one.pliCount, one.nackCount, one.codecId, one.qualityLimitationReason])
+"""
 AV1 = ("libsvtav1", "-preset", "12", "-svtav1-params", "rtc=1:pred-struct=1")
 
 
@@ -40,16 +44,19 @@ class CodecTests(BrowserTestCase):
     def page(self) -> Any:
         return self.open(f"{self.server.url}/health", self.new_context(bypass_csp=True))
 
-    def publisher(self, key: str, codec: str) -> Any:
+    def publisher(self, key: str, codec: str, encodings: list[dict[str, Any]] | None = None) -> Any:
         page = self.page()
-        status, text = page.evaluate(PUBLISH, [f"{self.server.url}/api/v1/webrtc/whip", key, codec])
+        address = f"{self.server.url}/api/v1/webrtc/whip"
+        status, text = page.evaluate(PUBLISH, [address, key, codec, encodings])
         self.assertEqual(status, 201, text)
         return page
 
-    def assert_played(self, name: str, codec: str, *offered: str, frames: int = 45) -> None:
+    def assert_played(
+        self, name: str, codec: str, *offered: str, frames: int = 45, rendition: str = ""
+    ) -> dict[str, Any]:
         """A browser that offers these codecs (all, when none is named) sees a stream in this one."""
         page = self.page()
-        address = f"{self.server.url}/api/v1/webrtc/{name}/whep"
+        address = f"{self.server.url}/api/v1/webrtc/{name}/whep?rendition={rendition}"
         status, text = page.evaluate(PLAY, [address, 0, list(offered)])
         self.assertEqual(status, 201, text)
         deadline, stats = time.monotonic() + 20, {}
@@ -60,6 +67,7 @@ class CodecTests(BrowserTestCase):
         self.assertEqual((stats["codec"], stats["video"]["packetsLost"]), (codec, 0))
         self.assertGreater(stats["audio"]["totalAudioEnergy"], 0)
         page.close()
+        return stats
 
     def assert_in_hls(self, name: str, rendition: str, codec: str) -> None:
         self.server.wait_live(name)
@@ -105,3 +113,33 @@ class CodecTests(BrowserTestCase):
             status, text = page.evaluate(PLAY, [address, 0, ["AV1"]])
             self.assertEqual(status, 422, text)
             self.assertIn("which the offer does not have", text)
+
+    def test_sizes_of_a_simulcast_are_renditions(self) -> None:
+        name, key = self.server.new_stream("In three sizes")
+        encodings = [
+            {"rid": "h", "maxBitrate": 900_000},
+            {"rid": "m", "maxBitrate": 400_000, "scaleResolutionDownBy": 2},
+            {"rid": "l", "maxBitrate": 150_000, "scaleResolutionDownBy": 4},
+        ]
+        page = self.publisher(key, "H264", encodings)
+
+        def sizes() -> dict[str, Any]:
+            return {one["name"]: one for one in self.server.stream(name)["renditions"]}
+
+        def playlist() -> str:
+            return self.server.get(f"/api/v1/hls/{name}/playlist.m3u8")[1].decode()
+
+        until(lambda: self.server.stream(name)["state"] == "live", 15, "the stream is live")
+        try:
+            until(lambda: len(sizes()) == 3, 30, "all sizes are there")
+        except AssertionError:
+            print(page.evaluate(SENT_ALL))
+            raise
+        print(sizes())
+        import sys
+
+        sys.stdout.flush()
+        until(lambda: playlist().count("#EXT-X-STREAM-INF") == 3, 30, "HLS lists all sizes")
+        print(playlist())
+        self.assert_played(name, "video/H264", rendition="layer.2")
+        print(page.evaluate(SENT_ALL))
