@@ -117,7 +117,8 @@ class TestNALCodecs(SynchronousTestCase):
                 with self.subTest(codec=codec, mode=mode):
                     _, packets = material(codec, frames=12, size=128)
                     came = gstreamer(
-                        f"{name}parse ! rtp{name}pay mtu={LIMIT} config-interval=-1 aggregate-mode={mode} ! rtpstreampay",
+                        f"{name}parse ! rtp{name}pay mtu={LIMIT} config-interval=-1 aggregate-mode={mode} "
+                        "! rtpstreampay",
                         annexb(packets, self.sets[codec]),
                     )
                     frames = received(depacketizer(), came)

@@ -120,7 +120,7 @@ class WHIPPublisher:
             self.unreadable += 1
             return
         medium = self._by_type.get(parsed.payload_type)
-        if medium is not self.sound and self._layers is not None:
+        if medium is not None and medium is not self.sound and self._layers is not None:
             layer = self._layers.place(parsed)
             medium = self.pictures[layer] if layer is not None else None
         if medium is None:

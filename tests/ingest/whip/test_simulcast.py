@@ -218,7 +218,12 @@ class TestSizes(WHIPCase):
         self.ssrcs |= {"x": 14}  # type: ignore[dict-item]
         self.layer("x", b"\x65", 0, True)
         self.rtp(VIDEO, b"\x65", 0)
-        self.assertEqual(publisher.unreadable, 2)
+        # One with a name and of a payload type that was not agreed on.
+        assert self.browser.sender is not None
+        named = b"\xbe\xde\0\x01" + bytes((10 << 4,)) + b"m" + bytes(2)
+        strange = self.browser.sender.stream(12, 99, 1)
+        self.port.datagram(strange.protect(((PLAIN, b"\x65"),), 0, named), ADDRESS)
+        self.assertEqual(publisher.unreadable, 3)
         self.assertEqual([one.ssrc for one in publisher.pictures], [None, None, None])
 
     def test_its_end_is_the_end_of_all(self) -> None:
