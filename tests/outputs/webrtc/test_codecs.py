@@ -4,6 +4,8 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
+from hypothesis import given
+from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -15,14 +17,16 @@ from oxidecast.formats.rtp_vp8 import VP8Depacketizer
 from oxidecast.formats.rtp_vp9 import VP9Depacketizer
 from oxidecast.formats.sdp_offer import Offer
 from oxidecast.formats.sdp_offer import parse as parse_offer
-from oxidecast.media import Codec, Packet, Track, nal, vp8
+from oxidecast.media import Codec, Packet, RemoteProtocolError, Track, nal, vp8
 from oxidecast.outputs.webrtc import negotiation
+from oxidecast.outputs.webrtc.payloads import packetize
 from oxidecast.outputs.webrtc.stream import NotCarried
 from oxidecast.outputs.webrtc.viewer import REPLAY_PAUSE
 from oxidecast.streams.wanting import Planned, RenditionSpec
 from tests.formats.material import stream as material
 from tests.formats.test_rtcp import feedback
 from tests.formats.test_rtp_vpx import pictures
+from tests.media.fuzz import FUZZ, mutated
 from tests.outputs.webrtc.stage import ADDRESS, offer
 from tests.outputs.webrtc.test_output import OPUS, WebRTCCase
 from tests.streams.stage import PICTURE, Encoder
@@ -301,3 +305,20 @@ class TestRepair(WebRTCCase):
             source = self.successResultOf(self.ask(only("H264"), rendition))
             self.assertEqual(source.feed.name, name)
             self.shown.let_go(source)
+
+
+class TestFuzz(SynchronousTestCase):
+    """A publisher's mistakes are its own: no bytes make the packetizers raise anything else, nor payloads too long."""
+
+    @FUZZ
+    @given(st.sampled_from(sorted(_DEPACKETIZERS)), st.integers(0, 2), st.data())
+    def test_any_payload(self, codec: Codec, place: int, data: st.DataObject) -> None:
+        own, group = published(codec)
+        payload = data.draw(mutated(group[place].payload))
+        try:
+            made = packetize(Packet(own, 0, 0, PICTURE, False, payload), 80)
+        except RemoteProtocolError:
+            return
+        for run in made:
+            self.assertLessEqual({len(body) for _, body in run.payloads[:-1]}, {run.size})
+            self.assertLessEqual(max(len(body) for _, body in run.payloads), min(run.size, 80))
