@@ -198,16 +198,11 @@ class Ladder:
             made += [
                 profiles.low_latency(one, spec.name, VP8 if spec.codec is Codec.VP8 else None)
                 for one in ladder.renditions
-                if spec.low_latency and one.name == spec.profile and self._can_make(spec)
+                if spec.low_latency and one.name == spec.profile
             ]
         self.plan = tuple(made)
         opus = RenditionSpec() in self._known and audio is not None
         self._others = (profiles.opus(),) if opus else ()
-
-    def _can_make(self, spec: RenditionSpec) -> bool:
-        """Whether there is an encoder for its codec: a program that does it all on a device has none for VP8."""
-        backend = self.backend or self._owner.backend()[0]
-        return spec.codec is Codec.H264 or backend is None or backend.program is None
 
     def _job(self) -> Job:
         assert self.backend is not None

@@ -34,7 +34,6 @@ class VideoEncoder(threading.Thread):
         self.feed = feed
         self.source_rate: Fraction | None = None
         self._output = output
-        self._is_vp8 = feed.encoder == "libvpx"
         self._rate: Fraction | None = None
         self._told: Track | None = None
         self._queue = FrameQueue()
@@ -166,7 +165,7 @@ class VideoEncoder(threading.Thread):
         encoder.flags |= av.codec.context.Flags.global_header | av.codec.context.Flags.closed_gop
         encoder.open()
         self._encoder, self._rate = encoder, rate
-        if not self._is_vp8:
+        if not self.feed.is_vp8:
             self._tell_track(h264.track(h264.configuration_from_annexb(bytes(encoder.extradata))))
 
     def _hand_out(self, packets: list[Any]) -> None:
@@ -174,7 +173,7 @@ class VideoEncoder(threading.Thread):
             dts = packet.dts if self._last_dts is None else max(packet.dts, self._last_dts + 1)
             self._last_dts = dts
             payload = bytes(packet)
-            if not self._is_vp8:
+            if not self.feed.is_vp8:
                 payload = without_sei(nal.from_annexb(payload))
             elif packet.is_keyframe:
                 self._tell_track(vp8.track(payload))
