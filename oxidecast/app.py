@@ -341,7 +341,8 @@ class Server(MultiService):
                 data=shlex.quote(str(self.foundation.data_directory)),
             )
             return
-        lines = [f"Web     {web}", *(f"Server  {address}" for address in ingests)]
+        lines = [f"Web     {web}"]
+        lines += [f"{'WHIP  ' if one.startswith('http') else 'Server'}  {one}" for one in ingests]
         if first.key is not None:
             lines.append(f"Key     {first.key}")
         if first.password_file.exists():
