@@ -1,6 +1,7 @@
 """The quality ladder of a whole server: ffmpeg publishes, HLS offers qualities."""
 
 import contextlib
+import json
 import re
 from itertools import pairwise
 from typing import Any
@@ -53,6 +54,11 @@ class LadderCase(ServerCase):
             for line, uri in pairwise(text.splitlines())
             if line.startswith("#EXT-X-STREAM-INF")
         }
+
+    def sessions(self, name: str) -> list[str]:
+        """What a new viewer's addresses begin with, below the stream's."""
+        text = self.server.get(f"/api/v1/hls/{name}/playlist.m3u8")[1].decode()
+        return [line.split("/")[0] for line in text.splitlines() if line and not line.startswith("#")]
 
     def watch(self, name: str, rendition: str, *, fetch: bool = True) -> Watcher:
         watcher = Watcher(self.server.media_playlist(name, rendition)[0], fetch=fetch)
@@ -150,20 +156,21 @@ class OnDemandTests(LadderCase):
         until(lambda: len(watcher.segments) >= 2, PATIENCE, "segments")
         self.assertEqual(watcher.stop().faults, [])
 
+        # There is no room for another, which is said instead of kept waiting for.
         second, other = self.begin("Second")
-        self.assertEqual(list(self.master(second)), LADDER)
-        line = next(
-            line
-            for line in self.server.get(f"/api/v1/hls/{second}/playlist.m3u8")[1].decode().splitlines()
-            if "/90p/" in line
-        )
-        self.assertEqual(self.server.get(f"/api/v1/hls/{second}/{line}")[0], 404)
-        self.assertIn("max_concurrent", " ".join(self.server.stream(second)["notices"]))
-        self.assertEqual(self.server.metric("oxidecast_transcoding_waiting"), 1)
         self.assertEqual(list(self.master(second)), ["source"])
-        # When the first has ended there is room.
+        states = [(one["name"], one["state"]) for one in self.server.stream(second)["qualities"]]
+        self.assertEqual(states, [("source", "running"), ("180p", "left_out"), ("90p", "left_out")])
+        status, answer = self.server.call("GET", f"/streams/{second}/url?quality_profile=90p")
+        self.assertEqual((status, answer["code"]), (503, "no_quality"))
+        self.assertIn("max_concurrent", answer["error"])
+        session = next(iter(self.sessions(second)))
+        status, body = self.server.get(f"/api/v1/hls/{second}/{session}/90p/playlist.m3u8")
+        self.assertEqual((status, json.loads(body)["code"]), (404, "no_quality"))
+        # When the first has ended there is.
         encoder.stop()
         self.server.call("POST", f"/streams/{name}/stop", token=self.server.admin)
-        self.wait_runs(second, ["source", "90p"])
-        self.assertEqual(self.server.stream(second)["notices"], [])
+        until(lambda: list(self.master(second)) == LADDER, PATIENCE, "the qualities are listed again")
+        watcher = self.watch(second, "90p", fetch=False)
+        until(lambda: len(watcher.segments) >= 2, PATIENCE, "segments")
         self.end(second, other)

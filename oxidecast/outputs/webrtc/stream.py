@@ -41,6 +41,10 @@ class NotCarried(Exception):
     """WebRTC cannot show this stream; the sentence says why and what to do."""
 
 
+class NotNow(NotCarried):
+    """It can, but not at the moment."""
+
+
 class Source:
     """A viewer's pictures or sound: the feed that they come from, and the want that keeps it."""
 
@@ -134,6 +138,11 @@ class WebRTCStream:
                     "in the encoder, or give the stream a transcoding profile."
                 )
             profile = next(iter(self.stream.planned), "")
+        if not profile and self.stream.withheld:
+            # It has a profile, so that advice is of no use.
+            raise NotNow(
+                f"What browsers could show of this stream is not to be had now: {self.stream.withheld}."
+            )
         if not profile:
             raise NotCarried(reason)
         want = self.stream.want(RenditionSpec(profile, low_latency=True))
@@ -145,7 +154,8 @@ class WebRTCStream:
         found = _track(rendition, video=True) if rendition is not None else None
         if rendition is None or found is None or found.codec is not Codec.H264:
             want.release()
-            raise NotCarried(reason or f"The quality {profile} is not to be had at the moment.")
+            why = self.stream.withheld or "it did not start in time"
+            raise NotNow(f"The quality {profile} is not to be had now: {why}.")
         return Source(self.feed(rendition), want)
 
     def sound(self) -> Source:
