@@ -86,6 +86,18 @@ class LadderCase(ServerCase):
         self.server.call("POST", f"/streams/{name}/stop", token=self.server.admin)
         until(lambda: not self.children(), PATIENCE, "no child is left")
 
+    def assert_same_times(self, source: Watcher, rendition: Watcher) -> None:
+        """Segments begin and end where the source's do. The first may begin within one, for the child takes a moment
+        to start."""
+        known = {segment.utc: segment.duration for segment in source.segments}
+        first, last = min(filter(None, known)), max(filter(None, known))
+        compared = 0
+        for segment in rendition.segments[1:]:
+            if segment.utc is not None and first <= segment.utc <= last:
+                self.assertEqual(known.get(segment.utc), segment.duration, segment.utc)
+                compared += 1
+        self.assertGreaterEqual(compared, 2)
+
 
 class LadderTests(LadderCase):
     def test_all_qualities_are_cut_at_the_same_keyframes(self) -> None:
@@ -100,6 +112,8 @@ class LadderTests(LadderCase):
             self.assertEqual(watcher.discontinuities, 0)
             self.assertEqual(watcher.targets, {2})
         source, *ladder = (shown(one) for one in watchers)
+        for watcher in watchers[1:]:
+            self.assert_same_times(watchers[0], watcher)
         for rendition in ladder:
             # The first may begin in the middle of one of the source's, for the child takes a moment to start.
             common = [start for start in list(rendition)[1:] if start <= max(source)]
