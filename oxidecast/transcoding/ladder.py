@@ -245,6 +245,8 @@ class Ladder:
                 self._fall_back(missing)
         if self.backend is None:
             return  # It is being tried out; then all are settled again.
+        # Taken back while nothing was made.
+        self.stream.notice(NAME_FALLBACK, self.fallback or None)
         self.log.info(
             "{stream}: transcoding to {names} with {backend}",
             stream=self.stream.name,

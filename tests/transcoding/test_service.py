@@ -349,6 +349,14 @@ class TestRenditions(ServiceCase):
         self.assertIn("libcuda", stream.notices["transcoding:fallback"])
         counted = {metric.name: metric.samples[0].value for metric in service.metrics([]) if metric.samples}
         self.assertEqual(counted["oxidecast_transcoding_fallbacks"], 1)
+        # It is said while something is made, also when that begins again.
+        stream.change_info(info("show"))
+        await self.runs(stream)
+        self.assertEqual(stream.notices, {})
+        stream.change_info(info("show", transcoding_profiles=("90p",)))
+        await self.runs(stream, "90p")
+        self.assertIn("libcuda", stream.notices["transcoding:fallback"])
+        self.assertEqual(service._counts["fallbacks"], 1)
 
     async def test_given_up_and_begun_anew(self) -> None:
         self.patch(supervisor, "MOST_DEATHS", 1)
