@@ -226,6 +226,9 @@ class IStream(Interface):
         "The ladder as it will be, by name: `oxidecast.streams.wanting.Planned`. Not all of it needs to be in "
         "`renditions` now: what is not is made while it is wanted."
     )
+    withheld: str = Attribute(
+        "A sentence: why `planned` is empty for now, when the ladder cannot be made. Empty otherwise."
+    )
 
     def want(spec: Any) -> "IWant":
         """Ask for a rendition (`oxidecast.streams.wanting.RenditionSpec`) to be made until the `release`."""
@@ -401,7 +404,7 @@ class IFollowsStream(Interface):
     """An `IOutputStream` that wants to hear when the stream's `info` has changed while it is live."""
 
     def info_changed() -> None:
-        """`stream.info` is another now: its title, its privacy, or what its owner chose."""
+        """`stream.info` is another now (its title, its privacy, what its owner chose), or `stream.planned` is."""
 
 
 class IRecorder(Interface):

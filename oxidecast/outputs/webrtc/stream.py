@@ -48,6 +48,10 @@ class NotCarried(Exception):
         self.code = code
 
 
+class NotNow(NotCarried):
+    """It can, but not at the moment."""
+
+
 class Source:
     """A viewer's pictures or sound: the feed that they come from, and the want that keeps it."""
 
@@ -134,6 +138,11 @@ class WebRTCStream:
                 return Source(feed)
             self._let_go(feed)
             profile = next(iter(self.stream.planned), "")
+            if codec is not None and not profile and self.stream.withheld:
+                # It has a profile, so other advice is of no use.
+                raise NotNow(
+                    f"What browsers could show of this stream is not to be had now: {self.stream.withheld}."
+                )
             if codec is None or not profile:
                 raise fault
         assert codec is not None
@@ -144,9 +153,15 @@ class WebRTCStream:
             want.release()
             raise
         found = _track(rendition, video=True) if rendition is not None else None
-        if rendition is None or found is None or not negotiation.takes(offer, found):
+        if rendition is None or found is None:
             want.release()
-            raise fault or NotCarried(f"The quality {profile} is not to be had at the moment.")
+            why = self.stream.withheld or "it did not start in time"
+            raise NotNow(f"The quality {profile} is not to be had now: {why}.")
+        if not negotiation.takes(offer, found):
+            want.release()
+            raise fault or NotCarried(
+                f"The quality {profile} is nothing that was offered to be shown.", "no_codec"
+            )
         return Source(self.feed(rendition), want)
 
     def sound(self) -> Source:

@@ -14,7 +14,7 @@ from oxidecast.formats.sdp_offer import Offer, parse
 from oxidecast.interfaces import PlayRequest, Refused
 from oxidecast.media import RemoteProtocolError
 from oxidecast.outputs.webrtc import negotiation
-from oxidecast.outputs.webrtc.stream import NotCarried, Source, WebRTCStream
+from oxidecast.outputs.webrtc.stream import NotCarried, NotNow, Source, WebRTCStream
 from oxidecast.outputs.webrtc.viewer import Viewer
 from oxidecast.webrtc.port import PortFull
 from oxidecast.webrtc.signalling import (
@@ -72,6 +72,8 @@ class WHEPResource(SignallingResource):
         wants_pictures, wants_sound = negotiation.wanted(offer)
         try:
             pictures = await found.pictures(rendition, offer) if wants_pictures else Source(None)
+        except NotNow as error:
+            raise Answer(503, "no_quality", str(error), LATER)
         except NotCarried as error:
             raise Answer(422, error.code, str(error))
         if not found.is_open:
