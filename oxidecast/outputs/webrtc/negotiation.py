@@ -14,6 +14,12 @@ from oxidecast.webrtc.certificate import Fingerprint
 FEEDBACK = ("nack", "nack pli", "ccm fir", "goog-remb")
 """What is made something of, where it is offered."""
 
+SEND_TIME = "http://www.webrtc.org/experiments/rtp-hdrext/abs-send-time"
+"""When a packet left. Without it a receiver compares arrivals with the frames' own times, which a burst has not."""
+
+SHORT_EXTENSIONS = 14
+"""The highest number of a header extension whose header has one byte (RFC 8285 4.2)."""
+
 BASELINE = 66
 
 OPUS_PARAMETERS = "minptime=10;useinbandfec=1;stereo=1;sprop-stereo=1"
@@ -110,6 +116,11 @@ def _video(medium: OfferedMedium, codec_string: str) -> Sent | None:
         feedback=tuple(one for one in FEEDBACK if one in codec.feedback),
         retransmission=again,
         retransmission_ssrc=_ssrc(),
+        extensions=tuple(
+            (number, name)
+            for number, name in medium.extensions
+            if name == SEND_TIME and number <= SHORT_EXTENSIONS
+        ),
     )
 
 

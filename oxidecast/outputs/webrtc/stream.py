@@ -2,7 +2,7 @@
 
 The one idea: pictures and sound may come from different renditions. What a browser cannot take as the publisher sends
 it (B-frames, AAC) is *wanted* of the hub for as long as the viewer is there; a stream that needs no repair is passed
-through as it is.
+through as it is. Who asked for no quality by name goes from one to another as its network does.
 """
 
 import random
@@ -13,23 +13,21 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from oxidecast.interfaces import IFollowsStream, IOutputStream, IRendition, IServices, IStream, IWant
-from oxidecast.media import Codec, Track
+from oxidecast.interfaces import IFollowsStream, IOutputStream, IRendition, IServices, IStream
+from oxidecast.media import Codec
+from oxidecast.outputs.webrtc.adapting import Quality
 from oxidecast.outputs.webrtc.feed import Feed
 from oxidecast.outputs.webrtc.negotiation import Agreed
+from oxidecast.outputs.webrtc.qualities import WITHIN, Moving, qualities
+from oxidecast.outputs.webrtc.sources import SOURCE, Source, track_of
 from oxidecast.outputs.webrtc.viewer import Viewer
 from oxidecast.streams.wanting import RenditionSpec
-
-PICTURE_WITHIN = 5.0
-"""Seconds in which a rendition without B-frames must be there, before its viewer is answered."""
 
 SOUND_WITHIN = 30.0
 """The same for Opus, which the viewer does not wait for: it comes when it is there."""
 
 SOUND_AGAIN = 1.0
 """Seconds until sound that ended is asked for anew."""
-
-SOURCE = "source"
 
 
 def address(name: str) -> Mapping[str, str]:
@@ -39,18 +37,6 @@ def address(name: str) -> Mapping[str, str]:
 
 class NotCarried(Exception):
     """WebRTC cannot show this stream; the sentence says why and what to do."""
-
-
-class Source:
-    """A viewer's pictures or sound: the feed that they come from, and the want that keeps it."""
-
-    def __init__(self, feed: Feed | None, want: IWant | None = None) -> None:
-        self.feed = feed
-        self.want = want
-
-    def release(self) -> None:
-        if self.want is not None:
-            self.want.release()
 
 
 @implementer(IOutputStream, IFollowsStream)
@@ -68,6 +54,9 @@ class WebRTCStream:
         self._zero = (random.getrandbits(31), random.getrandbits(31))
         self._was_private = bool(stream.info.is_private)
         self._asking: set[Deferred[None]] = set()
+        self._moving: dict[Viewer, Moving] = {}
+        self._reordered = False
+        """Whether the source's pictures were seen to have B-frames."""
 
     # -- IOutputStream
 
@@ -116,7 +105,7 @@ class WebRTCStream:
         """Where the pictures of a viewer come from, who wants this rendition (empty: the best that there is). Raises
         NotCarried."""
         source = self.stream.renditions[SOURCE]
-        track = _track(source, video=True)
+        track = track_of(source, video=True)
         if track is None:
             return Source(None)
         profile = wanted if wanted in self.stream.planned else ""
@@ -126,6 +115,7 @@ class WebRTCStream:
                 reason = f"WebRTC cannot carry the pictures of this stream ({track.codec_string})."
             else:
                 feed = self.feed(source)
+                self._reordered = feed.has_b_frames
                 if not feed.has_b_frames:
                     return Source(feed)
                 self._let_go(feed)
@@ -138,11 +128,11 @@ class WebRTCStream:
             raise NotCarried(reason)
         want = self.stream.want(RenditionSpec(profile, low_latency=True))
         try:
-            rendition = await want.rendition(PICTURE_WITHIN)
+            rendition = await want.rendition(WITHIN)
         except BaseException:
             want.release()
             raise
-        found = _track(rendition, video=True) if rendition is not None else None
+        found = track_of(rendition, video=True) if rendition is not None else None
         if rendition is None or found is None or found.codec is not Codec.H264:
             want.release()
             raise NotCarried(reason or f"The quality {profile} is not to be had at the moment.")
@@ -151,19 +141,23 @@ class WebRTCStream:
     def sound(self) -> Source:
         """Where the sound of a viewer comes from; a source without feed and want has none."""
         source = self.stream.renditions[SOURCE]
-        track = _track(source, video=False)
+        track = track_of(source, video=False)
         if track is None:
             return Source(None)
         if track.codec is Codec.OPUS:
             return Source(self.feed(source))
         return Source(None, self.stream.want(RenditionSpec()))
 
-    def viewer(self, agreed: Agreed, pictures: Source, sound: Source) -> Viewer:
-        """A viewer of these, whose peer is still to be opened."""
+    def viewer(self, agreed: Agreed, pictures: Source, sound: Source, pinned: bool = False) -> Viewer:
+        """A viewer of these, whose peer is still to be opened. `pinned` keeps to its quality."""
         viewer = Viewer(agreed, self._services.reactor, self.stream.utc, self._closed)
         viewer.watches = pictures.feed
         viewer.listens = sound.feed
         self.viewers[viewer] = (pictures, sound)
+        if pictures.feed is not None and not pinned:
+            viewer.adapting.offer(
+                pictures.feed.name, self._qualities, lambda quality: self._move(viewer, quality)
+            )
         if sound.want is not None:
             self._ask_for_sound(viewer, sound)
         return viewer
@@ -186,6 +180,52 @@ class WebRTCStream:
 
     # -- inside
 
+    def _qualities(self) -> list[Quality]:
+        source = self.stream.renditions[SOURCE]
+        track = track_of(source, video=True)
+        carried = track is not None and track.codec is Codec.H264 and not self._reordered
+        return qualities(self.stream, source.bitrate if carried else None)
+
+    def _move(self, viewer: Viewer, quality: Quality) -> None:
+        """Give a viewer another quality."""
+        before = self._moving.pop(viewer, None)
+        if before is not None:
+            before.stop()
+        pictures, _ = self.viewers[viewer]
+
+        def arrived(source: Source) -> None:
+            self._moving.pop(viewer, None)
+            old = Source(pictures.feed, pictures.want)
+            pictures.feed, pictures.want = source.feed, source.want
+            self.let_go(old)
+            viewer.switched(quality.name)
+
+        def failed(source: Source) -> None:
+            self._moving.pop(viewer, None)
+            self.let_go(source)
+            viewer.adapting.failed()
+
+        self.log.debug(
+            "{stream}: a viewer goes to {quality}, with room for {room} bits a second",
+            stream=self.stream.name,
+            quality=quality.name,
+            room=viewer.network.room,
+        )
+        if viewer.watches is not None and viewer.watches.name == quality.name:
+            viewer.adapting.arrived(quality.name)
+        else:
+            moving = Moving(self.stream, viewer, quality, self.feed, arrived, failed)
+            self._moving[viewer] = moving
+            moving.start()
+        if before is not None:
+            self.let_go(before.source)
+
+    def _stop_moving(self, viewer: Viewer) -> None:
+        moving = self._moving.pop(viewer, None)
+        if moving is not None:
+            moving.stop()
+            self.let_go(moving.source)
+
     def _ask_for_sound(self, viewer: Viewer, sound: Source) -> None:
         asking = Deferred.fromCoroutine(self._attach_sound(viewer, sound))
         self._asking.add(asking)
@@ -206,18 +246,24 @@ class WebRTCStream:
 
     def _changed(self, feed: Feed) -> None:
         """A feed begins anew, or shows that it cannot be carried."""
+        if feed.name == SOURCE:
+            self._reordered = feed.has_b_frames
         track = feed.track(True)
         gone = track is not None and track.codec is not Codec.H264 and bool(feed.watching)
-        for viewer in [viewer for viewer in self.viewers if viewer.watches is feed]:
-            if gone or feed.has_b_frames:
+        for viewer in list(self.viewers):
+            if viewer.watches is feed and (gone or feed.has_b_frames):
                 # It comes back, and is told what can be done, or given another rendition.
                 viewer.end("the pictures cannot be carried any more")
+            elif (moving := self._moving.get(viewer)) and moving.source.feed is feed and feed.has_b_frames:
+                moving.fail()
             else:
-                viewer.wait()
+                viewer.anew(feed)
 
     def _ended(self, feed: Feed, reason: str) -> None:
         if self._feeds.get(feed.name) is feed:
             del self._feeds[feed.name]
+        for moving in [one for one in self._moving.values() if one.source.feed is feed]:
+            moving.fail()
         for viewer, (_, sound) in list(self.viewers.items()):
             if viewer.watches is feed:
                 viewer.end(reason)
@@ -233,6 +279,7 @@ class WebRTCStream:
 
     def _closed(self, viewer: Viewer, reason: str) -> None:
         """A viewer is gone."""
+        self._stop_moving(viewer)
         sources = self.viewers.pop(viewer, ())
         if viewer.counted is not None and viewer.counts:
             viewer.counted.leave()
@@ -240,6 +287,7 @@ class WebRTCStream:
 
     def _let_go(self, feed: Feed) -> None:
         used = any(feed in (pictures.feed, sound.feed) for pictures, sound in self.viewers.values())
+        used = used or any(moving.source.feed is feed for moving in self._moving.values())
         if not used and self._feeds.get(feed.name) is feed:
             del self._feeds[feed.name]
             feed.stop()
@@ -247,7 +295,3 @@ class WebRTCStream:
     def _end_all(self, reason: str) -> None:
         for viewer in list(self.viewers):
             viewer.end(reason)
-
-
-def _track(rendition: IRendition, video: bool) -> Track | None:
-    return next((track for track in rendition.tracks if track.is_video is video), None)
