@@ -289,6 +289,53 @@ class TestSkipping(MovingCase):
         self.assertTrue(frames[lost].keyframe)
 
 
+class TestPace(MovingCase):
+    def burst(self, room: int | None) -> list[int]:
+        """Bytes of each hundredth of a second after the beginning."""
+        self.on_air(36)
+        viewer, browser = self.join()
+        viewer.watches = None
+        self.port.datagram(browser.check(), ADDRESS)
+        for datagram in browser.start(self.clock.seconds()):
+            self.port.datagram(datagram, ADDRESS)
+        self.deliver()
+        if room is not None:
+            viewer.network.estimate(2_500_000, 0)
+            viewer.network.estimate(room, 0)
+        sent = []
+        for _ in range(40):
+            before = len(self.video(browser))
+            if not sent:
+                viewer.watch(self.shown._feeds["source"])
+            else:
+                self.clock.advance(0.01)
+            self.deliver()
+            sent.append(sum(len(packet.payload) for packet in self.video(browser)[before:]))
+        self.assert_whole(browser)
+        return sent
+
+    def test_a_beginning_is_fast_where_nothing_speaks_against_it(self) -> None:
+        sent = self.burst(None)
+        self.assertEqual(sum(sent[10:]), 0)
+        self.assertGreater(sum(sent), 60_000)
+
+    def test_it_is_as_fast_as_the_network_where_that_is_known(self) -> None:
+        sent = self.burst(2_000_000)
+        self.assertGreater(sum(sent[20:]), 0)
+        for hundredths in range(10, 40, 10):
+            self.assertLess(sum(sent[:hundredths]), 2_000_000 / 8 * hundredths / 100 + max(sent))
+
+    def test_what_is_heard_meanwhile_counts_at_once(self) -> None:
+        self.on_air(36)
+        viewer, browser = self.connect()
+        begun = len(self.video(browser))
+        self.trouble(browser, 400_000)
+        self.clock.advance(0.02)
+        self.deliver()
+        self.assertLess(len(self.video(browser)) - begun, 20)
+        self.assertTrue(viewer.network.short)
+
+
 class TestKeyframes(MovingCase):
     def wish(self, browser: Browser) -> None:
         ssrc = self.video(browser)[0].ssrc
