@@ -143,7 +143,7 @@ class Adapting:
     def arrived(self, name: str) -> None:
         """It is sent another quality from now on."""
         self.current, self.going = name, ""
-        self._network.settle(self.rate_of(0.0), anew=True)
+        self._network.changed(self.rate_of(0.0), self._clock.seconds())
 
     def failed(self) -> None:
         """What it was to be sent is not to be had."""

@@ -109,11 +109,11 @@ class Feed:
     @property
     def bitrate(self) -> float:
         """Bits a second, lately; 0 while that is not known."""
-        if self.rendition.bitrate:
+        if self.rendition.bitrate or not self.frames:
             return self.rendition.bitrate
         # A keyframe, and little more, says nothing.
-        group = self.group()
-        return bitrate(group) if group and len(group) * group[-1].duration >= TICKS else 0.0
+        lasts = self.frames[-1].timestamp - self.frames[0].timestamp
+        return self._bytes * 8 * TICKS / lasts if lasts >= TICKS else 0.0
 
     def start(self, owner: object) -> None:
         """Subscribe: the frames since the last keyframe come at once."""

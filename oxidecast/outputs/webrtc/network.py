@@ -27,6 +27,9 @@ WINDOW = 100
 MOST_LOST = 0.5
 """Taken for lost at most: a moment without any network says nothing of its room."""
 
+SETTLING = 1.5
+"""Seconds after a change in which reports still tell of what was sent before it."""
+
 LEAST_ROOM = 50_000
 """Bits a second: whoever is there has as much, whatever is said. It is sound, and a keyframe now and then."""
 
@@ -43,11 +46,13 @@ class Network:
     __slots__ = (
         "_by_delay",
         "_by_loss",
+        "_changed_at",
         "_fraction",
         "_highest",
         "_missed",
         "_owed",
         "_owed_at",
+        "_queued",
         "_shortest",
         "_since",
         "estimated",
@@ -62,7 +67,8 @@ class Network:
         self._by_delay = self._by_loss = math.inf
         self.estimated = 0
         """Bits a second, as the receiver said last."""
-        self._fraction = 0.0
+        self._fraction = self._queued = 0.0
+        self._changed_at = -math.inf
         self._shortest = math.inf
         self._missed = 0
         self._since = self._highest = -1
@@ -89,19 +95,18 @@ class Network:
     def report(self, fraction: float, trip: float, rate: float, now: float) -> bool:
         """A report block: of the packets since the last, how many were lost, and the round trip (0 where unknown), when
         `rate` was sent."""
-        before, self._fraction = self._fraction, fraction
-        lost, queued = (before + fraction) / 2, 0.0
         if trip > 0:
             self._shortest = min(self._shortest, trip)
-            queued = trip - self._shortest
-        if not rate:
+        if not rate or now - self._changed_at < SETTLING:
+            self._fraction = self._queued = 0.0
             return False
-        if queued > LONGER and self._by_delay == math.inf:
-            self._by_delay = rate * ENOUGH * ENOUGH
+        lost = (self._fraction + fraction) / 2
+        queued = min(self._queued, trip - self._shortest) if trip > 0 else 0.0
+        self._fraction, self._queued = fraction, trip - self._shortest if trip > 0 else 0.0
+        if queued > LONGER:
+            self._by_delay = min(self._by_delay, rate * ENOUGH * ENOUGH)
             return self._trouble(now)
-        if lost > MUCH_LOST:
-            return self._lost(lost, rate, now)
-        return queued > LONGER and self._trouble(now)
+        return lost > MUCH_LOST and self._lost(lost, rate, now)
 
     def missed(self, number: int, rate: float, now: float) -> bool:
         """The packet with this number, which never wraps, is missed. A receiver says so again and again."""
@@ -117,12 +122,18 @@ class Network:
 
     # -- what is made of it
 
-    def settle(self, rate: float, anew: bool = False) -> None:
-        """`rate` is what is sent, 0 where that is not known; `anew` that it is something else from now on."""
+    def settle(self, rate: float) -> None:
+        """`rate` is what is sent, 0 where that is not known."""
         short = self.room < rate * ENOUGH
-        if anew or not self.short:
+        if not self.short:
             self._owed = 0.0
         self.short = short
+
+    def changed(self, rate: float, now: float) -> None:
+        """Something else is sent from now on, of this `rate`."""
+        self._changed_at, self._fraction, self._queued = now, 0.0, 0.0
+        self.short = False
+        self.settle(rate)
 
     def queued(self, now: float) -> None:
         """What is on its way is more than what was counted."""

@@ -184,7 +184,9 @@ class WebRTCStream:
         source = self.stream.renditions[SOURCE]
         track = track_of(source, video=True)
         carried = track is not None and track.codec is Codec.H264 and not self._reordered
-        return qualities(self.stream, source.bitrate if carried else None)
+        feed = self._feeds.get(SOURCE)
+        rate = round(feed.bitrate) if feed is not None else source.bitrate
+        return qualities(self.stream, rate if carried else None)
 
     def _move(self, viewer: Viewer, quality: Quality) -> None:
         """Give a viewer another quality."""

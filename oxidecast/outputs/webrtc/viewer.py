@@ -476,7 +476,8 @@ class Viewer:
         for sequence in nack.sequences:
             own = nearest(sequence, newest)
             if own < newest:
-                troubled |= self.network.missed(own, rate, now)
+                if own >= self._resending.least:
+                    troubled |= self.network.missed(own, rate, now)
                 if self._resending.may(own, self.network, now):
                     self._send_again(own)
         if troubled:

@@ -59,7 +59,10 @@ class TestNetwork(TestCase):
 
     def test_a_way_that_became_long_is_trouble(self) -> None:
         self.assertFalse(self.network.report(0, 0.05, RATE, 1))
-        self.assertTrue(self.network.report(0, 0.06 + LONGER, RATE, 2))
+        self.assertFalse(self.network.report(0, 0.06 + LONGER, RATE, 2))
+        self.assertFalse(self.network.report(0, 0.05, RATE, 3))
+        self.assertFalse(self.network.report(0, 0.06 + LONGER, RATE, 4))
+        self.assertTrue(self.network.report(0, 0.06 + LONGER, RATE, 5))
         self.assertTrue(self.settled())
 
     def test_many_missed_in_a_row_are_trouble_at_once(self) -> None:
