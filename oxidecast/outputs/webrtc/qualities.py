@@ -11,8 +11,9 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 
 from oxidecast.interfaces import IStream
-from oxidecast.media import Codec
+from oxidecast.media import Codec, Track
 from oxidecast.outputs.webrtc.adapting import Quality
+from oxidecast.outputs.webrtc.negotiation import REPAIRED
 from oxidecast.outputs.webrtc.sources import SOURCE, Source, track_of
 from oxidecast.streams.wanting import RenditionSpec
 
@@ -27,12 +28,21 @@ LESS = 0.8
 """Of the source's bitrate: a quality above is none beside it."""
 
 
-def qualities(stream: IStream, source: int | None) -> list[Quality]:
-    """Best first. `source` is the source's bitrate (0 while it is not known) where its pictures can be carried as they
-    are."""
+def qualities(
+    stream: IStream, source: int | None, codec: Codec | None, carried: Callable[[Track], bool]
+) -> list[Quality]:
+    """Best first, of what a viewer can be sent who agreed to `codec`: what the publisher sends and `carried` says yes
+    to, and what is made of it. `source` is the source's bitrate (0 while it is not known) where that can be sent as it
+    is."""
     found = []
-    for name, planned in stream.planned.items():
-        spec = RenditionSpec(name, low_latency=True)
+    for rendition in stream.renditions.values():
+        track = track_of(rendition, video=True)
+        layer = rendition.listed and rendition.name not in (SOURCE, *stream.planned)
+        if layer and rendition.bitrate and track is not None and carried(track):
+            found.append(Quality(rendition.name, rendition.bitrate))
+    for name, planned in stream.planned.items() if codec in REPAIRED else ():
+        assert codec is not None
+        spec = RenditionSpec(name, low_latency=True, codec=codec)
         running = stream.renditions.get(spec.name)
         bitrate = running.bitrate if running is not None and running.bitrate else planned.average
         if not source or planned.average <= source * LESS:
@@ -52,6 +62,7 @@ class Moving:
         stream: IStream,
         viewer: "Viewer",
         quality: Quality,
+        carried: Callable[[Track], bool],
         feed: Callable[[Any], "Feed"],
         arrived: Callable[[Source], None],
         failed: Callable[[Source], None],
@@ -59,6 +70,7 @@ class Moving:
         self.source = Source(None, stream.want(quality.spec) if quality.spec is not None else None)
         self._stream = stream
         self._viewer = viewer
+        self._carried = carried
         self._feed = feed
         self._arrived = arrived
         self._failed = failed
@@ -93,7 +105,7 @@ class Moving:
         if self._over:
             return
         track = track_of(rendition, video=True) if rendition is not None else None
-        if rendition is None or track is None or track.codec is not Codec.H264:
+        if rendition is None or track is None or not self._carried(track):
             self.fail()
             return
         self.source.feed = self._feed(rendition)

@@ -1,8 +1,9 @@
 """One stream's viewers by WebRTC, and where their pictures and sound come from.
 
 The one idea: pictures and sound may come from different renditions. What a browser cannot take as the publisher sends
-it (B-frames, AAC) is *wanted* of the hub for as long as the viewer is there; a stream that needs no repair is passed
-through as it is. Who asked for no quality by name goes from one to another as its network does.
+it (B-frames, AAC, a codec that it does not offer) is *wanted* of the hub for as long as the viewer is there; a stream
+that needs no repair is passed through as it is. Who asked for no quality by name goes from one to another as its
+network does.
 """
 
 import random
@@ -13,8 +14,10 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from oxidecast.formats.sdp_offer import Offer
 from oxidecast.interfaces import IFollowsStream, IOutputStream, IRendition, IServices, IStream
-from oxidecast.media import Codec
+from oxidecast.media import Codec, Track
+from oxidecast.outputs.webrtc import negotiation
 from oxidecast.outputs.webrtc.adapting import Quality
 from oxidecast.outputs.webrtc.feed import Feed
 from oxidecast.outputs.webrtc.negotiation import Agreed
@@ -24,7 +27,7 @@ from oxidecast.outputs.webrtc.viewer import Viewer
 from oxidecast.streams.wanting import RenditionSpec
 
 SOUND_WITHIN = 30.0
-"""The same for Opus, which the viewer does not wait for: it comes when it is there."""
+"""Seconds for Opus, which the viewer does not wait for: it comes when it is there."""
 
 SOUND_AGAIN = 1.0
 """Seconds until sound that ended is asked for anew."""
@@ -36,7 +39,16 @@ def address(name: str) -> Mapping[str, str]:
 
 
 class NotCarried(Exception):
-    """WebRTC cannot show this stream; the sentence says why and what to do."""
+    """WebRTC cannot show this stream to who offers that: the sentence says why and what to do, the `code` is one of
+    the API's errors."""
+
+    def __init__(self, sentence: str, code: str = "not_carried") -> None:
+        super().__init__(sentence)
+        self.code = code
+
+
+class NotNow(NotCarried):
+    """It can, but not at the moment."""
 
 
 @implementer(IOutputStream, IFollowsStream)
@@ -101,41 +113,47 @@ class WebRTCStream:
 
     # -- viewers
 
-    async def pictures(self, wanted: str) -> Source:
-        """Where the pictures of a viewer come from, who wants this rendition (empty: the best that there is). Raises
-        NotCarried."""
-        source = self.stream.renditions[SOURCE]
-        track = track_of(source, video=True)
-        if track is None:
+    async def pictures(self, wanted: str, offer: Offer) -> Source:
+        """Where the pictures of a viewer with this offer come from, who wants this rendition (empty: the best that
+        there is). Raises NotCarried."""
+        if track_of(self.stream.renditions[SOURCE], video=True) is None:
             return Source(None)
-        profile = wanted if wanted in self.stream.planned else ""
-        reason = ""
+        codec = negotiation.repaired(offer)
+        profile = wanted if codec is not None and wanted in self.stream.planned else ""
+        fault = None
         if not profile:
-            if track.codec is not Codec.H264:
-                reason = f"WebRTC cannot carry the pictures of this stream ({track.codec_string})."
-            else:
-                feed = self.feed(source)
+            feed = self.feed(self._sent(wanted))
+            fault = _fault(feed, offer)
+            if feed.name == SOURCE:
                 self._reordered = feed.has_b_frames
-                if not feed.has_b_frames:
-                    return Source(feed)
-                self._let_go(feed)
-                reason = (
-                    "The pictures of this stream have B-frames, which browsers cannot show by WebRTC: switch them off "
-                    "in the encoder, or give the stream a transcoding profile."
-                )
+            if fault is None:
+                return Source(feed)
+            self._let_go(feed)
             profile = next(iter(self.stream.planned), "")
-        if not profile:
-            raise NotCarried(reason)
-        want = self.stream.want(RenditionSpec(profile, low_latency=True))
+            if codec is not None and not profile and self.stream.withheld:
+                # It has a profile, so other advice is of no use.
+                raise NotNow(
+                    f"What browsers could show of this stream is not to be had now: {self.stream.withheld}."
+                )
+            if codec is None or not profile:
+                raise fault
+        assert codec is not None
+        want = self.stream.want(RenditionSpec(profile, low_latency=True, codec=codec))
         try:
             rendition = await want.rendition(WITHIN)
         except BaseException:
             want.release()
             raise
         found = track_of(rendition, video=True) if rendition is not None else None
-        if rendition is None or found is None or found.codec is not Codec.H264:
+        if rendition is None or found is None:
             want.release()
-            raise NotCarried(reason or f"The quality {profile} is not to be had at the moment.")
+            why = self.stream.withheld or "it did not start in time"
+            raise NotNow(f"The quality {profile} is not to be had now: {why}.")
+        if not negotiation.takes(offer, found):
+            want.release()
+            raise fault or NotCarried(
+                f"The quality {profile} is nothing that was offered to be shown.", "no_codec"
+            )
         return Source(self.feed(rendition), want)
 
     def sound(self) -> Source:
@@ -156,7 +174,9 @@ class WebRTCStream:
         self.viewers[viewer] = (pictures, sound)
         if pictures.feed is not None and not pinned:
             viewer.adapting.offer(
-                pictures.feed.name, self._qualities, lambda quality: self._move(viewer, quality)
+                pictures.feed.name,
+                lambda: self._qualities(viewer),
+                lambda quality: self._move(viewer, quality),
             )
         if sound.want is not None:
             self._ask_for_sound(viewer, sound)
@@ -180,13 +200,16 @@ class WebRTCStream:
 
     # -- inside
 
-    def _qualities(self) -> list[Quality]:
-        source = self.stream.renditions[SOURCE]
+    def _qualities(self, viewer: Viewer) -> list[Quality]:
+        source, sent = self.stream.renditions[SOURCE], viewer.agreed.video
+        if sent is None:
+            return []
         track = track_of(source, video=True)
-        carried = track is not None and track.codec is Codec.H264 and not self._reordered
+        carried = track is not None and _carries(viewer, track) and not self._reordered
         feed = self._feeds.get(SOURCE)
         rate = round(feed.bitrate) if feed is not None else source.bitrate
-        return qualities(self.stream, rate if carried else None)
+        codec = negotiation.codec_of(sent.codec)
+        return qualities(self.stream, rate if carried else None, codec, lambda track: _carries(viewer, track))
 
     def _move(self, viewer: Viewer, quality: Quality) -> None:
         """Give a viewer another quality."""
@@ -216,7 +239,15 @@ class WebRTCStream:
         if viewer.watches is not None and viewer.watches.name == quality.name:
             viewer.adapting.arrived(quality.name)
         else:
-            moving = Moving(self.stream, viewer, quality, self.feed, arrived, failed)
+            moving = Moving(
+                self.stream,
+                viewer,
+                quality,
+                lambda track: _carries(viewer, track),
+                self.feed,
+                arrived,
+                failed,
+            )
             self._moving[viewer] = moving
             moving.start()
         if before is not None:
@@ -227,6 +258,12 @@ class WebRTCStream:
         if moving is not None:
             moving.stop()
             self.let_go(moving.source)
+
+    def _sent(self, wanted: str) -> IRendition:
+        """The rendition that is wanted, of those that the publisher itself sends."""
+        found = self.stream.renditions.get(wanted)
+        sent = found is not None and found.listed and wanted not in self.stream.planned
+        return found if found is not None and sent else self.stream.renditions[SOURCE]
 
     def _ask_for_sound(self, viewer: Viewer, sound: Source) -> None:
         asking = Deferred.fromCoroutine(self._attach_sound(viewer, sound))
@@ -251,12 +288,12 @@ class WebRTCStream:
         if feed.name == SOURCE:
             self._reordered = feed.has_b_frames
         track = feed.track(True)
-        gone = track is not None and track.codec is not Codec.H264 and bool(feed.watching)
         for viewer in list(self.viewers):
-            if viewer.watches is feed and (gone or feed.has_b_frames):
+            goes_on = not feed.has_b_frames and (track is None or _carries(viewer, track))
+            if viewer.watches is feed and not goes_on:
                 # It comes back, and is told what can be done, or given another rendition.
                 viewer.end("the pictures cannot be carried any more")
-            elif (moving := self._moving.get(viewer)) and moving.source.feed is feed and feed.has_b_frames:
+            elif (moving := self._moving.get(viewer)) and moving.source.feed is feed and not goes_on:
                 moving.fail()
             else:
                 viewer.anew(feed)
@@ -297,3 +334,27 @@ class WebRTCStream:
     def _end_all(self, reason: str) -> None:
         for viewer in list(self.viewers):
             viewer.end(reason)
+
+
+def _carries(viewer: Viewer, track: Track) -> bool:
+    """Whether the viewer can be sent such pictures by what was agreed."""
+    sent = viewer.agreed.video
+    return sent is None or negotiation.goes_on(sent.codec, track)
+
+
+def _fault(feed: Feed, offer: Offer) -> NotCarried | None:
+    """Why the pictures of a feed cannot be sent as they are to who made this offer."""
+    track = feed.track(True)
+    if track is not None and not negotiation.takes(offer, track):
+        name = negotiation.NAMES[track.codec]
+        return NotCarried(
+            f"The pictures of this stream are {name} ({track.codec_string}), which the offer does not have: "
+            "give the stream a transcoding profile, of which it is made into H.264 or VP8 for who offers one of them.",
+            "no_codec",
+        )
+    if feed.has_b_frames:
+        return NotCarried(
+            "The pictures of this stream have B-frames, which browsers cannot show by WebRTC: switch them off "
+            "in the encoder, or give the stream a transcoding profile."
+        )
+    return None

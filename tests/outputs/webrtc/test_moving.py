@@ -139,6 +139,21 @@ class TestDown(MovingCase):
         self.assertEqual(steps[-12:], [PICTURE] * 12)
         self.assertIn(90, steps[8:20])
 
+    def test_what_the_publisher_sends_smaller_is_one_as_well(self) -> None:
+        self.on_air(30)
+        layer = self.stream.add_rendition("layer.1", (LOW_TRACK,))
+        layer.bitrate = 700_000
+        viewer, browser = self.connect()
+        self.send(3)
+        self.trouble(browser, 1_500_000)
+        last = self.source.of(True)[-1]
+        layer.push(
+            msgspec.structs.replace(last, track=LOW_TRACK, keyframe=True, payload=LOW_PACKETS[0].payload)
+        )
+        self.send(3)
+        self.assertEqual(viewer.adapting.current, "layer.1")
+        self.assertEqual(self.stream.wanted, {})
+
     def test_the_source_is_watched_until_then(self) -> None:
         self.on_air(30)
         viewer, browser = self.connect()
