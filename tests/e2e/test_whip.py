@@ -11,7 +11,7 @@ import pytest
 from tests.e2e.browser import BrowserTestCase
 from tests.e2e.hls import Watcher
 from tests.e2e.programs import FFMPEG_9, Program, Server, free_port, server, until
-from tests.e2e.test_webrtc import PLAY, STATS
+from tests.e2e.whep import PLAY, STATS
 
 PUBLISH = """
 async ([address, key, codec, encodings]) => {
