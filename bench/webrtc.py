@@ -3,9 +3,10 @@
 Run by hand: `python bench/webrtc.py`; `--seconds 2 --viewers 10 --most 20` is a try of half a minute. It needs ffmpeg.
 A whole server with one stream of 2.5 Mbit/s (H.264 at 30 frames a second, a keyframe every two seconds, Opus of 64
 kbit/s) is in one process, and in another a crowd of real sessions (`tests/webrtc/crowd.py`): WHEP, checks, DTLS, and
-the reports and checks that Chromium sends. It counts what comes, in single datagrams, and notes by the kernel's time stamps when
-frames were complete. Counted is the CPU time of all of the server's threads, less what it takes without viewers, in a
-window after all are connected; also of what the kernel does to hand a datagram to a socket on this same machine.
+the reports and checks that Chromium sends. It counts what comes, in single datagrams, and notes by the kernel's time
+stamps when frames were complete. Counted is the CPU time of all of the server's threads, less what it takes without
+viewers, in a window after all are connected. What the kernel does to hand datagrams to sockets of this same machine is
+in it.
 
 aiortc's own senders play the same frames, as they are, from its own process. Root's processes are scheduled before
 ordinary ones (SCHED_RR), so that other work on the machine shows less.
@@ -46,7 +47,15 @@ def make_clip(folder: Path) -> Path:
     """Ten seconds, of a constant rate as streaming encoders make it."""
     clip = folder / "clip.mkv"
     subprocess.run(
-        ["ffmpeg", "-v", "error", "-f", "lavfi", "-i", f"testsrc2=size=1280x720:rate={RATE},noise=alls=12:allf=t"]
+        [
+            "ffmpeg",
+            "-v",
+            "error",
+            "-f",
+            "lavfi",
+            "-i",
+            f"testsrc2=size=1280x720:rate={RATE},noise=alls=12:allf=t",
+        ]
         + ["-f", "lavfi", "-i", "aevalsrc=0.2*sin(2*PI*220*t)+0.1*random(0):s=48000", "-t", str(LENGTH)]
         + ["-c:v", "libx264", "-preset", "veryfast", "-bf", "0", "-g", str(2 * RATE), "-sc_threshold", "0"]
         + ["-b:v", str(BITRATE), "-minrate", str(BITRATE), "-maxrate", str(BITRATE)]
@@ -73,7 +82,9 @@ def demux(clip: Path) -> list[Packet]:
             if one.size:
                 pts = max(0, round(one.pts * one.time_base * TICKS))
                 duration = TICKS // RATE if one.stream.type == "video" else 960 * TICKS // 48_000
-                packets.append(Packet(tracks[one.stream.index], pts, pts, duration, one.is_keyframe, bytes(one)))
+                packets.append(
+                    Packet(tracks[one.stream.index], pts, pts, duration, one.is_keyframe, bytes(one))
+                )
     return sorted(packets, key=lambda packet: packet.dts)
 
 
@@ -141,7 +152,9 @@ def serve_ours(clip: Path) -> None:
         stream = await foundation.streams.create(owner.id, "Show", name="show")
         key = await foundation.keys.create(stream.id)
         publisher: Any = type("Publisher", (), {"stop": lambda *_: None})()
-        publication = await server.hub.publish(PublishRequest(protocol="rtmp", address="127.0.0.1", key=key.text), publisher)
+        publication = await server.hub.publish(
+            PublishRequest(protocol="rtmp", address="127.0.0.1", key=key.text), publisher
+        )
         Encoder(publication, demux(clip), reactor)
         print(f"http://127.0.0.1:{server.web.number}/api/v1/webrtc/show/whep", flush=True)
 
@@ -155,7 +168,9 @@ def serve_ours(clip: Path) -> None:
         reactor.callFromThread(os._exit, 0)
 
     Thread(target=orders, daemon=True).start()
-    reactor.callWhenRunning(lambda: Deferred.fromCoroutine(begin()).addErrback(lambda failure: failure.printTraceback()))
+    reactor.callWhenRunning(
+        lambda: Deferred.fromCoroutine(begin()).addErrback(lambda failure: failure.printTraceback())
+    )
     reactor.run()
 
 
@@ -183,7 +198,9 @@ def serve_aiortc(clip: Path) -> None:
         def __init__(self, kind: str) -> None:
             super().__init__()
             self.kind = kind
-            self._packets = looped([packet for packet in packets if packet.track.is_video is (kind == "video")])
+            self._packets = looped(
+                [packet for packet in packets if packet.track.is_video is (kind == "video")]
+            )
             passed = (time.monotonic() - began) * TICKS
             self._skip = passed
 
@@ -230,7 +247,9 @@ SERVERS = {"ours": serve_ours, "aiortc": serve_aiortc}
 
 def cpu(pid: int) -> float:
     """Seconds of CPU that all threads of a process have used."""
-    return sum(int(path.read_text().split()[0]) for path in Path(f"/proc/{pid}/task").glob("*/schedstat")) / 1e9
+    return (
+        sum(int(path.read_text().split()[0]) for path in Path(f"/proc/{pid}/task").glob("*/schedstat")) / 1e9
+    )
 
 
 def memory(pid: int) -> int:
@@ -294,9 +313,10 @@ def tell(name: str, found: dict[str, Any], idle: float) -> float:
     count = found["watching"]
     each = (found["server"] - idle) / max(1, count) * 100
     print(
-        f"  {name:24} {count:5} viewers  {found['server'] * 100:6.1f} % of a core, {each:6.3f} % a viewer;  "
-        f"late p50 {found['p50'] * 1000:5.1f} p99 {found['p99'] * 1000:6.1f} longest {found['latest'] * 1000:6.1f} ms;  "
-        f"lost {found['lost']}, forged {found['unauthentic']};  the crowd {found['cpu'] * 100:.0f} %",
+        f"  {name:10} {count:5} viewers of {found['rate'] / 1e6:.2f} Mbit/s  {found['server'] * 100:6.1f} % of a core, "
+        f"{each:6.3f} % each;  late p50 {found['p50'] * 1000:5.1f} p99 {found['p99'] * 1000:6.1f} "
+        f"longest {found['latest'] * 1000:6.1f} ms;  lost {found['lost']}, forged {found['unauthentic']};  "
+        f"the crowd {found['cpu'] * 100:.0f} %",
         flush=True,
     )
     return each
@@ -342,12 +362,20 @@ def aiortc(clip: Path, options: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--seconds", type=float, default=8.0)
     parser.add_argument("--runs", type=int, default=2)
     parser.add_argument("--viewers", type=int, nargs="+", default=[50, 100, 300])
     parser.add_argument("--most", type=int, default=800, help="where the search for the largest number ends")
-    parser.add_argument("--others", type=int, nargs="*", default=[10, 10], help="viewers that aiortc's server gets, one after another")
+    parser.add_argument(
+        "--others",
+        type=int,
+        nargs="*",
+        default=[10, 10],
+        help="viewers that aiortc's server gets, one after another",
+    )
     parser.add_argument("--serve", choices=SERVERS)
     parser.add_argument("--clip", type=Path)
     options = parser.parse_args()

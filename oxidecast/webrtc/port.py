@@ -22,6 +22,7 @@ from oxidecast.accounts.limits import network_of
 from oxidecast.formats.sdp_answer import Transport
 from oxidecast.media.errors import RemoteProtocolError
 from oxidecast.settings.errors import StartError
+from oxidecast.webrtc.capacity import Capacity
 from oxidecast.webrtc.certificate import Certificate, Fingerprint
 from oxidecast.webrtc.datagrams import DatagramSocket, route_addresses
 from oxidecast.webrtc.demux import Kind, classify
@@ -68,6 +69,7 @@ class WebRTCPort(Service):
         """Sessions of which nothing was heard any more."""
         self.refused = 0
         """Sessions that there was no room for."""
+        self.capacity = Capacity(reactor, self.__len__)
         self.datagrams: Counter[str] = Counter()
         """What came, by kind; `refused` is what was no valid message of its kind, or nobody's."""
         self._ice = IceSessions()
@@ -105,6 +107,7 @@ class WebRTCPort(Service):
         self._listening = True
         self.reactor.addReader(self)
         self._sweep.start(SWEEP, now=False)
+        self.capacity.start()
 
     def stopService(self) -> None:
         Service.stopService(self)
@@ -113,11 +116,19 @@ class WebRTCPort(Service):
         for peer in list(self._peers.values()):
             peer.close("the server is stopping")
         self._sweep.stop()
+        self.capacity.stop()
         self.reactor.removeReader(self)
         self._listening = False
         self.socket.close()
 
     # -- sessions
+
+    def admit_viewer(self) -> None:
+        """Count in one more viewer. Raises PortFull when those who are there would be served late."""
+        if not self.capacity.has_room:
+            self.refused += 1
+            raise PortFull("As many watch by WebRTC as this server can serve on time.")
+        self.capacity.came()
 
     def open(
         self,

@@ -1,7 +1,7 @@
 """Many viewers of our own in one process: real WHEP sessions, checks, DTLS and reports, and media that is only counted.
 
-For benchmarks and tests that need a crowd and no pictures. A few of them, spread evenly over all, also note by the kernel's time
-stamps when each frame was complete; the first one decrypts all that it gets.
+For benchmarks and tests that need a crowd and no pictures. A few of them, spread evenly over all, also note by the
+kernel's time stamps when each frame was complete; the first one decrypts all that it gets.
 
 `python -m tests.webrtc.crowd URL` does what its standard input says, a line each, and answers each with a line of JSON:
 `add 50`, `watch 8` (seconds), `leave`.
@@ -33,6 +33,8 @@ WITHIN = 20.0
 """Seconds in which they must be connected."""
 TIMED = 20
 """Viewers of whom frames are timed."""
+TURN = 0.01
+"""Seconds between two looks at all sockets, while they only watch."""
 _BUFFER = 1 << 20
 _TIMESTAMP = 35  # SO_TIMESTAMPNS, and its control message
 _OPUS = 111
@@ -66,7 +68,9 @@ class Watcher:
             return
         passive = "a=setup:passive" in answer
         self.browser = Browser(answer, now=time.monotonic(), server=not passive)
-        candidate = next(line.split() for line in answer.split("\r\n") if " 127.0.0.1 " in line and "typ host" in line)
+        candidate = next(
+            line.split() for line in answer.split("\r\n") if " 127.0.0.1 " in line and "typ host" in line
+        )
         self.socket.connect((candidate[4], int(candidate[5])))
 
     def _offer(self) -> str:
@@ -152,7 +156,9 @@ class Watcher:
                     self.ssrc = int.from_bytes(datagram[8:12], "big")
                     if datagram[1] & 0x80 and ancillary:
                         seconds, nanoseconds = _timespec(ancillary[0][2])
-                        self.frames.append((int.from_bytes(datagram[4:8], "big"), seconds + nanoseconds / 1e9))
+                        self.frames.append(
+                            (int.from_bytes(datagram[4:8], "big"), seconds + nanoseconds / 1e9)
+                        )
                 if self.verifying and self.browser.receiver is not None:
                     try:
                         self.browser.receiver.unprotect(datagram)
@@ -183,7 +189,9 @@ def post(url: str, text: str) -> tuple[int, str, str]:
     parts = urlsplit(url)
     connection = HTTPConnection(parts.hostname or "", parts.port or 80, timeout=30)
     try:
-        connection.request("POST", parts.path, text, {"Content-Type": "application/sdp", "Connection": "close"})
+        connection.request(
+            "POST", parts.path, text, {"Content-Type": "application/sdp", "Connection": "close"}
+        )
         answer = connection.getresponse()
         return answer.status, answer.read().decode(), answer.getheader("Location", "")
     finally:
@@ -228,8 +236,11 @@ class Crowd:
         end = time.monotonic() + seconds
         tick = 0.0
         while True:
+            # Asleep, and not in select: a server that has to wake its viewers pays for it, and no true one does.
+            if until is None and seconds:
+                time.sleep(TURN)
             now = time.monotonic()
-            for key, _ in self._selector.select(max(0.0, min(0.01, end - now))):
+            for key, _ in self._selector.select(0.01 if until is not None else 0):
                 key.data.read(self._buffer, now)
             if until is not None and until():
                 return True
@@ -254,6 +265,10 @@ class Crowd:
             "pictures": sum(watcher.pictures for watcher in self.watchers),
             "fewest": min((watcher.pictures for watcher in self.watchers), default=0),
             "sounds": sum(watcher.sounds for watcher in self.watchers),
+            "rate": sum(watcher.octets for watcher in self.watchers)
+            * 8
+            / seconds
+            / max(1, len(self.watchers)),
             "octets": sum(watcher.octets for watcher in self.watchers),
             "lost": sum(watcher.lost for watcher in self.watchers),
             "unauthentic": sum(watcher.unauthentic for watcher in self.watchers),
@@ -274,8 +289,8 @@ class Crowd:
             moments = [(at - timestamp / TICKS) for timestamp, at in watcher.frames]
             if not moments:
                 continue
-            # Timestamps of one origin differ by less than the random ones of others do.
-            origin = next((known for known in self._earliest if abs(known - moments[0]) < 60), None)
+            # Random origins are further apart: they are out of half a day.
+            origin = next((known for known in self._earliest if abs(known - moments[0]) < 1), None)
             if origin is None:
                 origin = moments[0]
             self._earliest[origin] = min(self._earliest.get(origin, moments[0]), *moments)
