@@ -4,7 +4,7 @@ For benchmarks and tests that need a crowd and no pictures. A few of them, sprea
 kernel's time stamps when each frame was complete; the first one decrypts all that it gets.
 
 `python -m tests.webrtc.crowd URL` does what its standard input says, a line each, and answers each with a line of JSON:
-`add 50`, `watch 8` (seconds), `leave`.
+`add 50`, `watch 8` (seconds), `watch 20 100000` (and so many strange datagrams meanwhile), `leave`.
 """
 
 import json
@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable
 from http.client import HTTPConnection
+from typing import ClassVar
 from urllib.parse import urlsplit
 
 from oxidecast.formats import rtcp
@@ -22,6 +23,7 @@ from oxidecast.media import TICKS
 from oxidecast.media.errors import RemoteProtocolError
 from oxidecast.webrtc import stun
 from tests.outputs.webrtc.stage import Browser, offer
+from tests.webrtc.noise import Noise
 
 FEEDBACK = 0.285
 """Seconds between two reports with an estimate: Chromium sends 3.5 a second."""
@@ -33,6 +35,9 @@ WITHIN = 20.0
 """Seconds in which they must be connected."""
 TIMED = 20
 """Viewers of whom frames are timed."""
+REMEMBERED = 400
+"""Datagrams of which strange ones are made."""
+STRANGERS = 32
 TURN = 0.01
 """Seconds between two looks at all sockets, while they only watch."""
 _BUFFER = 1 << 20
@@ -43,7 +48,9 @@ _timespec = struct.Struct("qq").unpack
 
 
 class Watcher:
-    """One viewer."""
+    """One viewer. `said` is what all of them sent first: checks, a handshake, reports."""
+
+    said: ClassVar[list[bytes]] = []
 
     def __init__(self, url: str, timed: bool = False, verifying: bool = False) -> None:
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -85,7 +92,7 @@ class Watcher:
         return self.browser.receiver is not None
 
     def begin(self) -> None:
-        self.socket.send(self.browser.check())
+        self._send([self.browser.check()])
         if not self.browser.dtls._server:
             self._send(self.browser.start(time.monotonic()))
 
@@ -103,6 +110,8 @@ class Watcher:
             self._send([self.browser.check()])
 
     def _send(self, datagrams: list[bytes]) -> None:
+        if len(self.said) < REMEMBERED:
+            self.said += datagrams
         for datagram in datagrams:
             try:
                 self.socket.send(datagram)
@@ -252,12 +261,16 @@ class Crowd:
             if now >= end:
                 return until is None
 
-    def watch(self, seconds: float) -> dict[str, object]:
-        """Count for so long."""
+    def watch(self, seconds: float, strange: int = 0) -> dict[str, object]:
+        """Count for so long. So many strange datagrams go to the server meanwhile, one half of them from viewers' own
+        sockets."""
         for watcher in self.watchers:
             watcher.reset()
         cpu = time.process_time()
-        self.run(seconds)
+        if strange:
+            self._shout(seconds, strange)
+        else:
+            self.run(seconds)
         cpu = time.process_time() - cpu
         late = sorted(self._lateness())
         return {
@@ -278,6 +291,23 @@ class Crowd:
             "latest": late[-1] if late else 0.0,
             "cpu": cpu / seconds,
         }
+
+    def _shout(self, seconds: float, count: int) -> None:
+        noise = Noise(count, Watcher.said)
+        strangers = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(STRANGERS)]
+        server = self.watchers[0].socket.getpeername()
+        each = -(-count * TURN // seconds)
+        try:
+            for number in range(count):
+                if number % 2:
+                    self.watchers[number // 2 % len(self.watchers)].socket.send(noise.datagram())
+                else:
+                    strangers[number // 2 % STRANGERS].sendto(noise.datagram(), server)
+                if number % each == 0:
+                    self.run(TURN)
+        finally:
+            for stranger in strangers:
+                stranger.close()
 
     def _lateness(self) -> list[float]:
         """Of each frame that was timed, in seconds, behind the one that came most punctually ever.

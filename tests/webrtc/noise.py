@@ -1,4 +1,4 @@
-"""What strangers send to the port: true datagrams with faults, and random ones that look like each kind; from a seed."""
+"""What strangers send to the port: true datagrams with faults, and random ones that look like each kind; by a seed."""
 
 import random
 from collections.abc import Sequence
