@@ -1,4 +1,4 @@
-"""A million strange datagrams on the port of a whole server while fifty viewers watch: `make soak`. A hundred thousand in
+"""A million strange datagrams on a whole server's port while fifty viewers watch: `make soak`. A hundred thousand in
 memory are in `tests/outputs/webrtc/test_noise.py`."""
 
 import json
