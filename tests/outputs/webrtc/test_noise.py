@@ -1,5 +1,6 @@
 """A hundred thousand strange datagrams while fifty watch: nobody notices, and nothing is made of them."""
 
+from itertools import pairwise
 from typing import Any
 
 from oxidecast.outputs.webrtc.viewer import Viewer
@@ -93,4 +94,4 @@ class TestNoise(WebRTCCase):
     def gaps(self, browser: Browser) -> list[int]:
         """Numbers of pictures' packets that do not follow the one before."""
         numbers = [packet.sequence_number for packet in self.video(browser)]
-        return [number for before, number in zip(numbers, numbers[1:], strict=False) if number != before + 1]
+        return [number for before, number in pairwise(numbers) if number != before + 1]
