@@ -226,11 +226,20 @@ class TestSizes(WHIPCase):
         self.assertEqual(publisher.unreadable, 3)
         self.assertEqual([one.ssrc for one in publisher.pictures], [None, None, None])
 
-    def test_its_end_is_the_end_of_all(self) -> None:
+    def test_it_comes_back(self) -> None:
+        sizes = {"source": 128, "layer.1": 64, "layer.2": 96}
         publisher = self.begin()
         self.show("lmh", 70)
         publisher.end("over")
-        self.assertEqual((self.sizes, self.stream.state), ({"source": 128}, "waiting"))
+        self.assertEqual((self.sizes, self.stream.state), (sizes, "waiting"))
+        self.streams.clear()
+        self.pictures = self.sounds = 0
+        self.begin()
+        self.show("lmh", 70)
+        self.assertEqual((self.sizes, self.stream.state), (sizes, "live"))
+        self.assertEqual(len(self.reader.words), 3, "each began anew, once")
+        self.stream.end("over")
+        self.assertEqual(self.reader.words[3:], ["ended: over"] * 3)
 
     def test_nothing_that_is_authentic_does_harm(self) -> None:
         publisher = self.begin()
