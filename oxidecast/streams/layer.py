@@ -32,8 +32,9 @@ KNOWN = 16
 """Pictures of the source whose times are known: those that a layer may be behind."""
 
 SILENT = 5 * TICKS
-"""Ticks of the source without anything of a layer, after which it is no rendition any more: who watches it comes back
-for another. Browsers pause the large ones while their network is narrow."""
+MISSED = 8
+"""So many ticks, and pictures, of the source without anything of a layer, after which it is no rendition any more: who
+watches it comes back for another. Browsers pause the large ones while their network is narrow."""
 
 LONGEST_PICTURE = 5 * TICKS
 """Above, time between pictures is a gap."""
@@ -64,6 +65,8 @@ class Layer:
         """Of the source's latest pictures: in the publisher's time, and in the stream's."""
         self._seen = 0
         """When the latest picture came, in the publisher's time."""
+        self._missed = 0
+        """Pictures of the source since."""
         self._duration = TICKS // 30
         self._over = False
 
@@ -79,7 +82,7 @@ class Layer:
     def packet(self, dts: int, pts: int, keyframe: bool, payload: bytes) -> None:
         if self._track is None or not self._times or self._over:
             return
-        self._seen = pts
+        self._seen, self._missed = pts, 0
         self._held.append(_Held(self._track, dts, pts, keyframe, payload))
         self._release()
 
@@ -101,8 +104,9 @@ class Layer:
         if not self._times:
             self._seen = raw
         self._times.append((raw, pts))
+        self._missed += 1
         self._release()
-        if self.rendition is not None and raw - self._seen > SILENT:
+        if self.rendition is not None and raw - self._seen > SILENT and self._missed > MISSED:
             self.close("its publisher does not send it any more")
 
     def sound(self, packet: Packet) -> None:

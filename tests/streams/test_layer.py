@@ -105,6 +105,15 @@ class TestLayer(HubCase):
         self.send(30)
         self.assertIn("layer.2", self.stream.renditions)
 
+    def test_a_screen_of_few_pictures_stays_what_it_is(self) -> None:
+        self.send(31)
+        for _ in range(3):
+            self.encoder.jump(2 * SILENT)
+            self.at += 2 * SILENT
+            self.clock.advance(10)
+            self.send(1)
+        self.assertFalse(any(word.startswith("ended") for word in self.read.words))
+
     def test_it_waits_for_a_publisher_to_come_back(self) -> None:
         self.send(31)
         self.encoder.publication.close("gone")

@@ -177,6 +177,16 @@ class TestSizes(WHIPCase):
         times = [packet.dts for packet in self.stream_packets()]
         self.assertEqual(times, sorted(set(times)))
 
+    def test_a_screen_of_few_pictures_stays_what_it_is(self) -> None:
+        self.begin()
+        self.show("lmh", 40)
+        for _ in range(6):
+            self.pictures += 90
+            self.pass_by(3 - 1 / 30)
+            self.show("lmh", 1, gop=1)
+        self.assertEqual(self.sizes, {"source": 128, "layer.1": 64, "layer.2": 96})
+        self.assertEqual(self.reader.words, [])
+
     def stream_packets(self) -> list[Any]:
         """The source's pictures, as the reader of all renditions saw them."""
         return [packet for packet in self.reader.of(True) if packet.track.width == 128]
