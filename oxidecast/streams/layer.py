@@ -137,7 +137,7 @@ class Layer:
             if not one.keyframe:
                 return
             if rendition is None:
-                rendition = self._stream.add_layer(self.name, tracks)
+                rendition = self._stream.add_rendition(self.name, tracks)
             else:
                 rendition.restart(tracks, "its tracks changed" if self._begun else "the publisher came back")
             self._begun = True

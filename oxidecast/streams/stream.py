@@ -207,11 +207,6 @@ class Stream:
             for slot in self.outputs:
                 slot.rendition_removed(name)
 
-    def add_layer(self, name: str, tracks: tuple[Track, ...]) -> Rendition:
-        """A rendition that the publisher itself sends."""
-        rendition = self.add_rendition(name, tracks)
-        return rendition
-
     def remove_layer(self, name: str, reason: str) -> None:
         self.layers.pop(name, None)
         self.remove_rendition(name, reason)
