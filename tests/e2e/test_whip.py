@@ -22,7 +22,8 @@ async ([address, key, codec, encodings]) => {
     const context = canvas.getContext('2d');
     let frame = 0;
     setInterval(() => {
-        context.fillStyle = `hsl(${frame * 7 % 360} 80% 50%)`;
+        // Slowly: an encoder that sees another scene makes keyframes by itself.
+        context.fillStyle = `hsl(${frame / 4 % 360} 80% 50%)`;
         context.fillRect(0, 0, width, height);
         context.fillStyle = 'white';
         context.fillRect(frame * 3 % width, 100, 40, 40);
