@@ -51,9 +51,6 @@ class NotCarried(Exception):
 class NotNow(NotCarried):
     """It can, but not at the moment."""
 
-    def __init__(self, sentence: str) -> None:
-        super().__init__(sentence, "no_quality")
-
 
 class Source:
     """A viewer's pictures or sound: the feed that they come from, and the want that keeps it."""
@@ -133,6 +130,7 @@ class WebRTCStream:
             return Source(None)
         codec = negotiation.repaired(offer)
         profile = wanted if codec is not None and wanted in self.stream.planned else ""
+        fault = None
         if not profile:
             feed = self.feed(self._sent(wanted))
             fault = _fault(feed, offer)
@@ -141,7 +139,7 @@ class WebRTCStream:
             self._let_go(feed)
             profile = next(iter(self.stream.planned), "")
             if codec is not None and not profile and self.stream.withheld:
-                # It has a profile, so that advice is of no use.
+                # It has a profile, so other advice is of no use.
                 raise NotNow(
                     f"What browsers could show of this stream is not to be had now: {self.stream.withheld}."
                 )
@@ -155,10 +153,15 @@ class WebRTCStream:
             want.release()
             raise
         found = _track(rendition, video=True) if rendition is not None else None
-        if rendition is None or found is None or not negotiation.takes(offer, found):
+        if rendition is None or found is None:
             want.release()
             why = self.stream.withheld or "it did not start in time"
             raise NotNow(f"The quality {profile} is not to be had now: {why}.")
+        if not negotiation.takes(offer, found):
+            want.release()
+            raise fault or NotCarried(
+                f"The quality {profile} is nothing that was offered to be shown.", "no_codec"
+            )
         return Source(self.feed(rendition), want)
 
     def sound(self) -> Source:

@@ -73,7 +73,7 @@ class WHEPResource(SignallingResource):
         try:
             pictures = await found.pictures(rendition, offer) if wants_pictures else Source(None)
         except NotNow as error:
-            raise Answer(503, error.code, str(error), LATER)
+            raise Answer(503, "no_quality", str(error), LATER)
         except NotCarried as error:
             raise Answer(422, error.code, str(error))
         if not found.is_open:
