@@ -4,7 +4,8 @@ The one idea: it belongs to one child alone. What a child still says when it was
 """
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Protocol
 
 import msgspec
@@ -26,6 +27,9 @@ class Boss(Protocol):
     """Who decides."""
 
     def trouble(self, trouble: Trouble) -> None: ...
+
+    def began(self, name: str, tracks: Sequence[Track]) -> None:
+        """A rendition began, or began anew, with these."""
 
     def gave_up(self, reason: str) -> None: ...
 
@@ -55,7 +59,9 @@ class Renditions:
             if name in self.assemblies:
                 self.assemblies[name].feeds(video, audio)
             else:
-                self.assemblies[name] = Assembly(self._stream, name, video, audio, name in listed)
+                self.assemblies[name] = Assembly(
+                    self._stream, name, video, audio, name in listed, partial(self._began, name)
+                )
             # Feeds are shared: the child has told of this one before, maybe.
             for track in list(self._tracks.values()):
                 self.assemblies[name].track(track)
@@ -79,6 +85,10 @@ class Renditions:
             return now
         counts = {name: max(0, getattr(now, name) - getattr(before, name)) for name in COUNTS}
         return msgspec.structs.replace(now, **counts)
+
+    def _began(self, name: str, tracks: Sequence[Track]) -> None:
+        if self._boss is not None:
+            self._boss.began(name, tracks)
 
     # -- Receiver
 
