@@ -218,7 +218,7 @@ class Ladder:
         software, lacks = self._owner.software(), self.backend.lacks
         asked = dict.fromkeys(one.target.codec for one in self.plan)
         sentences = [f"{codec} is made in software: {lacks[codec]}" for codec in asked if codec in lacks]
-        self.stream.notice(NAME_CODECS, "; ".join(sentences) if self.backend.device else None)
+        self.stream.notice(NAME_CODECS, "; ".join(sentences) or None if self.backend.device else None)
         return profiles.job(self.plan, self.backend, thumbnails, self._others, software)
 
     def _missing(self, renditions: Iterable[Rendition]) -> dict[str, str]:
