@@ -15,11 +15,12 @@ from zope.interface import implementer
 
 from oxidecast.formats.framed_messages import AudioFeed, Job, Thumbnail, Trouble
 from oxidecast.interfaces import ISubscriber, ISubscription
-from oxidecast.media import TICKS, Packet, Track
+from oxidecast.media import TICKS, Codec, Packet, Track
 from oxidecast.settings.sections import TranscodingSettings
 from oxidecast.streams.stream import Stream
 from oxidecast.streams.wanting import OPUS, Planned, RenditionSpec
 from oxidecast.transcoding import profiles
+from oxidecast.transcoding.backends.vp8 import VP8
 from oxidecast.transcoding.profiles import OPUS_FEED, Rendition
 from oxidecast.transcoding.renditions import Renditions
 from oxidecast.transcoding.supervisor import Supervisor
@@ -203,8 +204,8 @@ class Ladder:
         made = [one for one in listed if settings.mode == "always" or one.name in wanted]
         for spec in sorted(self._known, key=lambda spec: spec.name):
             made += [
-                profiles.low_latency(one, spec.name)
-                for one in ladder.renditions  # In H.264, which everything makes.
+                profiles.low_latency(one, spec.name, VP8 if spec.codec is Codec.VP8 else None)
+                for one in ladder.renditions  # In what everything makes, whatever the profile's codec.
                 if spec.low_latency and one.name == spec.profile
             ]
         self.plan = tuple(made)

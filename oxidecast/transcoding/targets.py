@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from oxidecast.media import Codec
 
-LEAST_SIDE = {Codec.H264: 16, Codec.HEVC: 64, Codec.AV1: 64}
+LEAST_SIDE = {Codec.H264: 16, Codec.VP8: 16, Codec.HEVC: 64, Codec.AV1: 64}
 """Pixels a side: x265 writes beyond its memory below its largest block, and SVT-AV1 keeps to no bitrate there."""
 
 

@@ -252,7 +252,7 @@ class StreamRoutes:
 
     async def ingests(self, call: Call) -> Ingests:
         """Where to publish: for the start page, which cannot know on which port RTMP listens."""
-        return Ingests(self._registry.ingest_addresses(call.host))
+        return Ingests(self._registry.ingest_addresses(call.base))
 
     # -- inside
 

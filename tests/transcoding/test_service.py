@@ -27,7 +27,7 @@ from oxidecast.interfaces import (
     ITranscoderBackend,
     PublishRequest,
 )
-from oxidecast.media import TICKS, Codec
+from oxidecast.media import TICKS, Codec, vp8
 from oxidecast.registry import Plugin, Registry, Running
 from oxidecast.settings.sections import HardwareAcceleration, Profile, TranscodingSettings
 from oxidecast.streams.hub import Hub
@@ -301,6 +301,31 @@ class TestRenditions(ServiceCase):
         second.release()
         await self.runs(stream)
         self.assertEqual(service.active, 0)
+
+    async def test_vp8_for_who_has_no_h264(self) -> None:
+        self.begin()
+        stream = await self.publish("plain")
+        want = stream.want(RenditionSpec("90p", low_latency=True, codec=Codec.VP8))
+        pictures = await want.rendition(PATIENCE)
+        reader = Reader()
+        pictures.subscribe(reader)
+        await self.until(lambda: len(reader.of(True)) > 30)
+        made = reader.of(True)
+        self.assertEqual([track.codec for track in pictures.tracks], [Codec.VP8, Codec.OPUS])
+        self.assertEqual((pictures.name, pictures.listed), ("90p:vp8", False))
+        track = pictures.tracks[0]
+        self.assertEqual((track.width, track.height), (160, 90))
+        self.assertEqual([packet.keyframe for packet in made], [vp8.is_keyframe(one.payload) for one in made])
+        self.assertTrue(all(packet.dts == packet.pts for packet in made))
+        # Both codecs of one profile are made side by side, with keyframes at the same times.
+        other = await stream.want(RenditionSpec("90p", low_latency=True)).rendition(PATIENCE)
+        second = Reader()
+        other.subscribe(second)
+        await self.until(lambda: len([one for one in second.of(True) if one.keyframe]) > 2)
+        times = {one.pts for one in second.of(True) if one.keyframe}
+        await self.until(lambda: max(times) <= reader.of(True)[-1].pts)
+        self.assertEqual(times - {one.pts for one in reader.of(True) if one.keyframe}, set())
+        want.release()
 
     async def test_what_nobody_can_make_does_not_come(self) -> None:
         self.begin()

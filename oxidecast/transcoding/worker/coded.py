@@ -1,12 +1,13 @@
 """What encoders make, as the house has it: tracks of their configurations, payloads of their packets.
 
-x264, x265 and the devices' encoders write start codes, AV1's write OBUs behind a temporal delimiter.
+x264, x265 and the devices' encoders write start codes, AV1's write OBUs behind a temporal
+delimiter, and VP8's say all in each keyframe.
 """
 
 from collections.abc import Callable, Collection
 from typing import NamedTuple
 
-from oxidecast.media import Track, av1, h264, hevc, nal
+from oxidecast.media import Track, av1, h264, hevc, nal, vp8
 
 _H264_SEI = (6,)
 _HEVC_SEI = (39, 40)
@@ -19,10 +20,14 @@ class Coded(NamedTuple):
     """Of an encoder's extradata."""
     payload: Callable[[bytes], bytes]
     """Of an encoder's packet."""
+    in_band: Callable[[bytes], Track] | None = None
+    """Of a keyframe's payload, where only that says what the track is."""
 
 
 def coded_by(encoder: str) -> Coded:
     """By FFmpeg's name of the encoder."""
+    if "libvpx" in encoder:
+        return Coded(vp8.track, bytes, vp8.track)
     if "av1" in encoder:
         return Coded(lambda data: av1.track(av1.configuration(_obus(data))), av1.strip)
     if "hevc" in encoder or "265" in encoder:

@@ -15,7 +15,7 @@ import av
 import msgspec
 
 from oxidecast.formats.framed_messages import FeedEnded, FeedFigures, Trouble, VideoFeed
-from oxidecast.media import TICKS
+from oxidecast.media import TICKS, Track
 from oxidecast.transcoding.sizes import fit, same_shape
 from oxidecast.transcoding.targets import coded_rate
 from oxidecast.transcoding.worker.coded import Coded, coded_by
@@ -38,6 +38,8 @@ class VideoEncoder(threading.Thread):
         """May be replaced; it is looked at when an encoder begins."""
         self.source_rate: Fraction | None = None
         self._output = output
+        self._rate: Fraction | None = None
+        self._told: Track | None = None
         self._queue = FrameQueue()
         self._began = False
         self._taken = self._left_out = self._made = 0
@@ -168,18 +170,27 @@ class VideoEncoder(threading.Thread):
         encoder.options = dict(feed.options)
         encoder.flags |= av.codec.context.Flags.global_header | av.codec.context.Flags.closed_gop
         encoder.open()
-        self._encoder = encoder
-        self._coded = coded_by(feed.encoder)
-        track = self._coded.track(bytes(encoder.extradata))
-        self._output.track(feed.feed, msgspec.structs.replace(track, frame_rate=rate))
+        self._encoder, self._rate, self._coded = encoder, rate, coded_by(feed.encoder)
+        if self._coded.in_band is None:
+            self._tell_track(self._coded.track(bytes(encoder.extradata)))
 
     def _hand_out(self, packets: list[Any]) -> None:
         for packet in packets:
             dts = packet.dts if self._last_dts is None else max(packet.dts, self._last_dts + 1)
             self._last_dts = dts
-            payload = self._coded.payload(bytes(packet))  # type: ignore[union-attr]
+            coded = self._coded
+            assert coded is not None
+            payload = coded.payload(bytes(packet))
+            if packet.is_keyframe and coded.in_band is not None:
+                self._tell_track(coded.in_band(payload))
             self._made += 1
             self._output.packet(self.feed.feed, dts, packet.pts, packet.is_keyframe, payload)
+
+    def _tell_track(self, track: Track) -> None:
+        track = msgspec.structs.replace(track, frame_rate=self._rate)
+        if track != self._told:
+            self._told = track
+            self._output.track(self.feed.feed, track)
 
     def _close(self) -> None:
         if self._encoder is not None:

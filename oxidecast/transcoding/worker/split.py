@@ -1,7 +1,8 @@
-"""Pictures of which a device makes some, and the child's own library those that the device has no encoder for.
+"""Pictures of which a device makes some, and the child's own library those that the device has no encoder for: HEVC and
+AV1 on some, VP8 for browsers without H.264 on all.
 
-In the place of `Pictures`. Both decode for themselves; where the source's keyframes are rare, further ones of the two
-are not at the same times.
+In the place of `Pictures`. What is here costs nothing while there is no such feed. Both decode for themselves; where
+the source's keyframes are rare, further ones of the two are not at the same times.
 """
 
 from msgspec.structs import replace

@@ -94,12 +94,12 @@ class WebRTCCase(HubCase):
         """A viewer that has its answer."""
         offered = parse_offer(offer(**changes))
         negotiation.check(offered)
-        pictures = self.successResultOf(Deferred.fromCoroutine(self.shown.pictures("")))
+        pictures = self.successResultOf(Deferred.fromCoroutine(self.shown.pictures("", offered)))
         sound = self.shown.sound()
         assert pictures.feed is not None
         track = pictures.feed.track(True)
         assert track is not None
-        agreed = negotiation.agree(offered, track.codec_string, sound.feed is not None)
+        agreed = negotiation.agree(offered, track, sound.feed is not None)
         viewer = self.shown.viewer(agreed, pictures, sound)
         viewer.peer = self.port.open(agreed.ufrag, agreed.fingerprints, viewer, "192.0.2.7")
         self.webrtc.joined(viewer, self.shown, "192.0.2.7", "")
@@ -421,7 +421,8 @@ class TestLife(WebRTCCase):
 class TestWhatIsSent(WebRTCCase):
     def test_pictures_in_another_order_than_shown_are_not_carried(self) -> None:
         self.on_air(30, reordered=True)
-        failure = self.failureResultOf(Deferred.fromCoroutine(self.shown.pictures("")), NotCarried)
+        asked = self.shown.pictures("", parse_offer(offer()))
+        failure = self.failureResultOf(Deferred.fromCoroutine(asked), NotCarried)
         self.assertIn("B-frames", str(failure.value))
         self.assertEqual(self.shown._feeds, {})
 
@@ -430,23 +431,6 @@ class TestWhatIsSent(WebRTCCase):
         viewer, _ = self.connect()
         self.send(6, reordered=True)
         self.assertFalse(viewer.peer.is_open)
-
-    def test_the_decoder_that_is_nearest(self) -> None:
-        for codec_string, payload_type in (
-            ("avc1.42c01e", 102),
-            ("avc1.4d401e", 105),
-            ("avc1.64001f", 105),
-            ("avc1.7a001f", 105),
-        ):
-            agreed = negotiation.agree(parse_offer(offer()), codec_string, True)
-            assert agreed.video is not None
-            self.assertEqual((codec_string, agreed.video.codec.payload_type), (codec_string, payload_type))
-
-    def test_an_offer_without_a_codec(self) -> None:
-        agreed = negotiation.agree(parse_offer(offer(h264="H264>H263")), "avc1.42c01e", True)
-        self.assertIsNone(agreed.video)
-        assert agreed.audio is not None
-        self.assertEqual(agreed.audio.codec.name, "opus")
 
     def test_offers_that_nothing_can_be_sent_to(self) -> None:
         for change, word in (
