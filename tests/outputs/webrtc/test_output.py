@@ -8,16 +8,19 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from zope.interface.verify import verifyObject
 
-from oxidecast.formats.rtcp import Goodbye, parse
+from oxidecast.formats.rtcp import Goodbye, SenderReport, parse
 from oxidecast.formats.rtp_h264 import H264Depacketizer
 from oxidecast.formats.sdp_offer import parse as parse_offer
 from oxidecast.interfaces import IMeasured, IOutput, IOutputStream, IReloadable
 from oxidecast.media import Codec, Packet
 from oxidecast.outputs.webrtc import negotiation
 from oxidecast.outputs.webrtc.output import WebRTCOutput
-from oxidecast.outputs.webrtc.stream import PICTURE_WITHIN, NotCarried, NotNow, WebRTCStream
-from oxidecast.outputs.webrtc.viewer import MAX_RESENT, REPLAY_PAUSE, Viewer
+from oxidecast.outputs.webrtc.qualities import WITHIN
+from oxidecast.outputs.webrtc.resending import MAX_RESENT
+from oxidecast.outputs.webrtc.stream import NotCarried, NotNow, WebRTCStream
+from oxidecast.outputs.webrtc.viewer import REPLAY_PAUSE, Viewer
 from oxidecast.webrtc import port as port_module
+from oxidecast.webrtc.datagrams import READS
 from oxidecast.webrtc.ice import CONSENT_TIMEOUT
 from oxidecast.webrtc.port import PortFull, WebRTCPort
 from oxidecast.webrtc.settings import TurnServer, WebrtcSettings
@@ -41,12 +44,13 @@ class WebRTCCase(HubCase):
     def setUp(self) -> None:
         super().setUp()
         self.patch(port_module, "DatagramSocket", MemorySocket)
+        self.readers: list[Any] = []
         self.patch(port_module, "route_addresses", lambda: ["192.0.2.1"])
         reactor: Any = SimpleNamespace(
             seconds=self.clock.seconds,
             callLater=self.clock.callLater,
-            addReader=lambda reader: None,
-            removeReader=lambda reader: None,
+            addReader=self.readers.append,
+            removeReader=lambda reader: self.readers.remove(reader) if reader in self.readers else None,
         )
         self.port = WebRTCPort(WebrtcSettings(), reactor)
         services: Any = SimpleNamespace(reactor=reactor, hub=self.hub, ports={"webrtc": self.port})
@@ -210,8 +214,26 @@ class TestWatching(WebRTCCase):
         self.on_air(30)
         _, browser = self.connect()
         self.send(40)
-        ssrcs = {int.from_bytes(packet[4:8], "big") for packet in browser.rtcp}
-        self.assertEqual(ssrcs, {packet.ssrc for packet in browser.rtp})
+        ssrcs = [report.ssrc for report in parse(browser.rtcp[0]) if isinstance(report, SenderReport)]
+        self.assertEqual(
+            ssrcs, list(dict.fromkeys(packet.ssrc for packet in [*self.video(browser), *browser.rtp]))
+        )
+
+    def test_answers_of_many_are_read_together(self) -> None:
+        self.on_air(30)
+        self.patch(port_module, "MANY", 2)
+        self.port.doRead()
+        self.assertEqual(self.readers, [self.port], "of few at once")
+        first, _ = self.join()
+        self.join()
+        self.port.doRead()
+        self.assertEqual(self.readers, [])
+        self.socket.incoming = [b"\x00"] * (READS + 1)
+        self.clock.advance(port_module.PAUSE)
+        self.assertEqual(self.socket.incoming, [], "what is more than one turn reads does not wait")
+        first.peer.close("enough")
+        self.clock.advance(port_module.PAUSE)
+        self.assertEqual(self.readers, [self.port])
 
     def test_frames_are_made_once_for_all(self) -> None:
         self.on_air(30)
@@ -307,8 +329,9 @@ class TestLosses(WebRTCCase):
     def test_a_full_socket_loses_and_goes_on(self) -> None:
         self.on_air(30)
         viewer, browser = self.connect()
-        self.socket.full = True
-        self.send(2)
+        self.send(3)
+        self.socket.full, self.opus = True, False
+        self.send(1)
         self.socket.full = False
         self.send(2)
         self.assertGreater(viewer.figures.dropped, 0)
@@ -431,7 +454,7 @@ class TestWhatIsSent(WebRTCCase):
         self.on_air(30, reordered=True)
         self.stream.plan({"720p": planned("720p")})
         late = Deferred.fromCoroutine(self.shown.pictures("", parse_offer(offer())))
-        self.clock.advance(PICTURE_WITHIN)
+        self.clock.advance(WITHIN)
         full = Deferred.fromCoroutine(self.shown.pictures("720p", parse_offer(offer())))
         self.stream.plan({}, "the server is full")
         after = Deferred.fromCoroutine(self.shown.pictures("720p", parse_offer(offer())))
