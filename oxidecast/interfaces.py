@@ -198,6 +198,7 @@ class IRendition(Interface):
     name: str = Attribute("`source`, a ladder profile's name, or `layer.N` of a publisher who sends several.")
     listed: bool = Attribute("Whether it is for everybody; others are for who wanted them.")
     tracks: tuple[Track, ...] = Attribute("The tracks as they are now; video first.")
+    bitrate: int = Attribute("Bits a second over the last seconds; 0 in the first ones.")
 
     def subscribe(subscriber: ISubscriber, owner: Any = None) -> ISubscription:
         """Read from the last keyframe on: the GOP cache comes at once, inside this call.
@@ -205,6 +206,10 @@ class IRendition(Interface):
         `owner` is the `IOutputStream` on whose behalf: a subscriber that raises is dropped, and its owner is then
         marked failed for this stream.
         """
+
+    def want_keyframe() -> bool:
+        """Ask whoever makes it for a keyframe soon, which is for all who read it. Many may ask: one is made in a second
+        at most. False where it is not the server that makes it, and nobody can be asked."""
 
 
 class IStream(Interface):

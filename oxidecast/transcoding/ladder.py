@@ -362,6 +362,13 @@ class Ladder:
     def thumbnail(self, thumbnail: Thumbnail) -> None:
         self._owner.thumbnail(self.stream, thumbnail, self.stream.utc(thumbnail.pts))
 
+    def keyframe(self, feed: int) -> bool:
+        # FFmpeg on a device cannot be asked: then it is the source's next one.
+        if self.supervisor is None or self.backend is None or self.backend.program is not None:
+            return False
+        self.supervisor.keyframe(feed)
+        return True
+
     def gave_up(self, reason: str) -> None:
         self._given_up = self.plan, self._others
         self._next_try = self._owner.reactor.callLater(NEXT_TRY, self._revive)

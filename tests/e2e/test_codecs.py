@@ -14,8 +14,8 @@ import pytest
 from tests.e2e.browser import BrowserTestCase
 from tests.e2e.hls import Watcher
 from tests.e2e.programs import FFMPEG_9, Server, free_port, publish, server, until
-from tests.e2e.test_webrtc import PLAY, STATS
 from tests.e2e.test_whip import PUBLISH
+from tests.e2e.whep import PLAY, STATS
 
 ASKED = """
 async () => [...(await window.publishing.getStats()).values()]

@@ -285,6 +285,20 @@ class TestRenditions(ServiceCase):
         self.assertTrue(all(packet.dts == packet.pts for packet in reader.of(True)))
         self.assertEqual([track.codec for track in pictures.tracks], [Codec.H264, Codec.OPUS])
         self.assertEqual([track.codec for track in sound.tracks], [Codec.OPUS])
+        # Whoever lost a keyframe gets another between the source's; sound alone has none.
+        source = Reader()
+        stream.source.subscribe(source)
+        await self.until(lambda: not source.of(True)[-1].keyframe)
+        self.assertTrue(pictures.want_keyframe())
+        self.assertFalse(sound.want_keyframe())
+        self.assertFalse(stream.source.want_keyframe())
+
+        def of_its_own() -> set[int]:
+            known = {packet.pts for packet in source.of(True) if packet.keyframe}
+            since = source.of(True)[0].pts
+            return {one.pts for one in reader.of(True) if one.keyframe and one.pts > since} - known
+
+        await self.until(of_its_own)
         # Outputs that did not ask for them hear nothing of them.
         self.assertEqual(self.output.opened[0].calls.count("rendition_added"), 1)
         self.assertEqual([one.name for one in stream.listed()], ["source"])

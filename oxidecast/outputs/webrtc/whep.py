@@ -14,7 +14,8 @@ from oxidecast.formats.sdp_offer import Offer, parse
 from oxidecast.interfaces import PlayRequest, Refused
 from oxidecast.media import RemoteProtocolError
 from oxidecast.outputs.webrtc import negotiation
-from oxidecast.outputs.webrtc.stream import NotCarried, NotNow, Source, WebRTCStream
+from oxidecast.outputs.webrtc.sources import Source
+from oxidecast.outputs.webrtc.stream import NotCarried, NotNow, WebRTCStream
 from oxidecast.outputs.webrtc.viewer import Viewer
 from oxidecast.webrtc.port import PortFull
 from oxidecast.webrtc.signalling import (
@@ -90,7 +91,7 @@ class WHEPResource(SignallingResource):
         except BaseException:
             found.let_go(pictures, sound)
             raise
-        viewer = found.viewer(agreed, pictures, sound)
+        viewer = found.viewer(agreed, pictures, sound, pinned=bool(rendition))
         address = client(request)
         try:
             viewer.peer = self._output.port.open(agreed.ufrag, agreed.fingerprints, viewer, address)

@@ -15,8 +15,10 @@ from oxidecast.interfaces import IMeasured, IOutput, IOutputStream, IReloadable
 from oxidecast.media import Codec, Packet
 from oxidecast.outputs.webrtc import negotiation
 from oxidecast.outputs.webrtc.output import WebRTCOutput
-from oxidecast.outputs.webrtc.stream import PICTURE_WITHIN, NotCarried, NotNow, WebRTCStream
-from oxidecast.outputs.webrtc.viewer import MAX_RESENT, REPLAY_PAUSE, Viewer
+from oxidecast.outputs.webrtc.qualities import WITHIN
+from oxidecast.outputs.webrtc.resending import MAX_RESENT
+from oxidecast.outputs.webrtc.stream import NotCarried, NotNow, WebRTCStream
+from oxidecast.outputs.webrtc.viewer import REPLAY_PAUSE, Viewer
 from oxidecast.webrtc import port as port_module
 from oxidecast.webrtc.ice import CONSENT_TIMEOUT
 from oxidecast.webrtc.port import PortFull, WebRTCPort
@@ -307,8 +309,9 @@ class TestLosses(WebRTCCase):
     def test_a_full_socket_loses_and_goes_on(self) -> None:
         self.on_air(30)
         viewer, browser = self.connect()
-        self.socket.full = True
-        self.send(2)
+        self.send(3)
+        self.socket.full, self.opus = True, False
+        self.send(1)
         self.socket.full = False
         self.send(2)
         self.assertGreater(viewer.figures.dropped, 0)
@@ -431,7 +434,7 @@ class TestWhatIsSent(WebRTCCase):
         self.on_air(30, reordered=True)
         self.stream.plan({"720p": planned("720p")})
         late = Deferred.fromCoroutine(self.shown.pictures("", parse_offer(offer())))
-        self.clock.advance(PICTURE_WITHIN)
+        self.clock.advance(WITHIN)
         full = Deferred.fromCoroutine(self.shown.pictures("720p", parse_offer(offer())))
         self.stream.plan({}, "the server is full")
         after = Deferred.fromCoroutine(self.shown.pictures("720p", parse_offer(offer())))
