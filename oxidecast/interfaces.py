@@ -284,6 +284,14 @@ class IPublisher(Interface):
         already closed when this is called."""
 
 
+class IMakesKeyframes(Interface):
+    """A publisher that can be asked for a keyframe provides it beside `IPublisher`."""
+
+    def keyframe() -> bool:
+        """Ask for one, of all that it sends. False where that is in vain: whoever needs one has to wait, or do
+        without."""
+
+
 class IPublication(Interface):
     """The way of one publisher into its stream. Calls after the end do nothing."""
 
