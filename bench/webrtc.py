@@ -129,8 +129,8 @@ def serve_ours(clip: Path) -> None:
     from twisted.internet import reactor as default_reactor
     from twisted.internet.defer import Deferred
 
-    from oxidecast.app import Server
     from oxidecast.interfaces import PublishRequest
+    from oxidecast.tap import makeService
     from oxidecast.webrtc import capacity
     from tests.house import LOOPBACK
 
@@ -143,7 +143,8 @@ def serve_ours(clip: Path) -> None:
         "OXIDECAST_PLUGINS_DISABLED": '["hls", "multicast", "recording", "thumbnails"]',
     }
     folder = TemporaryDirectory()
-    server = Server.build(None, Path(folder.name), environ, reactor)
+    os.environ.update(environ)
+    server: Any = makeService({"config": None, "data-dir": folder.name, "demo": False})
     server.startService()
 
     async def begin() -> None:
