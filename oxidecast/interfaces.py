@@ -198,6 +198,7 @@ class IRendition(Interface):
     name: str = Attribute("`source`, a ladder profile's name, or `layer.N` of a publisher who sends several.")
     listed: bool = Attribute("Whether it is for everybody; others are for who wanted them.")
     tracks: tuple[Track, ...] = Attribute("The tracks as they are now; video first.")
+    bitrate: int = Attribute("Bits a second over the last seconds; 0 in the first ones.")
 
     def subscribe(subscriber: ISubscriber, owner: Any = None) -> ISubscription:
         """Read from the last keyframe on: the GOP cache comes at once, inside this call.
@@ -205,6 +206,10 @@ class IRendition(Interface):
         `owner` is the `IOutputStream` on whose behalf: a subscriber that raises is dropped, and its owner is then
         marked failed for this stream.
         """
+
+    def want_keyframe() -> bool:
+        """Ask whoever makes it for a keyframe soon, which is for all who read it. Many may ask: one is made in a second
+        at most. False where it is not the server that makes it, and nobody can be asked."""
 
 
 class IStream(Interface):
@@ -225,6 +230,9 @@ class IStream(Interface):
     planned: Mapping[str, Any] = Attribute(
         "The ladder as it will be, by name: `oxidecast.streams.wanting.Planned`. Not all of it needs to be in "
         "`renditions` now: what is not is made while it is wanted."
+    )
+    withheld: str = Attribute(
+        "A sentence: why `planned` is empty for now, when the ladder cannot be made. Empty otherwise."
     )
 
     def want(spec: Any) -> "IWant":
@@ -401,7 +409,7 @@ class IFollowsStream(Interface):
     """An `IOutputStream` that wants to hear when the stream's `info` has changed while it is live."""
 
     def info_changed() -> None:
-        """`stream.info` is another now: its title, its privacy, or what its owner chose."""
+        """`stream.info` is another now (its title, its privacy, what its owner chose), or `stream.planned` is."""
 
 
 class IRecorder(Interface):

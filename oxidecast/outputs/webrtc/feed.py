@@ -19,9 +19,9 @@ from oxidecast.interfaces import IRendition, ISubscriber, ISubscription
 from oxidecast.media import TICKS, Codec, Packet, RemoteProtocolError, Track
 from oxidecast.outputs.webrtc.payloads import packetize
 
-LIMIT = 1_170
-"""Bytes of payload: with RTP header (12), GCM tag (16) and the number in a retransmission (2) the 1,200 that browsers
-use, too, which pass every tunnel."""
+LIMIT = 1_162
+"""Bytes of payload: with RTP header (12), its extension (8), GCM tag (16) and the number in a retransmission (2) the
+1,200 that browsers use, too, which pass every tunnel."""
 
 MAX_HISTORY = 2_048
 """Payloads behind the newest that can be sent again: a second of 20 Mbit/s. The current group of pictures is kept
@@ -105,6 +105,15 @@ class Feed:
     @property
     def is_used(self) -> bool:
         return bool(self.watching or self.listening)
+
+    @property
+    def bitrate(self) -> float:
+        """Bits a second, lately; 0 while that is not known."""
+        if self.rendition.bitrate or not self.frames:
+            return self.rendition.bitrate
+        # A keyframe, and little more, says nothing.
+        lasts = self.frames[-1].timestamp - self.frames[0].timestamp
+        return self._bytes * 8 * TICKS / lasts if lasts >= TICKS else 0.0
 
     def start(self, owner: object) -> None:
         """Subscribe: the frames since the last keyframe come at once."""

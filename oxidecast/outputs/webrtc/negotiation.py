@@ -19,6 +19,12 @@ from oxidecast.webrtc.certificate import Fingerprint
 FEEDBACK = ("nack", "nack pli", "ccm fir", "goog-remb")
 """What is made something of, where it is offered."""
 
+SEND_TIME = "http://www.webrtc.org/experiments/rtp-hdrext/abs-send-time"
+"""When a packet left. Without it a receiver compares arrivals with the frames' own times, which a burst has not."""
+
+SHORT_EXTENSIONS = 14
+"""The highest number of a header extension whose header has one byte (RFC 8285 4.2)."""
+
 REPAIRED: Final = (Codec.H264, Codec.VP8)
 """What pictures are made into for who cannot take them as they are, best first. Every WebRTC endpoint has one of them:
 browsers have to have both (RFC 7742 5)."""
@@ -117,6 +123,11 @@ def goes_on(codec: OfferedCodec, track: Track) -> bool:
     return _name(codec) is track.codec and _DISTANCES[track.codec](codec, track) is not None
 
 
+def codec_of(codec: OfferedCodec) -> Codec | None:
+    """What it is that was agreed to."""
+    return _name(codec)
+
+
 def agree(offer: Offer, video: Track | None, audio: bool) -> Agreed:
     """What of a checked offer is sent of a stream with these pictures, and Opus or not. Where both sides have no medium
     in common, `video` and `audio` of the result are None."""
@@ -156,6 +167,11 @@ def _video(medium: OfferedMedium, track: Track) -> Sent | None:
         feedback=tuple(one for one in FEEDBACK if one in codec.feedback),
         retransmission=again,
         retransmission_ssrc=_ssrc(),
+        extensions=tuple(
+            (number, name)
+            for number, name in medium.extensions
+            if name == SEND_TIME and number <= SHORT_EXTENSIONS
+        ),
     )
 
 

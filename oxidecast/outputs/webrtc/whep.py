@@ -14,7 +14,8 @@ from oxidecast.formats.sdp_offer import Offer, parse
 from oxidecast.interfaces import PlayRequest, Refused
 from oxidecast.media import RemoteProtocolError
 from oxidecast.outputs.webrtc import negotiation
-from oxidecast.outputs.webrtc.stream import NotCarried, Source, WebRTCStream
+from oxidecast.outputs.webrtc.sources import Source
+from oxidecast.outputs.webrtc.stream import NotCarried, NotNow, WebRTCStream
 from oxidecast.outputs.webrtc.viewer import Viewer
 from oxidecast.webrtc.port import PortFull
 from oxidecast.webrtc.signalling import (
@@ -76,6 +77,8 @@ class WHEPResource(SignallingResource):
         wants_pictures, wants_sound = negotiation.wanted(offer)
         try:
             pictures = await found.pictures(rendition, offer) if wants_pictures else Source(None)
+        except NotNow as error:
+            raise Answer(503, "no_quality", str(error), LATER)
         except NotCarried as error:
             raise Answer(422, error.code, str(error))
         if not found.is_open:
@@ -92,7 +95,7 @@ class WHEPResource(SignallingResource):
         except BaseException:
             found.let_go(pictures, sound)
             raise
-        viewer = found.viewer(agreed, pictures, sound)
+        viewer = found.viewer(agreed, pictures, sound, pinned=bool(rendition))
         address = client(request)
         try:
             viewer.peer = self._output.port.open(agreed.ufrag, agreed.fingerprints, viewer, address)

@@ -15,8 +15,10 @@ from oxidecast.interfaces import IMeasured, IOutput, IOutputStream, IReloadable
 from oxidecast.media import Codec, Packet
 from oxidecast.outputs.webrtc import negotiation
 from oxidecast.outputs.webrtc.output import WebRTCOutput
-from oxidecast.outputs.webrtc.stream import NotCarried, WebRTCStream
-from oxidecast.outputs.webrtc.viewer import MAX_RESENT, REPLAY_PAUSE, Viewer
+from oxidecast.outputs.webrtc.qualities import WITHIN
+from oxidecast.outputs.webrtc.resending import MAX_RESENT
+from oxidecast.outputs.webrtc.stream import NotCarried, NotNow, WebRTCStream
+from oxidecast.outputs.webrtc.viewer import REPLAY_PAUSE, Viewer
 from oxidecast.webrtc import port as port_module
 from oxidecast.webrtc.datagrams import READS
 from oxidecast.webrtc.ice import CONSENT_TIMEOUT
@@ -27,7 +29,7 @@ from oxidecast.webrtc.srtp import Profile
 from tests.formats.material import stream as material
 from tests.formats.test_rtcp import feedback
 from tests.outputs.webrtc.stage import ADDRESS, BROWSER, Browser, MemorySocket, offer
-from tests.streams.stage import PICTURE, Encoder, HubCase
+from tests.streams.stage import PICTURE, Encoder, HubCase, planned
 
 TRACK, PACKETS = material(Codec.H264, frames=24, size=128)
 OPUS, SOUNDS = material(Codec.OPUS, frames=24)
@@ -337,8 +339,9 @@ class TestLosses(WebRTCCase):
     def test_a_full_socket_loses_and_goes_on(self) -> None:
         self.on_air(30)
         viewer, browser = self.connect()
-        self.socket.full = True
-        self.send(2)
+        self.send(3)
+        self.socket.full, self.opus = True, False
+        self.send(1)
         self.socket.full = False
         self.send(2)
         self.assertGreater(viewer.figures.dropped, 0)
@@ -455,6 +458,25 @@ class TestWhatIsSent(WebRTCCase):
         failure = self.failureResultOf(Deferred.fromCoroutine(asked), NotCarried)
         self.assertIn("B-frames", str(failure.value))
         self.assertEqual(self.shown._feeds, {})
+
+    def test_why_browsers_get_nothing_of_a_stream_that_has_a_profile(self) -> None:
+        """It is no advice to give it one."""
+        self.on_air(30, reordered=True)
+        self.stream.plan({"720p": planned("720p")})
+        late = Deferred.fromCoroutine(self.shown.pictures("", parse_offer(offer())))
+        self.clock.advance(WITHIN)
+        full = Deferred.fromCoroutine(self.shown.pictures("720p", parse_offer(offer())))
+        self.stream.plan({}, "the server is full")
+        after = Deferred.fromCoroutine(self.shown.pictures("720p", parse_offer(offer())))
+        for waiting, why in (
+            (late, "did not start in time"),
+            (full, "server is full"),
+            (after, "server is full"),
+        ):
+            sentence = str(self.failureResultOf(waiting, NotNow).value)
+            self.assertIn(why, sentence)
+            self.assertNotIn("profile", sentence)
+        self.assertEqual((self.shown._feeds, self.stream.wanted), ({}, {}))
 
     def test_who_watches_when_such_pictures_come_has_to_ask_again(self) -> None:
         self.on_air(30)
