@@ -68,6 +68,18 @@ class Agreed(msgspec.Struct, frozen=True):
         """Of the first medium that is sent: what a restart is about."""
         return next(medium.mid for medium, sent in self.media if sent is not None)
 
+    def kept(self) -> "Agreed":
+        """What is needed after the answer: the offer of a browser takes more memory than all else of its viewer."""
+        replace = msgspec.structs.replace
+        return replace(
+            self,
+            media=tuple(
+                (replace(medium, formats=(), codecs=(), extensions=()), sent)
+                for medium, sent in self.media
+                if sent is not None
+            ),
+        )
+
     def answer(self, transport: Transport) -> str:
         return answer(random.getrandbits(62), self.media, transport, self.cname)
 
