@@ -99,6 +99,7 @@ class Viewer:
         "_cursor",
         "_failed",
         "_latest",
+        "_measured_by",
         "_on_closed",
         "_overhead",
         "_pacer",
@@ -182,6 +183,8 @@ class Viewer:
         self._failed = 0
         """Sends in a row."""
         self._crossing: Crossing | None = None
+        self._measured_by = 0
+        """What its last report says of ours: a round trip counts once."""
         self._stamp: SendTime | None = None
         self._replayed_at = 0.0
 
@@ -551,8 +554,11 @@ class Viewer:
         if report.last_report:
             since = ((rtcp.ntp(now) >> 16) - report.last_report - report.delay) & 0xFFFFFFFF
             if since < 1 << 20:  # 16 s; more is a clock that was set
-                trip = self.figures.round_trip = since / 65_536
-        if self.watches is not None and self.network.report(report.fraction, trip, self._bitrate(), now):
+                self.figures.round_trip = since / 65_536
+                if report.last_report != self._measured_by:
+                    trip = self.figures.round_trip
+                self._measured_by = report.last_report
+        if self.network.report(report.lost, self._video.packets, trip, self._bitrate(), now):
             self._troubled()
 
 
