@@ -140,7 +140,7 @@ class Publication:
         if self._open:
             self._open = False
             self._held = None
-            self._end_layers(reason)
+            self._end_layers()
             self.stream.publication_closed(self, reason)
 
     # -- what the stream calls
@@ -149,6 +149,11 @@ class Publication:
     def tracks(self) -> tuple[Track, ...]:
         """Video first."""
         return tuple(self._tracks[id] for id in sorted(self._tracks))
+
+    @property
+    def layers(self) -> set[str]:
+        """Their names."""
+        return {layer.name for layer in self._layers}
 
     @property
     def feeding(self) -> bool:
@@ -160,7 +165,7 @@ class Publication:
         if self._open:
             self._open = False
             self._held = None
-            self._end_layers(sentence)
+            self._end_layers()
             try:
                 self.publisher.stop(code, sentence)
             except Exception:
@@ -172,10 +177,9 @@ class Publication:
     def _has_video(self) -> bool:
         return any(track.is_video for track in self._tracks.values())
 
-    def _end_layers(self, reason: str) -> None:
-        layers, self._layers = self._layers, []
-        for layer in layers:
-            layer.end(reason)
+    def _end_layers(self) -> None:
+        for layer in self._layers:
+            layer.end()
 
     def _drop_held(self) -> None:
         assert self._held is not None

@@ -73,6 +73,8 @@ class Stream:
         self.rebaser = Rebaser()
         self.last_audio: dict[int, int] = {}
         """The dts of the last packet of each audio track, over all publishers."""
+        self.layers: dict[str, int] = {}
+        """Renditions that the publisher itself sends, or one before it did: the dts of the last packet of each."""
         self.timeline = Timeline(0.0)
         self._hub = hub
         self._newcomer: Publication | None = None
@@ -168,6 +170,8 @@ class Stream:
                 address=publication.address,
             )
         self.state = "live"
+        for name in self.layers.keys() - publication.layers:
+            self.remove_layer(name, "its publisher does not send it any more")
         self.source.restart(
             publication.tracks, "taken over" if incumbent is not None else "the publisher came back"
         )
@@ -202,6 +206,10 @@ class Stream:
         if rendition.listed:
             for slot in self.outputs:
                 slot.rendition_removed(name)
+
+    def remove_layer(self, name: str, reason: str) -> None:
+        self.layers.pop(name, None)
+        self.remove_rendition(name, reason)
 
     def listed(self) -> list[Rendition]:
         """The renditions that are for everybody and run now: the source, then in the ladder's order."""

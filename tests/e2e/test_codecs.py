@@ -17,6 +17,10 @@ from tests.e2e.programs import FFMPEG_9, Server, free_port, publish, server, unt
 from tests.e2e.test_whip import PUBLISH
 from tests.e2e.whep import PLAY, STATS
 
+ASKED = """
+async () => [...(await window.publishing.getStats()).values()]
+    .filter(one => one.type === 'outbound-rtp' && one.rid).map(one => one.pliCount)
+"""
 AV1 = ("libsvtav1", "-preset", "12", "-svtav1-params", "rtc=1:pred-struct=1")
 
 
@@ -118,7 +122,7 @@ class CodecTests(BrowserTestCase):
             {"rid": "m", "maxBitrate": 400_000, "scaleResolutionDownBy": 2},
             {"rid": "h", "maxBitrate": 900_000},
         ]
-        self.publisher(key, "H264", sizes)
+        page = self.publisher(key, "H264", sizes)
         address = f"/api/v1/hls/{name}/playlist.m3u8"
 
         def listed() -> int:
@@ -131,6 +135,7 @@ class CodecTests(BrowserTestCase):
         self.assertEqual(stats["video"]["frameWidth"], 480)
         # All begin their segments at the same times, so players may change between them.
         until(lambda: len(self.begins(name, "source") & self.begins(name, "layer.2")) > 1, 15, "in step")
+        self.assertGreater(min(page.evaluate(ASKED)), 0, "each size was asked for keyframes")
 
     def begins(self, name: str, rendition: str) -> set[str]:
         """When the segments of a rendition begin."""

@@ -418,13 +418,14 @@ class OnDemandTests(MulticastCase):
         wanted = {"connection_type": "multicast", "quality_profile": "90p"}
         status, joined = server.call("POST", f"/streams/{name}/join", wanted)
         self.assertEqual((status, joined["data"]["stream_url"]), (200, address))
-        with watching(address, self.log("vlc"), self.network.receiver) as player:
-            player.wait_frames(60, 30)
-        received = receiver.read()
-        self.assertEqual(stream_of(received).faults, [])
-        with av.open(io.BytesIO(b"".join(one.data for one in received)), format="mpegts") as container:
-            picture = container.streams.video[0].codec_context
-            self.assertEqual((picture.width, picture.height), (160, 90))
+        reader = ["-v", "info", "-i", f"{address}?localaddr=10.77.0.2&fifo_size=100000", "-map", "0"]
+        program = self.on_receiver(
+            "timeout", "40", FFMPEG_5, "-nostdin", *reader, "-t", "3", "-f", "null", "-"
+        )
+        self.assertEqual(program.process.wait(40), 0, program.output[-2000:])
+        self.assertIn("160x90", program.output)
+        self.assertGreater(int(re.findall(r"frame= *(\d+)", program.output)[-1]), 60)
+        self.assertEqual(stream_of(receiver.read()).faults, [])
         self.assertEqual(server.call("DELETE", f"/viewers/{joined['data']['viewer_id']}")[0], 200)
 
 

@@ -105,21 +105,47 @@ class TestLayer(HubCase):
         self.send(30)
         self.assertIn("layer.2", self.stream.renditions)
 
-    def test_it_ends_with_its_publication(self) -> None:
+    def test_a_screen_of_few_pictures_stays_what_it_is(self) -> None:
+        self.send(31)
+        for _ in range(3):
+            self.encoder.jump(2 * SILENT)
+            self.at += 2 * SILENT
+            self.clock.advance(10)
+            self.send(1)
+        self.assertFalse(any(word.startswith("ended") for word in self.read.words))
+
+    def test_it_waits_for_a_publisher_to_come_back(self) -> None:
         self.send(31)
         self.encoder.publication.close("gone")
-        self.assertEqual(list(self.stream.renditions), ["source"])
         self.layer.packet(self.at, self.at, True, b"small")
-        self.assertEqual(list(self.stream.renditions), ["source"])
+        self.layer.close("nothing")
+        self.assertIn("layer.2", self.stream.renditions)
+        self.again(SMALL)
+        self.assertIn("restarted: the publisher came back", self.read.seen)
+        self.assertTrue(self.read.of(True)[-1].keyframe)
+        self.assertEqual(self.read.of(True)[-1].pts, self.source.of(True)[-1].pts)
+        self.assertFalse(any(one.startswith("ended") for one in self.read.words))
 
     def test_a_takeover_brings_its_own(self) -> None:
         self.send(31)
-        second = Encoder(self).start()
-        layer = second.publication.layer("layer.2")
-        layer.track(SMALLER)
-        second.send(2)
-        layer.packet(PICTURE, PICTURE, True, b"smaller")
+        self.again(SMALLER)
         self.assertEqual(self.stream.renditions["layer.2"].tracks, (SMALLER, AUDIO))
+
+    def test_who_comes_back_without_it_ends_it(self) -> None:
+        self.send(31)
+        self.again(None)
+        self.assertEqual(self.read.seen[-1], "ended: its publisher does not send it any more")
+        self.assertEqual(list(self.stream.renditions), ["source"])
+
+    def again(self, track: Track | None) -> None:
+        """Another publisher, which sends pictures of this size, too."""
+        self.encoder = Encoder(self).start()
+        if track is not None:
+            self.layer = self.encoder.publication.layer("layer.2")
+            self.layer.track(track)
+        self.encoder.send(2)
+        if track is not None:
+            self.layer.packet(PICTURE, PICTURE, True, b"small")
 
     def test_it_ends_with_the_stream(self) -> None:
         self.send(31)

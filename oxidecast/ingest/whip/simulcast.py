@@ -15,7 +15,9 @@ from oxidecast.interfaces import ILayer, IPublication
 from oxidecast.media import TICKS, Track
 
 SILENT: Final = 1 * TICKS
-"""Ticks without a picture, while others have some, after which a size does not flow any more."""
+MISSED: Final = 8
+"""A size does not flow any more after so many ticks without a picture, and so many pictures of the others meanwhile: of
+a screen that does not change few are sent at all."""
 PATIENCE: Final = 3 * TICKS // 2
 """Ticks at the beginning in which a larger size may still come: browsers begin with the smallest. Less than between two
 keyframes, so that the first one after it is a beginning."""
@@ -33,6 +35,8 @@ class Size:
         """When it began to flow, in ticks."""
         self.last: int | None = None
         """Its latest picture."""
+        self.missed = 0
+        """Pictures that others had since."""
         self._simulcast = simulcast
 
     @property
@@ -40,7 +44,7 @@ class Size:
         return self.known.width * self.known.height if self.known is not None else 0
 
     def flows(self, now: int) -> bool:
-        return self.last is not None and now - self.last <= SILENT
+        return self.last is not None and (now - self.last <= SILENT or self.missed < MISSED)
 
     def track(self, track: Track) -> None:
         self.known = track
@@ -52,7 +56,7 @@ class Size:
     ) -> None:
         if not self.flows(dts):
             self.since = dts
-        self.last = dts
+        self.last, self.missed = dts, 0
         self._simulcast.packet(self, track_id, dts, pts, keyframe, payload)
 
 
@@ -97,6 +101,8 @@ class Simulcast:
         """The next picture of a size."""
         if self._began is None:
             self._began = dts
+        for other in self.targets:
+            other.missed += other is not size
         if keyframe and size is not self._source and size.known is not None and self._is_better(size, dts):
             self._source = size
             self._publication.track(size.known)

@@ -60,6 +60,10 @@ class WHEPResource(SignallingResource):
             negotiation.check(offer)
         except RemoteProtocolError as error:
             raise Answer(400, "bad_offer", f"The offer cannot be used: {error}.")
+        try:
+            self._output.port.admit_viewer()
+        except PortFull as error:
+            raise _full(error)
         viewer, agreed = await self._viewer(request, found, offer)
         session = self._output.add(viewer)
         transport = self._output.port.transport(viewer.peer, reached(request))
@@ -97,7 +101,7 @@ class WHEPResource(SignallingResource):
             viewer.peer = self._output.port.open(agreed.ufrag, agreed.fingerprints, viewer, address)
         except PortFull as error:
             viewer.closed("there is no room")
-            raise Answer(503, "full", f"{error} Try again later.", LATER)
+            raise _full(error)
         self._output.joined(viewer, found, address, query(request, "viewer"))
         return viewer, agreed
 
@@ -111,3 +115,7 @@ class WHEPResource(SignallingResource):
             if refused.code == "unavailable":
                 raise Answer(503, refused.code, refused.sentence, LATER)
             raise Answer(401, refused.code, refused.sentence, ("WWW-Authenticate", "Bearer"))
+
+
+def _full(error: PortFull) -> Answer:
+    return Answer(503, "full", f"{error} Try again later.", LATER)

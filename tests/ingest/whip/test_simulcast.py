@@ -177,6 +177,16 @@ class TestSizes(WHIPCase):
         times = [packet.dts for packet in self.stream_packets()]
         self.assertEqual(times, sorted(set(times)))
 
+    def test_a_screen_of_few_pictures_stays_what_it_is(self) -> None:
+        self.begin()
+        self.show("lmh", 40)
+        for _ in range(6):
+            self.pictures += 90
+            self.pass_by(3 - 1 / 30)
+            self.show("lmh", 1, gop=1)
+        self.assertEqual(self.sizes, {"source": 128, "layer.1": 64, "layer.2": 96})
+        self.assertEqual(self.reader.words, [])
+
     def stream_packets(self) -> list[Any]:
         """The source's pictures, as the reader of all renditions saw them."""
         return [packet for packet in self.reader.of(True) if packet.track.width == 128]
@@ -226,11 +236,20 @@ class TestSizes(WHIPCase):
         self.assertEqual(publisher.unreadable, 3)
         self.assertEqual([one.ssrc for one in publisher.pictures], [None, None, None])
 
-    def test_its_end_is_the_end_of_all(self) -> None:
+    def test_it_comes_back(self) -> None:
+        sizes = {"source": 128, "layer.1": 64, "layer.2": 96}
         publisher = self.begin()
         self.show("lmh", 70)
         publisher.end("over")
-        self.assertEqual((self.sizes, self.stream.state), ({"source": 128}, "waiting"))
+        self.assertEqual((self.sizes, self.stream.state), (sizes, "waiting"))
+        self.streams.clear()
+        self.pictures = self.sounds = 0
+        self.begin()
+        self.show("lmh", 70)
+        self.assertEqual((self.sizes, self.stream.state), (sizes, "live"))
+        self.assertEqual(len(self.reader.words), 3, "each began anew, once")
+        self.stream.end("over")
+        self.assertEqual(self.reader.words[3:], ["ended: over"] * 3)
 
     def test_nothing_that_is_authentic_does_harm(self) -> None:
         publisher = self.begin()

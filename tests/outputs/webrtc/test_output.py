@@ -8,7 +8,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from zope.interface.verify import verifyObject
 
-from oxidecast.formats.rtcp import Goodbye, parse
+from oxidecast.formats.rtcp import Goodbye, SenderReport, parse
 from oxidecast.formats.rtp_h264 import H264Depacketizer
 from oxidecast.formats.sdp_offer import parse as parse_offer
 from oxidecast.interfaces import IMeasured, IOutput, IOutputStream, IReloadable
@@ -20,6 +20,7 @@ from oxidecast.outputs.webrtc.resending import MAX_RESENT
 from oxidecast.outputs.webrtc.stream import NotCarried, NotNow, WebRTCStream
 from oxidecast.outputs.webrtc.viewer import REPLAY_PAUSE, Viewer
 from oxidecast.webrtc import port as port_module
+from oxidecast.webrtc.datagrams import READS
 from oxidecast.webrtc.ice import CONSENT_TIMEOUT
 from oxidecast.webrtc.port import PortFull, WebRTCPort
 from oxidecast.webrtc.settings import TurnServer, WebrtcSettings
@@ -43,12 +44,13 @@ class WebRTCCase(HubCase):
     def setUp(self) -> None:
         super().setUp()
         self.patch(port_module, "DatagramSocket", MemorySocket)
+        self.readers: list[Any] = []
         self.patch(port_module, "route_addresses", lambda: ["192.0.2.1"])
         reactor: Any = SimpleNamespace(
             seconds=self.clock.seconds,
             callLater=self.clock.callLater,
-            addReader=lambda reader: None,
-            removeReader=lambda reader: None,
+            addReader=self.readers.append,
+            removeReader=lambda reader: self.readers.remove(reader) if reader in self.readers else None,
         )
         self.port = WebRTCPort(WebrtcSettings(), reactor)
         services: Any = SimpleNamespace(reactor=reactor, hub=self.hub, ports={"webrtc": self.port})
@@ -212,8 +214,26 @@ class TestWatching(WebRTCCase):
         self.on_air(30)
         _, browser = self.connect()
         self.send(40)
-        ssrcs = {int.from_bytes(packet[4:8], "big") for packet in browser.rtcp}
-        self.assertEqual(ssrcs, {packet.ssrc for packet in browser.rtp})
+        ssrcs = [report.ssrc for report in parse(browser.rtcp[0]) if isinstance(report, SenderReport)]
+        self.assertEqual(
+            ssrcs, list(dict.fromkeys(packet.ssrc for packet in [*self.video(browser), *browser.rtp]))
+        )
+
+    def test_answers_of_many_are_read_together(self) -> None:
+        self.on_air(30)
+        self.patch(port_module, "MANY", 2)
+        self.port.doRead()
+        self.assertEqual(self.readers, [self.port], "of few at once")
+        first, _ = self.join()
+        self.join()
+        self.port.doRead()
+        self.assertEqual(self.readers, [])
+        self.socket.incoming = [b"\x00"] * (READS + 1)
+        self.clock.advance(port_module.PAUSE)
+        self.assertEqual(self.socket.incoming, [], "what is more than one turn reads does not wait")
+        first.peer.close("enough")
+        self.clock.advance(port_module.PAUSE)
+        self.assertEqual(self.readers, [self.port])
 
     def test_frames_are_made_once_for_all(self) -> None:
         self.on_air(30)
