@@ -36,6 +36,15 @@ SETTLING = 1.5
 LEAST_ROOM = 50_000
 """Bits a second: whoever is there has as much, whatever is said. It is sound, and a keyframe now and then."""
 
+NOISY = 5
+QUIET = 60.0
+"""Packets that are missed before it counts as what the way is like; and seconds without any, until it does not."""
+
+PATIENCE = 0.1
+MOST_PATIENCE = 0.5
+"""Seconds, besides one and a half round trips, that a receiver is to hold frames on such a way: then what is sent again
+comes in time. And at most."""
+
 LONGER = 0.25
 """Seconds by which a round trip is longer than the shortest one when there is a queue on the way."""
 
@@ -53,6 +62,8 @@ class Network:
         "_highest",
         "_lost_before",
         "_missed",
+        "_missed_at",
+        "_misses",
         "_owed",
         "_owed_at",
         "_queued",
@@ -75,7 +86,8 @@ class Network:
         self._queued = 0.0
         self._changed_at = -math.inf
         self._shortest = math.inf
-        self._missed = 0
+        self._missed = self._misses = 0
+        self._missed_at = -math.inf
         self._since = self._highest = -1
         self._owed = 0.0
         self._owed_at = 0.0
@@ -118,9 +130,13 @@ class Network:
 
     def missed(self, number: int, rate: float, now: float) -> bool:
         """The packet with this number, which never wraps, is missed. A receiver says so again and again."""
-        if number <= self._highest or not rate:
+        if number <= self._highest:
             return False
         self._highest = number
+        self._misses = self._misses + 1 if now - self._missed_at <= QUIET else 1
+        self._missed_at = now
+        if not rate:
+            return False
         if number - self._since >= WINDOW:
             self._missed, self._since = 0, number
         self._missed += 1
@@ -129,6 +145,16 @@ class Network:
         )
 
     # -- what is made of it
+
+    def is_noisy(self, now: float) -> bool:
+        """Whether packets get lost again and again."""
+        return self._misses >= NOISY and now - self._missed_at <= QUIET
+
+    def patience(self, trip: float, now: float) -> float | None:
+        """How long the receiver is to hold frames; None where there was never a reason to say so."""
+        if self.is_noisy(now):
+            return min(1.5 * trip + PATIENCE, MOST_PATIENCE)
+        return 0.0 if self._misses >= NOISY else None
 
     def settle(self, rate: float) -> None:
         """`rate` is what is sent, 0 where that is not known."""

@@ -7,7 +7,15 @@ from unittest import TestCase
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oxidecast.outputs.webrtc.network import LONGER, MANY_MISSED, REPORTED, Network
+from oxidecast.outputs.webrtc.network import (
+    LONGER,
+    MANY_MISSED,
+    MOST_PATIENCE,
+    NOISY,
+    QUIET,
+    REPORTED,
+    Network,
+)
 
 RATE = 2_600_000.0
 
@@ -81,6 +89,17 @@ class TestNetwork(TestCase):
         told = [self.network.missed(100 + number * 2, RATE, 1) for number in range(MANY_MISSED)]
         self.assertEqual(told, [False] * (MANY_MISSED - 1) + [True])
         self.assertTrue(self.settled())
+
+    def test_where_packets_get_lost_frames_are_held_until_they_come_again(self) -> None:
+        self.assertIsNone(self.network.patience(0.1, 0))
+        for number in range(NOISY):
+            self.assertFalse(self.network.is_noisy(1))
+            self.network.missed(number * 40, RATE, 1)
+        self.assertTrue(self.network.is_noisy(2))
+        self.assertAlmostEqual(self.network.patience(0.1, 2) or 0, 0.25)
+        self.assertEqual(self.network.patience(3, 2), MOST_PATIENCE)
+        self.assertEqual(self.network.patience(0.1, 2 + QUIET), 0)
+        self.assertFalse(self.network.is_noisy(2 + QUIET))
 
     def test_what_is_missed_again_counts_once(self) -> None:
         self.assertFalse(any(self.network.missed(100, RATE, 1) for _ in range(100)))
