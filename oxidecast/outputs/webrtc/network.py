@@ -191,7 +191,8 @@ class Network:
     # -- inside
 
     def _lost(self, part: float, rate: float, now: float) -> bool:
-        self._by_loss = min(self._by_loss, rate) * (1 - min(part, MOST_LOST))
+        # Of what is sent, and not of what was thought before: or one loss after the other would leave nothing.
+        self._by_loss = rate * (1 - min(part, MOST_LOST))
         self._missed, self._since = 0, self._highest + 1
         return self._trouble(now)
 

@@ -61,6 +61,11 @@ class TestNetwork(TestCase):
         self.assertLess(self.network.room, RATE)
         self.assertFalse(self.network.report(2 * REPORTED // 10, 2 * REPORTED, 0, RATE, 3))
 
+    def test_however_often_much_is_lost_half_of_it_may_be_sent(self) -> None:
+        for number in range(1000):
+            self.network.missed(number, RATE, number / 250)
+        self.assertGreaterEqual(self.network.room, RATE / 2)
+
     def test_one_in_twenty_is_none_however_it_is_told(self) -> None:
         noise = random.Random(6)
         lost = 0
