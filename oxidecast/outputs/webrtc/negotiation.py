@@ -13,17 +13,12 @@ import msgspec
 from oxidecast.formats.sdp_answer import Sent, Transport, answer
 from oxidecast.formats.sdp_offer import Offer, OfferedCodec, OfferedMedium
 from oxidecast.media import Codec, RemoteProtocolError, Track
+from oxidecast.outputs.webrtc import extensions
 from oxidecast.webrtc import offers
 from oxidecast.webrtc.certificate import Fingerprint
 
 FEEDBACK = ("nack", "nack pli", "ccm fir", "goog-remb")
 """What is made something of, where it is offered."""
-
-SEND_TIME = "http://www.webrtc.org/experiments/rtp-hdrext/abs-send-time"
-"""When a packet left. Without it a receiver compares arrivals with the frames' own times, which a burst has not."""
-
-SHORT_EXTENSIONS = 14
-"""The highest number of a header extension whose header has one byte (RFC 8285 4.2)."""
 
 REPAIRED: Final = (Codec.H264, Codec.VP8)
 """What pictures are made into for who cannot take them as they are, best first. Every WebRTC endpoint has one of them:
@@ -170,7 +165,7 @@ def _video(medium: OfferedMedium, track: Track) -> Sent | None:
         extensions=tuple(
             (number, name)
             for number, name in medium.extensions
-            if name == SEND_TIME and number <= SHORT_EXTENSIONS
+            if name in extensions.TAKEN and number <= extensions.SHORT
         ),
     )
 

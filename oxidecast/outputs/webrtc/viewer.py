@@ -24,12 +24,12 @@ from oxidecast.media import TICKS, RemoteProtocolError
 from oxidecast.media.opus import SAMPLE_RATE
 from oxidecast.outputs.webrtc.adapting import Adapting
 from oxidecast.outputs.webrtc.crossing import Crossing
+from oxidecast.outputs.webrtc.extensions import Extensions
 from oxidecast.outputs.webrtc.feed import Feed, Frame, bitrate
 from oxidecast.outputs.webrtc.negotiation import Agreed
 from oxidecast.outputs.webrtc.network import Network
 from oxidecast.outputs.webrtc.numbering import STEP, Span
 from oxidecast.outputs.webrtc.resending import Resending
-from oxidecast.outputs.webrtc.send_time import SendTime
 from oxidecast.webrtc.peer import Peer
 from oxidecast.webrtc.srtp import SrtpSender
 from oxidecast.webrtc.srtp.streams import SrtpStream
@@ -100,11 +100,14 @@ class Viewer:
         "_clock",
         "_crossing",
         "_cursor",
+        "_extensions",
         "_failed",
         "_latest",
+        "_measured_by",
         "_on_closed",
         "_overhead",
         "_pacer",
+        "_patience",
         "_place",
         "_rate",
         "_replayed_at",
@@ -112,7 +115,6 @@ class Viewer:
         "_resend",
         "_resending",
         "_span",
-        "_stamp",
         "_utc",
         "_video",
         "_waiting",
@@ -185,7 +187,11 @@ class Viewer:
         self._failed = 0
         """Sends in a row."""
         self._crossing: Crossing | None = None
-        self._stamp: SendTime | None = None
+        self._measured_by = 0
+        """What its last report says of ours: a round trip counts once."""
+        self._extensions = Extensions(agreed.video.extensions if agreed.video is not None else ())
+        self._patience: float | None = None
+        """Seconds that it is to hold frames."""
         self._replayed_at = 0.0
 
     @property
@@ -289,8 +295,6 @@ class Viewer:
         if agreed.video is not None:
             sent = agreed.video
             self._video = sender.stream(sent.ssrc, sent.codec.payload_type, random.randrange(1 << 14))
-            for number, _ in sent.extensions:
-                self._stamp = SendTime(number)
             if sent.retransmission is not None:
                 again = sent.retransmission.payload_type
                 self._resend = sender.stream(sent.retransmission_ssrc, again, random.randrange(1 << 14))
@@ -439,7 +443,7 @@ class Viewer:
         assert self._span is not None
         self._place = frame.first + frame.count
         timestamp = self._latest = self._span.stamp(frame)
-        extension = self._stamp.at(self._clock.seconds()) if self._stamp is not None else b""
+        extension = self._extensions.at(self._clock.seconds(), self._patience)
         for run in frame.runs:
             packets = video.protect(run.payloads, timestamp, extension)
             self._sent(packets, run.size + self._overhead + len(extension))
@@ -483,6 +487,8 @@ class Viewer:
                     troubled |= self.network.missed(own, rate, now)
                 if self._resending.may(own, self.network, now):
                     self._send_again(own)
+                    if self.network.is_noisy(now) and not self.network.short:
+                        self._send_again(own)  # It gets lost as easily, and is missed much later then.
         if troubled:
             self._troubled()
 
@@ -492,7 +498,7 @@ class Viewer:
         if found is None or self._resend is None:
             return 0
         payload, timestamp = found
-        extension = self._stamp.at(self._clock.seconds()) if self._stamp is not None else b""
+        extension = self._extensions.at(self._clock.seconds(), self._patience)
         packet = self._resend.protect((payload,), timestamp, extension)
         self.figures.resent += 1
         self._sent(packet, len(packet))
@@ -556,8 +562,12 @@ class Viewer:
         if report.last_report:
             since = ((rtcp.ntp(now) >> 16) - report.last_report - report.delay) & 0xFFFFFFFF
             if since < 1 << 20:  # 16 s; more is a clock that was set
-                trip = self.figures.round_trip = since / 65_536
-        if self.watches is not None and self.network.report(report.fraction, trip, self._bitrate(), now):
+                self.figures.round_trip = since / 65_536
+                if report.last_report != self._measured_by:
+                    trip = self.figures.round_trip
+                self._measured_by = report.last_report
+        self._patience = self.network.patience(self.figures.round_trip, now)
+        if self.network.report(report.lost, self._video.packets, trip, self._bitrate(), now):
             self._troubled()
 
 
