@@ -17,6 +17,7 @@ from oxidecast.interfaces import IFollowsStream, IOutputStream, IRendition, ISer
 from oxidecast.media import Codec, Track
 from oxidecast.outputs.webrtc.feed import Feed
 from oxidecast.outputs.webrtc.negotiation import Agreed
+from oxidecast.outputs.webrtc.quality import summed
 from oxidecast.outputs.webrtc.viewer import Viewer
 from oxidecast.streams.wanting import RenditionSpec
 
@@ -95,19 +96,12 @@ class WebRTCStream:
 
     def stats(self) -> Mapping[str, Any]:
         connected = [viewer for viewer in self.viewers if viewer.counted is not None]
-        figures = [viewer.figures for viewer in connected]
         return {
             "viewers": len(connected),
             "connecting": len(self.viewers) - len(connected),
             "feeds": sorted(self._feeds),
             "bytes_sent": sum(v.counted.bytes_sent for v in connected if v.counted is not None),
-            "nacks": sum(one.nacks for one in figures),
-            "resent": sum(one.resent for one in figures),
-            "keyframes_wanted": sum(one.keyframes_wanted for one in figures),
-            "dropped": sum(one.dropped for one in figures),
-            "worst_loss": max((one.loss for one in figures), default=0.0),
-            "worst_round_trip": max((one.round_trip for one in figures), default=0.0),
-            "first_picture": max((v.started_after or 0.0 for v in connected), default=0.0),
+            **summed(viewer.figures for viewer in connected),
         }
 
     # -- viewers
@@ -234,8 +228,10 @@ class WebRTCStream:
     def _closed(self, viewer: Viewer, reason: str) -> None:
         """A viewer is gone."""
         sources = self.viewers.pop(viewer, ())
-        if viewer.counted is not None and viewer.counts:
-            viewer.counted.leave()
+        if viewer.counted is not None:
+            viewer.counted.figures = viewer.figures.told()
+            if viewer.counts:
+                viewer.counted.leave()
         self.let_go(*sources)
 
     def _let_go(self, feed: Feed) -> None:

@@ -23,6 +23,7 @@ from oxidecast.media import TICKS, RemoteProtocolError
 from oxidecast.media.opus import SAMPLE_RATE
 from oxidecast.outputs.webrtc.feed import Feed, Frame, bitrate
 from oxidecast.outputs.webrtc.negotiation import Agreed
+from oxidecast.outputs.webrtc.quality import Figures
 from oxidecast.webrtc.peer import Peer
 from oxidecast.webrtc.srtp import SrtpSender
 from oxidecast.webrtc.srtp.streams import SrtpStream
@@ -53,26 +54,6 @@ REPORT = 1.0
 
 SPANS = 32
 """Times that a viewer's numbering left the feed's, of which can be sent again: more than a minute of replays."""
-
-
-class Figures(msgspec.Struct):
-    """What a viewer said, and what was done about it."""
-
-    nacks: int = 0
-    """Packets that it missed."""
-    resent: int = 0
-    keyframes_wanted: int = 0
-    replays: int = 0
-    dropped: int = 0
-    """Sends that failed here."""
-    loss: float = 0.0
-    """Of its last report: 0 to 1."""
-    jitter: float = 0.0
-    """Seconds."""
-    round_trip: float = 0.0
-    """Seconds; 0 until it is known."""
-    estimate: int = 0
-    """What it thinks that its network carries, in bits a second; 0 until it says so."""
 
 
 class _Span(msgspec.Struct, frozen=True, gc=False):
@@ -124,7 +105,6 @@ class Viewer:
         "peer",
         "profile",
         "remote_ufrag",
-        "started_after",
         "watches",
     )
 
@@ -149,8 +129,6 @@ class Viewer:
         self.profile = ""
         """How its media is encrypted."""
         self.opened_at = clock.seconds()
-        self.started_after: float | None = None
-        """Seconds from its offer to its first picture."""
         self.watches: Feed | None = None
         self.listens: Feed | None = None
         self.agreed = agreed
@@ -216,6 +194,12 @@ class Viewer:
                 self._send(frame, frame.timestamp)
         else:
             self._send(frame, frame.timestamp)
+
+    def switched(self, name: str) -> None:
+        """From now on it is sent another rendition, of this name."""
+        self.figures.switches += 1
+        if self.counted is not None:
+            self.counted.rendition = name
 
     def sound(self, payload: bytes, timestamp: int) -> None:
         audio = self._audio
@@ -366,8 +350,13 @@ class Viewer:
         for run in frame.runs:
             packets = video.protect(run.payloads, timestamp)
             self._sent(packets, run.size + self._overhead)
-        if self.started_after is None:
-            self.started_after = self._clock.seconds() - self.opened_at
+        if not self.figures.first_picture:
+            self._began()
+
+    def _began(self) -> None:
+        self.figures.first_picture = self._clock.seconds() - self.opened_at
+        if self.counted is not None:
+            self.counted.startup_time = self.figures.first_picture
 
     def _sent(self, packets: bytes, size: int) -> None:
         if not self.peer.send(packets, size):
@@ -417,19 +406,16 @@ class Viewer:
             parts.append(rtcp.sender_report(stream.ssrc, now, at, stream.packets, stream.octets, cname))
         for part in parts:
             self.peer.send_rtcp(part)
+        if self.counted is not None:
+            self.figures.measure(now, self.counted.bytes_sent)
+            self.counted.figures = self.figures.told()
         pause = REPORT * random.uniform(0.8, 1.2) if parts else REPORT / 5
         self._reporter = self._clock.callLater(pause, self._report)
 
     def _heard(self, report: Report) -> None:
         if self._video is None or report.ssrc != self._video.ssrc:
             return
-        self.figures.loss = report.fraction
-        self.figures.jitter = report.jitter / TICKS
-        if report.last_report:
-            now = rtcp.ntp(self._clock.seconds()) >> 16 & 0xFFFFFFFF
-            trip = (now - report.last_report - report.delay) & 0xFFFFFFFF
-            if trip < 1 << 20:  # 16 s; more is a clock that was set
-                self.figures.round_trip = trip / 65_536
+        self.figures.heard(report, self._video.packets, self._clock.seconds())
 
 
 def _nothing() -> None:
