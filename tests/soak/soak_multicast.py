@@ -5,7 +5,6 @@ import time
 from itertools import pairwise
 from pathlib import Path
 
-from tests.e2e import test_multicast
 from tests.e2e.netns import LINK
 from tests.e2e.programs import FFMPEG_5, Program, until
 from tests.e2e.test_multicast import COPIES, GROUP, PORT, MulticastCase, listen, stream_of
@@ -225,8 +224,3 @@ class SoakTests(MulticastCase):
             # One burst is 10 ms of the stream; timers are good for one or two more.
             self.assertLess(p99([later - earlier for earlier, later in pairwise(times)]), 0.0125)
             server.stop()
-
-
-class RTPSoak(MulticastCase):
-    def test_vlc_plays_rtp(self) -> None:
-        test_multicast.RTPTests.vlc_plays_rtp(self)  # type: ignore[arg-type]
