@@ -173,7 +173,7 @@ class WebRTCStream:
         """The feed of this rendition, begun if there is none."""
         feed = self._feeds.get(rendition.name)
         if feed is None or feed.rendition is not rendition:
-            feed = Feed(rendition, self._zero, self._changed, self._ended)
+            feed = Feed(rendition, self._services.reactor.seconds, self._zero, self._changed, self._ended)
             self._feeds[rendition.name] = feed
             feed.start(self)
         return feed

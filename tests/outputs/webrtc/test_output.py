@@ -179,7 +179,9 @@ class TestWatching(WebRTCCase):
         _, browser = self.connect()
         self.send(10)
         stamps = [packet.timestamp for packet in browser.rtp if packet.payload_type == 111]
-        self.assertEqual(len(stamps), 17)
+        self.assertEqual(
+            len(stamps), 10, "all but those of a tenth of a second, until it is known to be live"
+        )
         self.assertEqual({after - before for before, after in itertools.pairwise(stamps)}, {960})
 
     def test_a_sound_that_fits_no_datagram_is_left_out(self) -> None:
