@@ -49,6 +49,8 @@ class Sent(msgspec.Struct, frozen=True):
     """For `a=rtcp-fb`, of those that were offered."""
     retransmission: OfferedCodec | None = None
     retransmission_ssrc: int = 0
+    extensions: tuple[tuple[int, str], ...] = ()
+    """For `a=extmap`, of those that were offered."""
 
 
 class Received(msgspec.Struct, frozen=True):
@@ -60,6 +62,8 @@ class Received(msgspec.Struct, frozen=True):
     retransmission: OfferedCodec | None = None
     extensions: tuple[tuple[int, str], ...] = ()
     """For `a=extmap`, of those that were offered."""
+    layers: tuple[str, ...] = ()
+    """The streams that are sent at once, by their `a=rid`; empty where there is one without a name."""
 
 
 def answer(
@@ -127,8 +131,11 @@ def _taken(medium: OfferedMedium, taken: Sent | Received, transport: Transport, 
             f"a=rtpmap:{again.payload_type} rtx/{again.clock_rate}",
             f"a=fmtp:{again.payload_type} apt={codec.payload_type}",
         ]
+    lines += [f"a=extmap:{number} {uri}" for number, uri in taken.extensions]
     if isinstance(taken, Received):
-        lines += [f"a=extmap:{number} {uri}" for number, uri in taken.extensions]
+        if taken.layers:
+            lines += [f"a=rid:{rid} recv" for rid in taken.layers]
+            lines.append(f"a=simulcast:recv {';'.join(taken.layers)}")
         return [*lines, *transport.candidates()]
     if again is not None:
         lines.append(f"a=ssrc-group:FID {taken.ssrc} {taken.retransmission_ssrc}")

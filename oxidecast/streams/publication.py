@@ -15,6 +15,7 @@ from zope.interface import implementer
 from oxidecast.interfaces import IPublication, IPublisher, PublishRequest
 from oxidecast.media import TICKS, Packet, Track
 from oxidecast.media.timestamps import SampleClock
+from oxidecast.streams.layer import Layer
 
 if TYPE_CHECKING:
     from oxidecast.streams.stream import Stream
@@ -84,6 +85,7 @@ class Publication:
         self._delta: dict[int, int] = {}
         self._clocks: dict[int, tuple[Track, SampleClock]] = {}
         self._restart: str | None = None
+        self._layers: list[Layer] = []
         self._open = True
 
     # -- what the ingest calls
@@ -132,10 +134,15 @@ class Publication:
             self._held_bytes += len(payload)
         self._probe(dts)
 
+    def layer(self, name: str) -> Layer:
+        self._layers.append(Layer(self.stream, name))
+        return self._layers[-1]
+
     def close(self, reason: str) -> None:
         if self._open:
             self._open = False
             self._held = None
+            self._end_layers()
             self.stream.publication_closed(self, reason)
 
     # -- what the stream calls
@@ -144,6 +151,11 @@ class Publication:
     def tracks(self) -> tuple[Track, ...]:
         """Video first."""
         return tuple(self._tracks[id] for id in sorted(self._tracks))
+
+    @property
+    def layers(self) -> set[str]:
+        """Their names."""
+        return {layer.name for layer in self._layers}
 
     @property
     def feeding(self) -> bool:
@@ -155,6 +167,7 @@ class Publication:
         if self._open:
             self._open = False
             self._held = None
+            self._end_layers()
             try:
                 self.publisher.stop(code, sentence)
             except Exception:
@@ -165,6 +178,10 @@ class Publication:
     @property
     def _has_video(self) -> bool:
         return any(track.is_video for track in self._tracks.values())
+
+    def _end_layers(self) -> None:
+        for layer in self._layers:
+            layer.end()
 
     def _drop_held(self) -> None:
         assert self._held is not None
@@ -236,7 +253,13 @@ class Publication:
         if raw.samples and track.sample_rate:
             dts, duration = self._counted(track, dts, raw.samples)
             pts = dts
-        self.stream.source.push(Packet(track, dts, pts, duration, raw.keyframe, raw.payload))
+        packet = Packet(track, dts, pts, duration, raw.keyframe, raw.payload)
+        self.stream.source.push(packet)
+        for layer in self._layers:
+            if track.is_video:
+                layer.follow(raw.pts, pts)
+            else:
+                layer.sound(packet)
 
     def _counted(self, track: Track, dts: int, samples: int) -> tuple[int, int]:
         """Audio time, counted in samples: (dts, duration)."""

@@ -19,6 +19,9 @@ from oxidecast.streams.settings import StreamsSettings
 RATE_WINDOW = 5 * TICKS
 """Over how much media the bitrate is measured: long enough to hold a keyframe or two, short enough to follow."""
 
+KEYFRAME_PAUSE = 1.0
+"""Seconds between two keyframes that are asked for: each is as large as some twenty pictures, for everybody."""
+
 
 @implementer(ISubscription)
 class Subscription:
@@ -72,6 +75,9 @@ class Rendition:
         self.keyframes = 0
         self.bitrate = 0
         """Bits a second over the last `RATE_WINDOW`."""
+        self.on_keyframe_wanted: Callable[[], bool] | None = None
+        """How whoever makes it is asked for a keyframe; the answer is whether it makes one."""
+        self._asked_at = -KEYFRAME_PAUSE
         self._settings = settings
         self._seconds = seconds
         self._on_fault = on_fault
@@ -103,6 +109,17 @@ class Rendition:
                 break
             self._call(subscription, subscriber.packet, packet)
         return subscription
+
+    def want_keyframe(self) -> bool:
+        if self.on_keyframe_wanted is None or self._over:
+            return False
+        now = self._seconds()
+        if now - self._asked_at < KEYFRAME_PAUSE:
+            return True
+        if not self.on_keyframe_wanted():
+            return False
+        self._asked_at = now
+        return True
 
     def forget(self, subscription: Subscription) -> None:
         self._subscriptions = tuple(one for one in self._subscriptions if one is not subscription)

@@ -23,7 +23,7 @@ from oxidecast.streams.publication import Publication
 from oxidecast.streams.rendition import Rendition
 from oxidecast.streams.timeline import Timeline
 from oxidecast.streams.viewer import Viewer
-from oxidecast.streams.wanting import Planned, RenditionSpec, Want
+from oxidecast.streams.wanting import OPUS, Planned, RenditionSpec, Want
 
 if TYPE_CHECKING:
     from oxidecast.streams.hub import Hub
@@ -64,13 +64,17 @@ class Stream:
         self.wanted: dict[RenditionSpec, int] = {}
         """What is wanted of whoever makes renditions, and how often."""
         self.planned: dict[str, Planned] = {}
-        """The ladder, whether it runs now or not."""
+        """The ladder, whether it runs now or not; `plan` changes it."""
+        self.withheld = ""
+        """Why nothing of the ladder is to be had now, where that is so."""
         self.left_out: dict[str, str] = {}
         """What its owner chose of the ladder that is not made, and why."""
         self._awaited: dict[str, list[Deferred[IRendition | None]]] = {}
         self.rebaser = Rebaser()
         self.last_audio: dict[int, int] = {}
         """The dts of the last packet of each audio track, over all publishers."""
+        self.layers: dict[str, int] = {}
+        """Renditions that the publisher itself sends, or one before it did: the dts of the last packet of each."""
         self.timeline = Timeline(0.0)
         self._hub = hub
         self._newcomer: Publication | None = None
@@ -166,6 +170,8 @@ class Stream:
                 address=publication.address,
             )
         self.state = "live"
+        for name in self.layers.keys() - publication.layers:
+            self.remove_layer(name, "its publisher does not send it any more")
         self.source.restart(
             publication.tracks, "taken over" if incumbent is not None else "the publisher came back"
         )
@@ -201,11 +207,32 @@ class Stream:
             for slot in self.outputs:
                 slot.rendition_removed(name)
 
+    def remove_layer(self, name: str, reason: str) -> None:
+        self.layers.pop(name, None)
+        self.remove_rendition(name, reason)
+
     def listed(self) -> list[Rendition]:
         """The renditions that are for everybody and run now: the source, then in the ladder's order."""
         order = {name: place for place, name in enumerate((SOURCE, *self.planned))}
         listed = [one for one in self.renditions.values() if one.listed]
         return sorted(listed, key=lambda one: order.get(one.name, len(order)))
+
+    def plan(self, planned: dict[str, Planned], withheld: str = "") -> None:
+        """The ladder is this from now on. Where it is empty because nothing can be made now, `withheld` says why, and
+        nobody is kept waiting for it."""
+        if (planned, withheld) == (self.planned, self.withheld):
+            return
+        self.planned, self.withheld = planned, withheld
+        if withheld:
+            for name in [name for name in self._awaited if self._is_withheld(name)]:
+                for waiting in self._awaited.pop(name):
+                    waiting.callback(None)
+        for slot in self.outputs:
+            slot.info_changed()
+
+    def _is_withheld(self, name: str) -> bool:
+        """Sound alone is made whatever else is."""
+        return bool(self.withheld) and name != OPUS
 
     def want(self, spec: RenditionSpec) -> Want:
         self.wanted[spec] = self.wanted.get(spec, 0) + 1
@@ -221,9 +248,9 @@ class Stream:
                 self._hub.changed(self)
 
     def when(self, name: str, within: float) -> "Deferred[IRendition | None]":
-        """The rendition as soon as it is there, or None when it is not within so many seconds."""
+        """The rendition as soon as it is there, or None when it is not within so many seconds, or cannot be made."""
         rendition = self.renditions.get(name)
-        if rendition is not None or self.state == "ended":
+        if rendition is not None or self.state == "ended" or self._is_withheld(name):
             return succeed(rendition)
         waiting: Deferred[IRendition | None] = Deferred()
         self._awaited.setdefault(name, []).append(waiting)

@@ -35,8 +35,10 @@ class Assembly:
         audio: int | None,
         listed: bool,
         began: Callable[[], None] = lambda: None,
+        keyframe: Callable[[int], bool] = lambda feed: False,
     ) -> None:
-        """`video` and `audio` are numbers of feeds. Without pictures `video` is 0."""
+        """`video` and `audio` are numbers of feeds. Without pictures `video` is 0. `keyframe` asks for one of
+        a feed."""
         self.name = name
         self.video = video
         self.audio = audio
@@ -44,6 +46,7 @@ class Assembly:
         self._stream = stream
         self._listed = listed
         self._began = began
+        self._keyframe = keyframe
         self._interleaver = Interleaver(video, audio)
         self._tracks: dict[int, Track] = {}
         self._held: list[FramedPacket] = []
@@ -140,11 +143,16 @@ class Assembly:
         self._duration = round(TICKS / rate) if rate else TICKS // 30
         if self.rendition is None:
             self.rendition = self._stream.add_rendition(self.name, tracks, self._listed)
+            if self.video:
+                self.rendition.on_keyframe_wanted = self._ask
         else:
             self.rendition.restart(tracks, reason)
         self._began()
         for packet in held:
             self._push(packet)
+
+    def _ask(self) -> bool:
+        return self._keyframe(self.video)
 
     def _push(self, packet: FramedPacket) -> None:
         track = self._tracks.get(packet.track_id)

@@ -31,6 +31,9 @@ class Boss(Protocol):
 
     def thumbnail(self, thumbnail: Thumbnail) -> None: ...
 
+    def keyframe(self, feed: int) -> bool:
+        """Somebody who reads a rendition asks for one of its feed; whether there will be one."""
+
 
 class Renditions:
     """A `Receiver`. `make` says what there should be."""
@@ -55,7 +58,9 @@ class Renditions:
             if name in self.assemblies:
                 self.assemblies[name].feeds(video, audio)
             else:
-                self.assemblies[name] = Assembly(self._stream, name, video, audio, name in listed)
+                self.assemblies[name] = Assembly(
+                    self._stream, name, video, audio, name in listed, keyframe=self._keyframe
+                )
             # Feeds are shared: the child has told of this one before, maybe.
             for track in list(self._tracks.values()):
                 self.assemblies[name].track(track)
@@ -79,6 +84,9 @@ class Renditions:
             return now
         counts = {name: max(0, getattr(now, name) - getattr(before, name)) for name in COUNTS}
         return msgspec.structs.replace(now, **counts)
+
+    def _keyframe(self, feed: int) -> bool:
+        return self._boss is not None and self._boss.keyframe(feed)
 
     # -- Receiver
 

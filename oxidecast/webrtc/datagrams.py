@@ -70,18 +70,19 @@ class DatagramSocket:
     def close(self) -> None:
         self._socket.close()
 
-    def read(self, take: Callable[[bytes, Address], None]) -> None:
-        """Hand on what has come, a bounded number of them."""
+    def read(self, take: Callable[[bytes, Address], None]) -> bool:
+        """Hand on what has come, a bounded number of them; whether there may be more."""
         receive = self._socket.recvfrom
         for _ in range(READS):
             try:
                 datagram, source = receive(LARGEST)
             except (BlockingIOError, InterruptedError):
-                return
+                return False
             except OSError as error:
                 self._count(error)  # A peer's ICMP complaint, and no fault of the socket's.
                 continue
             take(datagram, source)
+        return True
 
     def send(self, packets: bytes, size: int, to: Address) -> bool:
         """Send `packets` as datagrams of `size` bytes, of which the last may be shorter. False when some could not

@@ -1,25 +1,44 @@
-"""A bad network: a UDP relay that loses a part of what the server sends, by a seed, and can move to another port.
+"""A bad network: a UDP relay that loses a part of what the server sends, by a seed, delays it, lets through no more
+than so many bits a second, and can move to another port.
 
 The machine needs no privilege for it, and a test that fails fails again.
 """
 
+import heapq
+import itertools
 import random
 import select
 import socket
 import threading
+import time
+
+QUEUE = 0.3
+"""Seconds of the rate that wait for it before datagrams are dropped: what routers at home have."""
 
 
 class Relay:
-    """Between one browser and the server's port `target`. `port` is where the browser sends to."""
+    """Between one browser and the server's port `target`. `port` is where the browser sends to. `delay` (seconds, each
+    way) and `rate` (bits a second towards the browser, 0 for no limit) can be changed at any time."""
 
-    def __init__(self, target: int, loss: float, seed: int = 6) -> None:
+    def __init__(self, target: int, loss: float = 0.0, seed: int = 6, delay: float = 0.0) -> None:
         self.loss = loss
+        self.delay = delay
+        self.rate = 0
         self.lost = 0
+        """Datagrams of media, by `loss`."""
+        self.dropped = 0
+        """Datagrams that the rate's queue had no room for."""
+        self.passed = 0
+        """Bytes towards the browser."""
         self._target = ("127.0.0.1", target)
         self._noise = random.Random(seed)
         self._near = _bound()
         self._far = _bound()
         self._browser: tuple[str, int] | None = None
+        self._free_at = 0.0
+        self._due: list[tuple[float, int, bytes, bool]] = []
+        """When, in which order, what, and whether it is for the browser."""
+        self._order = itertools.count()
         self._stopped = False
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
@@ -43,22 +62,41 @@ class Relay:
         while not self._stopped:
             far = self._far
             try:
-                ready, _, _ = select.select([self._near, far], [], [], 0.05)
+                wait = min(0.05, max(0.0, self._due[0][0] - time.monotonic())) if self._due else 0.05
+                ready, _, _ = select.select([self._near, far], [], [], wait)
                 for one in ready:
-                    self._pass_on(one, far)
+                    self._take(one, far)
+                self._send_due(far)
             except (OSError, ValueError):
                 continue  # It moved just now.
 
-    def _pass_on(self, one: socket.socket, far: socket.socket) -> None:
+    def _take(self, one: socket.socket, far: socket.socket) -> None:
         datagram, source = one.recvfrom(2048)
+        now = time.monotonic()
         if one is self._near:
             self._browser = source
-            far.sendto(datagram, self._target)
-        elif self._browser is not None:
-            # Media only: a lost handshake is another test's matter.
-            if datagram[0] >= 128 and self._noise.random() < self.loss:
-                self.lost += 1
-            else:
+            heapq.heappush(self._due, (now + self.delay, next(self._order), datagram, False))
+            return
+        # Media only: a lost handshake is another test's matter.
+        if datagram[0] >= 128 and self._noise.random() < self.loss:
+            self.lost += 1
+            return
+        if self.rate:
+            begins = max(now, self._free_at)
+            if begins - now > QUEUE:
+                self.dropped += 1
+                return
+            now = self._free_at = begins + len(datagram) * 8 / self.rate
+        heapq.heappush(self._due, (now + self.delay, next(self._order), datagram, True))
+
+    def _send_due(self, far: socket.socket) -> None:
+        now = time.monotonic()
+        while self._due and self._due[0][0] <= now:
+            _, _, datagram, towards_browser = heapq.heappop(self._due)
+            if not towards_browser:
+                far.sendto(datagram, self._target)
+            elif self._browser is not None:
+                self.passed += len(datagram)
                 self._near.sendto(datagram, self._browser)
 
 

@@ -2,76 +2,19 @@
 
 import time
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 
-from tests.e2e.browser import BrowserTestCase
-from tests.e2e.programs import Server, free_port, publish, server, until
+from tests.e2e.programs import publish, until
 from tests.e2e.relay import Relay
+from tests.e2e.whep import PLAIN_H264, STATS, WHEPCase
 
 WINDOWS = 4
-PLAIN_H264 = ("libx264", "-preset", "ultrafast", "-bf", "0", "-profile:v", "baseline")
-
-PLAY = """
-async ([address, port]) => {
-    const pc = window.pc = new RTCPeerConnection({bundlePolicy: 'max-bundle'});
-    const stream = new MediaStream();
-    pc.addTransceiver('video', {direction: 'recvonly'});
-    pc.addTransceiver('audio', {direction: 'recvonly'});
-    pc.ontrack = event => stream.addTrack(event.track);
-    const video = window.video = document.createElement('video');
-    video.autoplay = true; video.srcObject = stream;
-    document.body.append(video);
-    await pc.setLocalDescription();
-    window.began = performance.now();
-    video.addEventListener('loadeddata', () => { window.firstFrame = performance.now() - window.began; });
-    const answer = await fetch(address, {
-        method: 'POST', headers: {'Content-Type': 'application/sdp'}, body: pc.localDescription.sdp});
-    let text = await answer.text();
-    if (port) text = text.replaceAll(/ \\d+ typ host/g, ` ${port} typ host`);
-    window.location_ = answer.headers.get('Location');
-    if (answer.status === 201) await pc.setRemoteDescription({type: 'answer', sdp: text});
-    return [answer.status, text];
-}
-"""
-
-STATS = """
-async () => {
-    const all = {state: window.pc.connectionState, first: window.firstFrame ?? null};
-    for (const report of (await window.pc.getStats()).values()) {
-        if (report.type === 'inbound-rtp') all[report.kind] = report;
-        if (report.type === 'transport') all.transport = report;
-    }
-    return all;
-}
-"""
 
 
 @pytest.mark.alone
-class WebRTCTests(BrowserTestCase):
-    arguments: ClassVar[tuple[str, ...]] = (
-        "--allow-loopback-in-peer-connection",
-        "--disable-features=WebRtcHideLocalIpsWithMdns",
-    )
-    server: ClassVar[Server]
-    udp: ClassVar[int]
-
-    @classmethod
-    def setUpClass(cls) -> None:
-        super().setUpClass()
-        cls.udp = free_port()
-        cls.server = cls.enterClassContext(server(settings={"OXIDECAST_WEBRTC_PORT": str(cls.udp)}))
-
-    def setUp(self) -> None:
-        super().setUp()
-        self.requests_may_fail = True  # Chromium asks for a favicon, which this page does not have.
-
-    def play(self, name: str, port: int = 0) -> tuple[Any, int, str]:
-        page = self.open(f"{self.server.url}/health", self.new_context(bypass_csp=True))
-        status, text = page.evaluate(PLAY, [f"{self.server.url}/api/v1/webrtc/{name}/whep", port])
-        return page, status, text
-
+class WebRTCTests(WHEPCase):
     def test_a_browser_sees_and_hears_a_stream(self) -> None:
         name, key = self.server.new_stream("Show")
         log = Path(self.server.folder, "show.log")
@@ -168,9 +111,3 @@ class WebRTCTests(BrowserTestCase):
                 return after
             faults.append(f"{frames} frames, {frozen} freezes, {made_up} samples made up")
         raise AssertionError("; ".join(faults))
-
-    def wait_for_frames(self, page: Any, count: int) -> None:
-        deadline = time.monotonic() + 20
-        while page.evaluate(STATS).get("video", {}).get("framesDecoded", 0) < count:
-            self.assertLess(time.monotonic(), deadline, page.evaluate(STATS))
-            page.wait_for_timeout(200)

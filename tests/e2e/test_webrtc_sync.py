@@ -14,11 +14,11 @@ import pytest
 
 from tests.e2e import clock
 from tests.e2e.browser import BrowserTestCase
+from tests.e2e.clock_viewer import Viewer
 from tests.e2e.hls import Watcher
 from tests.e2e.programs import Server, free_port, server, until
 from tests.e2e.sync import MOST_APART, Marks
-from tests.e2e.test_webrtc import PLAY
-from tests.e2e.whep import Viewer
+from tests.e2e.whep import PLAY
 
 SETTLED = 5
 """Beeps at the end: a browser takes a dozen seconds to bring sound and pictures together, a step each second or two."""

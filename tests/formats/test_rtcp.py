@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from oxidecast.formats import rtcp
 from oxidecast.media import RemoteProtocolError
+from tests.media.fuzz import FUZZ, mutated
 
 PLI, FIR, REMB = 1, 4, 15
 
@@ -16,6 +17,21 @@ PLI, FIR, REMB = 1, 4, 15
 def feedback(kind: int, count: int, information: bytes = b"", ssrc: int = 7) -> bytes:
     body = (1).to_bytes(4, "big") + ssrc.to_bytes(4, "big") + information
     return bytes((0x80 | count, kind)) + (len(body) // 4).to_bytes(2, "big") + body
+
+
+CHROMIUM = tuple(
+    bytes.fromhex(packet)
+    for packet in (
+        "81c90007 1a2b3c4d 00000007 00000000 00010123 00000011 a1b2c3d4 00008000 8fce0005 1a2b3c4d 00000000"
+        "52454d42 0112c4b4 00000007",
+        "81ce0002 1a2b3c4d 00000007",
+        "81cd0003 1a2b3c4d 00000007 01f40005",
+        "84ce0004 1a2b3c4d 00000000 00000007 05000000",
+        "80c80006 00000007 e1d2c3b4 a5968778 00112233 00000010 00002000 81ca0003 00000007 01025858 00000000",
+        "81cb0001 00000007",
+    )
+)
+"""A report with an estimate, PLI, NACK, FIR, a sender's report with its name, a goodbye: as browsers write them."""
 
 
 class TestReading(TestCase):
@@ -54,6 +70,20 @@ class TestReading(TestCase):
         assert isinstance(estimate, rtcp.Estimate)
         self.assertAlmostEqual(estimate.bitrate, 2_500_000, delta=20)
 
+    def test_the_forms_that_browsers_send(self) -> None:
+        kinds = [[type(item) for item in rtcp.parse(packet)] for packet in CHROMIUM]
+        self.assertEqual(
+            kinds,
+            [
+                [rtcp.Report, rtcp.Estimate],
+                [rtcp.KeyframeWanted],
+                [rtcp.Nack],
+                [rtcp.KeyframeWanted],
+                [rtcp.SenderReport],
+                [rtcp.Goodbye],
+            ],
+        )
+
     def test_several_in_one_datagram(self) -> None:
         data = feedback(206, PLI) + bytes(rtp.RtcpByePacket(sources=[1]))
         self.assertEqual(rtcp.parse(data), [rtcp.KeyframeWanted(7), rtcp.Goodbye(1)])
@@ -84,6 +114,14 @@ class TestReading(TestCase):
 
     @given(st.binary(max_size=200))
     def test_noise_is_refused_or_read(self, data: bytes) -> None:
+        try:
+            rtcp.parse(data)
+        except RemoteProtocolError:
+            pass
+
+    @FUZZ
+    @given(mutated(*CHROMIUM))
+    def test_true_packets_with_faults_are_refused_or_read(self, data: bytes) -> None:
         try:
             rtcp.parse(data)
         except RemoteProtocolError:

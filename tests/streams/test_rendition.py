@@ -194,3 +194,29 @@ class TestFigures(RenditionCase):
         figures = self.rendition
         self.assertEqual((figures.packets, figures.bytes, figures.keyframes), (360, 360_000, 6))
         self.assertEqual(figures.bitrate, 240_000)
+
+
+class TestKeyframesWanted(RenditionCase):
+    def test_whoever_makes_it_is_asked_once_a_second(self) -> None:
+        asked: list[float] = []
+
+        def make() -> bool:
+            asked.append(self.clock.seconds())
+            return True
+
+        self.rendition.on_keyframe_wanted = make
+        for _ in range(30):
+            self.assertTrue(self.rendition.want_keyframe())
+            self.clock.advance(0.1)
+        self.assertEqual(len(asked), 3)
+
+    def test_where_nobody_can_be_asked(self) -> None:
+        self.assertFalse(self.rendition.want_keyframe())
+        self.rendition.on_keyframe_wanted = lambda: False
+        self.assertFalse(self.rendition.want_keyframe())
+        self.assertFalse(self.rendition.want_keyframe())
+
+    def test_one_that_is_over_is_asked_for_nothing(self) -> None:
+        self.rendition.on_keyframe_wanted = self.fail
+        self.rendition.end("over")
+        self.assertFalse(self.rendition.want_keyframe())

@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from oxidecast.media.errors import LocalProtocolError, RemoteProtocolError
 from oxidecast.webrtc import stun
 from oxidecast.webrtc.ice import CONSENT_TIMEOUT, MAX_ADDRESSES, Check, Credentials, IceSession, IceSessions
-from tests.media.fuzz import FUZZ
+from tests.media.fuzz import FUZZ, mutated
 
 HOME = ("192.0.2.1", 40000)
 PHONE = ("198.51.100.9", 50000)
@@ -165,6 +165,20 @@ class Refusals(Case):
                 self.assertIsNone(self.checked(hostile).session)
             except RemoteProtocolError:
                 pass
+        self.assertUntouched()
+
+    @FUZZ
+    @given(st.data())
+    def test_a_check_with_faults_proves_nothing(self, data: st.DataObject) -> None:
+        true = check(self.session.local)
+        hostile = data.draw(mutated(true))
+        # What its integrity does not cover may be another: FINGERPRINT, the last eight bytes.
+        if hostile[:-8] == true[:-8]:
+            return
+        try:
+            self.assertIsNone(self.checked(hostile).session)
+        except RemoteProtocolError:
+            pass
         self.assertUntouched()
 
 

@@ -13,16 +13,16 @@ from typing import Protocol
 import msgspec
 from zope.interface import implementer
 
-from oxidecast.formats import rtp_h264
 from oxidecast.formats.rtp_opus import SampleClock
 from oxidecast.formats.rtp_runs import Payload, Run
 from oxidecast.interfaces import IRendition, ISubscriber, ISubscription
-from oxidecast.media import TICKS, Codec, Packet, RemoteProtocolError, Track, h264
+from oxidecast.media import TICKS, Codec, Packet, RemoteProtocolError, Track
+from oxidecast.outputs.webrtc.payloads import packetize
 from oxidecast.outputs.webrtc.sound import CatchingUp
 
-LIMIT = 1_170
-"""Bytes of payload: with RTP header (12), GCM tag (16) and the number in a retransmission (2) the 1,200 that browsers
-use, too, which pass every tunnel."""
+LIMIT = 1_162
+"""Bytes of payload: with RTP header (12), its extension (8), GCM tag (16) and the number in a retransmission (2) the
+1,200 that browsers use, too, which pass every tunnel."""
 
 MAX_HISTORY = 2_048
 """Payloads behind the newest that can be sent again: a second of 20 Mbit/s. The current group of pictures is kept
@@ -110,6 +110,15 @@ class Feed:
     def is_used(self) -> bool:
         return bool(self.watching or self.listening)
 
+    @property
+    def bitrate(self) -> float:
+        """Bits a second, lately; 0 while that is not known."""
+        if self.rendition.bitrate or not self.frames:
+            return self.rendition.bitrate
+        # A keyframe, and little more, says nothing.
+        lasts = self.frames[-1].timestamp - self.frames[0].timestamp
+        return self._bytes * 8 * TICKS / lasts if lasts >= TICKS else 0.0
+
     def start(self, owner: object) -> None:
         """Subscribe: the frames since the last keyframe come at once."""
         self._subscription = self.rendition.subscribe(self, owner)
@@ -145,7 +154,7 @@ class Feed:
     # -- ISubscriber
 
     def packet(self, packet: Packet) -> None:
-        if packet.track.codec is Codec.H264:
+        if packet.track.is_video:
             self._picture(packet)
         elif packet.track.codec is Codec.OPUS and len(packet.payload) <= LIMIT:
             # More would be 470 kbit/s in frames of 20 ms: nobody sends that, and no datagram takes it.
@@ -175,8 +184,10 @@ class Feed:
             self.has_b_frames = True
             self._on_change(self)
         self._latest_pts = packet.pts
-        sets = h264.parse_configuration(packet.track.extradata)
-        made = tuple(rtp_h264.packetize(packet.payload, LIMIT, (*sets.sps, *sets.pps)))
+        try:
+            made = packetize(packet, LIMIT)
+        except RemoteProtocolError:
+            return  # No picture of its codec: a receiver could do nothing with it.
         if not made:
             return
         count = sum(len(run.payloads) for run in made)

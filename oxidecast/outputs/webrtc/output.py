@@ -10,7 +10,8 @@ from zope.interface import implementer
 
 from oxidecast.interfaces import IMeasured, IOutput, IReloadable, IServices, IStream, ITotals
 from oxidecast.outputs.webrtc.figures import Sums, collect, totals
-from oxidecast.outputs.webrtc.stream import SOURCE, WebRTCStream, address
+from oxidecast.outputs.webrtc.sources import SOURCE
+from oxidecast.outputs.webrtc.stream import WebRTCStream, address
 from oxidecast.outputs.webrtc.viewer import Viewer
 from oxidecast.outputs.webrtc.whep import WHEPResource
 from oxidecast.streams.info import StreamInfo

@@ -23,6 +23,7 @@ COUNTED: Final[Mapping[str, str]] = {
     "keyframes_wanted": "Keyframes that viewers asked for",
     "replays": "Groups of pictures sent again to who asked for a keyframe",
     "switches": "Viewers that went to another rendition",
+    "skips": "Times that a viewer fell behind, and was sent nothing until a keyframe",
     "dropped": "Sends that failed",
 }
 """The figures that only rise, and what they are over all viewers."""
@@ -56,6 +57,8 @@ class Figures(msgspec.Struct):
     """Groups of pictures that were sent again for these."""
     switches: int = 0
     """How often it went to another rendition."""
+    skips: int = 0
+    """Times that it fell behind, and was sent nothing until a keyframe."""
     dropped: int = 0
     """Sends that failed here."""
     first_picture: float = 0.0
@@ -63,8 +66,9 @@ class Figures(msgspec.Struct):
     measured: tuple[float, int] | None = None
     """When the bitrate was looked at last, and the bytes until then."""
 
-    def heard(self, report: Report, packets: int, utc: float) -> None:
-        """A report about the pictures came, of which so many packets were sent."""
+    def heard(self, report: Report, packets: int, utc: float) -> float:
+        """A report about the pictures came, of which so many packets were sent. The answer is the round trip that it
+        tells of, in seconds; 0 where it does not."""
         self.packets = packets
         self.lost = max(report.lost, self.lost)  # Duplicates make it fall.
         self.loss = report.fraction
@@ -74,6 +78,7 @@ class Figures(msgspec.Struct):
         if trip is not None:
             self.worst_round_trip = max(self.worst_round_trip, trip)
             self.round_trip += (trip - self.round_trip) / (SMOOTHING if self.round_trip else 1)
+        return trip or 0.0
 
     def measure(self, now: float, sent: int) -> None:
         """So many bytes were sent until now; called every second or so."""

@@ -1,8 +1,9 @@
 """One stream's viewers by WebRTC, and where their pictures and sound come from.
 
 The one idea: pictures and sound may come from different renditions. What a browser cannot take as the publisher sends
-it (B-frames, AAC) is *wanted* of the hub for as long as the viewer is there; a stream that needs no repair is passed
-through as it is.
+it (B-frames, AAC, a codec that it does not offer) is *wanted* of the hub for as long as the viewer is there; a stream
+that needs no repair is passed through as it is. Who asked for no quality by name goes from one to another as its
+network does.
 """
 
 import random
@@ -13,24 +14,24 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from oxidecast.interfaces import IFollowsStream, IOutputStream, IRendition, IServices, IStream, IWant
+from oxidecast.formats.sdp_offer import Offer
+from oxidecast.interfaces import IFollowsStream, IOutputStream, IRendition, IServices, IStream
 from oxidecast.media import Codec, Track
+from oxidecast.outputs.webrtc import negotiation
+from oxidecast.outputs.webrtc.adapting import Quality
 from oxidecast.outputs.webrtc.feed import Feed
 from oxidecast.outputs.webrtc.negotiation import Agreed
+from oxidecast.outputs.webrtc.qualities import WITHIN, Moving, qualities
 from oxidecast.outputs.webrtc.quality import summed
+from oxidecast.outputs.webrtc.sources import SOURCE, Source, track_of
 from oxidecast.outputs.webrtc.viewer import Viewer
 from oxidecast.streams.wanting import RenditionSpec
 
-PICTURE_WITHIN = 5.0
-"""Seconds in which a rendition without B-frames must be there, before its viewer is answered."""
-
 SOUND_WITHIN = 30.0
-"""The same for Opus, which the viewer does not wait for: it comes when it is there."""
+"""Seconds for Opus, which the viewer does not wait for: it comes when it is there."""
 
 SOUND_AGAIN = 1.0
 """Seconds until sound that ended is asked for anew."""
-
-SOURCE = "source"
 
 
 def address(name: str) -> Mapping[str, str]:
@@ -39,19 +40,16 @@ def address(name: str) -> Mapping[str, str]:
 
 
 class NotCarried(Exception):
-    """WebRTC cannot show this stream; the sentence says why and what to do."""
+    """WebRTC cannot show this stream to who offers that: the sentence says why and what to do, the `code` is one of
+    the API's errors."""
+
+    def __init__(self, sentence: str, code: str = "not_carried") -> None:
+        super().__init__(sentence)
+        self.code = code
 
 
-class Source:
-    """A viewer's pictures or sound: the feed that they come from, and the want that keeps it."""
-
-    def __init__(self, feed: Feed | None, want: IWant | None = None) -> None:
-        self.feed = feed
-        self.want = want
-
-    def release(self) -> None:
-        if self.want is not None:
-            self.want.release()
+class NotNow(NotCarried):
+    """It can, but not at the moment."""
 
 
 @implementer(IOutputStream, IFollowsStream)
@@ -69,6 +67,9 @@ class WebRTCStream:
         self._zero = (random.getrandbits(31), random.getrandbits(31))
         self._was_private = bool(stream.info.is_private)
         self._asking: set[Deferred[None]] = set()
+        self._moving: dict[Viewer, Moving] = {}
+        self._reordered = False
+        """Whether the source's pictures were seen to have B-frames."""
 
     # -- IOutputStream
 
@@ -106,58 +107,71 @@ class WebRTCStream:
 
     # -- viewers
 
-    async def pictures(self, wanted: str) -> Source:
-        """Where the pictures of a viewer come from, who wants this rendition (empty: the best that there is). Raises
-        NotCarried."""
-        source = self.stream.renditions[SOURCE]
-        track = _track(source, video=True)
-        if track is None:
+    async def pictures(self, wanted: str, offer: Offer) -> Source:
+        """Where the pictures of a viewer with this offer come from, who wants this rendition (empty: the best that
+        there is). Raises NotCarried."""
+        if track_of(self.stream.renditions[SOURCE], video=True) is None:
             return Source(None)
-        profile = wanted if wanted in self.stream.planned else ""
-        reason = ""
+        codec = negotiation.repaired(offer)
+        profile = wanted if codec is not None and wanted in self.stream.planned else ""
+        fault = None
         if not profile:
-            if track.codec is not Codec.H264:
-                reason = f"WebRTC cannot carry the pictures of this stream ({track.codec_string})."
-            else:
-                feed = self.feed(source)
-                if not feed.has_b_frames:
-                    return Source(feed)
-                self._let_go(feed)
-                reason = (
-                    "The pictures of this stream have B-frames, which browsers cannot show by WebRTC: switch them off "
-                    "in the encoder, or give the stream a transcoding profile."
-                )
+            feed = self.feed(self._sent(wanted))
+            fault = _fault(feed, offer)
+            if feed.name == SOURCE:
+                self._reordered = feed.has_b_frames
+            if fault is None:
+                return Source(feed)
+            self._let_go(feed)
             profile = next(iter(self.stream.planned), "")
-        if not profile:
-            raise NotCarried(reason)
-        want = self.stream.want(RenditionSpec(profile, low_latency=True))
+            if codec is not None and not profile and self.stream.withheld:
+                # It has a profile, so other advice is of no use.
+                raise NotNow(
+                    f"What browsers could show of this stream is not to be had now: {self.stream.withheld}."
+                )
+            if codec is None or not profile:
+                raise fault
+        assert codec is not None
+        want = self.stream.want(RenditionSpec(profile, low_latency=True, codec=codec))
         try:
-            rendition = await want.rendition(PICTURE_WITHIN)
+            rendition = await want.rendition(WITHIN)
         except BaseException:
             want.release()
             raise
-        found = _track(rendition, video=True) if rendition is not None else None
-        if rendition is None or found is None or found.codec is not Codec.H264:
+        found = track_of(rendition, video=True) if rendition is not None else None
+        if rendition is None or found is None:
             want.release()
-            raise NotCarried(reason or f"The quality {profile} is not to be had at the moment.")
+            why = self.stream.withheld or "it did not start in time"
+            raise NotNow(f"The quality {profile} is not to be had now: {why}.")
+        if not negotiation.takes(offer, found):
+            want.release()
+            raise fault or NotCarried(
+                f"The quality {profile} is nothing that was offered to be shown.", "no_codec"
+            )
         return Source(self.feed(rendition), want)
 
     def sound(self) -> Source:
         """Where the sound of a viewer comes from; a source without feed and want has none."""
         source = self.stream.renditions[SOURCE]
-        track = _track(source, video=False)
+        track = track_of(source, video=False)
         if track is None:
             return Source(None)
         if track.codec is Codec.OPUS:
             return Source(self.feed(source))
         return Source(None, self.stream.want(RenditionSpec()))
 
-    def viewer(self, agreed: Agreed, pictures: Source, sound: Source) -> Viewer:
-        """A viewer of these, whose peer is still to be opened."""
+    def viewer(self, agreed: Agreed, pictures: Source, sound: Source, pinned: bool = False) -> Viewer:
+        """A viewer of these, whose peer is still to be opened. `pinned` keeps to its quality."""
         viewer = Viewer(agreed, self._services.reactor, self.stream.utc, self._closed)
         viewer.watches = pictures.feed
         viewer.listens = sound.feed
         self.viewers[viewer] = (pictures, sound)
+        if pictures.feed is not None and not pinned:
+            viewer.adapting.offer(
+                pictures.feed.name,
+                lambda: self._qualities(viewer),
+                lambda quality: self._move(viewer, quality),
+            )
         if sound.want is not None:
             self._ask_for_sound(viewer, sound)
         return viewer
@@ -180,6 +194,71 @@ class WebRTCStream:
 
     # -- inside
 
+    def _qualities(self, viewer: Viewer) -> list[Quality]:
+        source, sent = self.stream.renditions[SOURCE], viewer.agreed.video
+        if sent is None:
+            return []
+        track = track_of(source, video=True)
+        carried = track is not None and _carries(viewer, track) and not self._reordered
+        feed = self._feeds.get(SOURCE)
+        rate = round(feed.bitrate) if feed is not None else source.bitrate
+        codec = negotiation.codec_of(sent.codec)
+        return qualities(self.stream, rate if carried else None, codec, lambda track: _carries(viewer, track))
+
+    def _move(self, viewer: Viewer, quality: Quality) -> None:
+        """Give a viewer another quality."""
+        before = self._moving.pop(viewer, None)
+        if before is not None:
+            before.stop()
+        pictures, _ = self.viewers[viewer]
+
+        def arrived(source: Source) -> None:
+            self._moving.pop(viewer, None)
+            old = Source(pictures.feed, pictures.want)
+            pictures.feed, pictures.want = source.feed, source.want
+            self.let_go(old)
+            viewer.switched(quality.name)
+
+        def failed(source: Source) -> None:
+            self._moving.pop(viewer, None)
+            self.let_go(source)
+            viewer.adapting.failed()
+
+        self.log.debug(
+            "{stream}: a viewer goes to {quality}, with room for {room} bits a second",
+            stream=self.stream.name,
+            quality=quality.name,
+            room=viewer.network.room,
+        )
+        if viewer.watches is not None and viewer.watches.name == quality.name:
+            viewer.adapting.arrived(quality.name)
+        else:
+            moving = Moving(
+                self.stream,
+                viewer,
+                quality,
+                lambda track: _carries(viewer, track),
+                self.feed,
+                arrived,
+                failed,
+            )
+            self._moving[viewer] = moving
+            moving.start()
+        if before is not None:
+            self.let_go(before.source)
+
+    def _stop_moving(self, viewer: Viewer) -> None:
+        moving = self._moving.pop(viewer, None)
+        if moving is not None:
+            moving.stop()
+            self.let_go(moving.source)
+
+    def _sent(self, wanted: str) -> IRendition:
+        """The rendition that is wanted, of those that the publisher itself sends."""
+        found = self.stream.renditions.get(wanted)
+        sent = found is not None and found.listed and wanted not in self.stream.planned
+        return found if found is not None and sent else self.stream.renditions[SOURCE]
+
     def _ask_for_sound(self, viewer: Viewer, sound: Source) -> None:
         asking = Deferred.fromCoroutine(self._attach_sound(viewer, sound))
         self._asking.add(asking)
@@ -200,18 +279,24 @@ class WebRTCStream:
 
     def _changed(self, feed: Feed) -> None:
         """A feed begins anew, or shows that it cannot be carried."""
+        if feed.name == SOURCE:
+            self._reordered = feed.has_b_frames
         track = feed.track(True)
-        gone = track is not None and track.codec is not Codec.H264 and bool(feed.watching)
-        for viewer in [viewer for viewer in self.viewers if viewer.watches is feed]:
-            if gone or feed.has_b_frames:
+        for viewer in list(self.viewers):
+            goes_on = not feed.has_b_frames and (track is None or _carries(viewer, track))
+            if viewer.watches is feed and not goes_on:
                 # It comes back, and is told what can be done, or given another rendition.
                 viewer.end("the pictures cannot be carried any more")
+            elif (moving := self._moving.get(viewer)) and moving.source.feed is feed and not goes_on:
+                moving.fail()
             else:
-                viewer.wait()
+                viewer.anew(feed)
 
     def _ended(self, feed: Feed, reason: str) -> None:
         if self._feeds.get(feed.name) is feed:
             del self._feeds[feed.name]
+        for moving in [one for one in self._moving.values() if one.source.feed is feed]:
+            moving.fail()
         for viewer, (_, sound) in list(self.viewers.items()):
             if viewer.watches is feed:
                 viewer.end(reason)
@@ -227,6 +312,7 @@ class WebRTCStream:
 
     def _closed(self, viewer: Viewer, reason: str) -> None:
         """A viewer is gone."""
+        self._stop_moving(viewer)
         sources = self.viewers.pop(viewer, ())
         if viewer.counted is not None:
             viewer.counted.figures = viewer.figures.told()
@@ -236,6 +322,7 @@ class WebRTCStream:
 
     def _let_go(self, feed: Feed) -> None:
         used = any(feed in (pictures.feed, sound.feed) for pictures, sound in self.viewers.values())
+        used = used or any(moving.source.feed is feed for moving in self._moving.values())
         if not used and self._feeds.get(feed.name) is feed:
             del self._feeds[feed.name]
             feed.stop()
@@ -245,5 +332,25 @@ class WebRTCStream:
             viewer.end(reason)
 
 
-def _track(rendition: IRendition, video: bool) -> Track | None:
-    return next((track for track in rendition.tracks if track.is_video is video), None)
+def _carries(viewer: Viewer, track: Track) -> bool:
+    """Whether the viewer can be sent such pictures by what was agreed."""
+    sent = viewer.agreed.video
+    return sent is None or negotiation.goes_on(sent.codec, track)
+
+
+def _fault(feed: Feed, offer: Offer) -> NotCarried | None:
+    """Why the pictures of a feed cannot be sent as they are to who made this offer."""
+    track = feed.track(True)
+    if track is not None and not negotiation.takes(offer, track):
+        name = negotiation.NAMES[track.codec]
+        return NotCarried(
+            f"The pictures of this stream are {name} ({track.codec_string}), which the offer does not have: "
+            "give the stream a transcoding profile, of which it is made into H.264 or VP8 for who offers one of them.",
+            "no_codec",
+        )
+    if feed.has_b_frames:
+        return NotCarried(
+            "The pictures of this stream have B-frames, which browsers cannot show by WebRTC: switch them off "
+            "in the encoder, or give the stream a transcoding profile."
+        )
+    return None

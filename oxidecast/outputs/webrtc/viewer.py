@@ -2,28 +2,34 @@
 
 The one idea: a viewer is either *live*, and is sent each frame as it comes, or *catching up*: then a pacer sends it the
 frames from the last keyframe on, faster than they were made and stamped so that they end where the live ones go on. A
-beginning and a keyframe that was asked for are the same thing. Nobody is sent a packet a second time under one number:
-what was lost goes out anew on the stream for that (RTX, RFC 4588).
+beginning, a keyframe that was asked for and another rendition are the same thing. Who falls behind is sent nothing
+until the next keyframe. Nobody is sent a packet a second time under one number: what was lost goes out anew on the
+stream for that (RTX, RFC 4588).
 """
 
+import math
 import random
-from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-import msgspec
 from twisted.internet.interfaces import IDelayedCall
 
 from oxidecast.formats import rtcp
-from oxidecast.formats.rtcp import Report
+from oxidecast.formats.rtcp import Nack, Report
 from oxidecast.formats.rtp import nearest
 from oxidecast.formats.rtp_runs import PLAIN
 from oxidecast.interfaces import IViewer
 from oxidecast.media import TICKS, RemoteProtocolError
 from oxidecast.media.opus import SAMPLE_RATE
+from oxidecast.outputs.webrtc.adapting import Adapting
+from oxidecast.outputs.webrtc.crossing import Crossing
 from oxidecast.outputs.webrtc.feed import Feed, Frame, bitrate
 from oxidecast.outputs.webrtc.negotiation import Agreed
+from oxidecast.outputs.webrtc.network import Network
+from oxidecast.outputs.webrtc.numbering import STEP, Span
 from oxidecast.outputs.webrtc.quality import Figures
+from oxidecast.outputs.webrtc.resending import Resending
+from oxidecast.outputs.webrtc.send_time import SendTime
 from oxidecast.webrtc.peer import Peer
 from oxidecast.webrtc.srtp import SrtpSender
 from oxidecast.webrtc.srtp.streams import SrtpStream
@@ -34,10 +40,19 @@ PACE = 0.01
 LEAST_RATE = 10_000_000
 RATE_FACTOR = 4
 """Bits a second of who catches up: so many times the stream's own, since who can watch it has more than that; and at
-least so many, which nearly every network takes for half a second."""
+least so many, which nearly every network takes for half a second. But no more than is known to get through."""
 
-STEP = 90
-"""Ticks between frames of a beginning: a millisecond, as fast as a decoder goes through them."""
+QUICK = 0.25
+"""Seconds in which a group of pictures is sent again, or the keyframe of another rendition: an encoder that is asked
+for a keyframe is as fast."""
+
+BEHIND = 0.6
+BEHIND_CROSSING = 0.3
+"""Seconds that a network takes for what it was sent already: then nothing is sent until a keyframe. Less, when a
+keyframe of another rendition is about to come."""
+
+MAX_FAILED = 3
+"""Sends in a row for which this machine had no room: what follows cannot be shown any more."""
 
 MAX_REPLAY = 262_144
 """Bytes of a group of pictures that are sent again to who asks for a keyframe. Beyond it the next keyframe is nearer
@@ -46,32 +61,11 @@ than the end of the replay."""
 REPLAY_PAUSE = 1.0
 """Seconds between two replays: a receiver repeats its wish until it is met."""
 
-MAX_RESENT = 500
-"""Packets that are sent again in a second, at most: 5 Mbit/s. Who loses more has no room for more."""
-
 REPORT = 1.0
 """Seconds between two sender reports, spread a little, so that viewers who came together do not report together."""
 
-SPANS = 32
-"""Times that a viewer's numbering left the feed's, of which can be sent again: more than a minute of replays."""
-
-
-class _Span(msgspec.Struct, frozen=True, gc=False):
-    """From the packet `own` on, the viewer's numbers and the feed's places go in step."""
-
-    own: int
-    place: int
-    feed: Feed
-    until: int
-    """Frames up to this number are stamped from `base` on, a `step` each; later ones bear their own time."""
-    start: int
-    base: int
-    step: int
-
-    def stamp(self, frame: Frame) -> int:
-        if frame.number > self.until:
-            return frame.timestamp
-        return self.base + (frame.number - self.start) * self.step
+TOGETHER = 0.05
+"""Seconds between two moments at which reports leave: to be woken for each costs as much as the report."""
 
 
 class Viewer:
@@ -80,25 +74,31 @@ class Viewer:
     __slots__ = (
         "_audio",
         "_clock",
+        "_crossing",
         "_cursor",
+        "_failed",
+        "_latest",
         "_on_closed",
         "_overhead",
         "_pacer",
         "_place",
+        "_rate",
         "_replayed_at",
         "_reporter",
         "_resend",
-        "_resent_in",
+        "_resending",
         "_span",
-        "_spans",
+        "_stamp",
         "_utc",
         "_video",
         "_waiting",
+        "adapting",
         "agreed",
         "counted",
         "counts",
         "figures",
         "listens",
+        "network",
         "on_connected",
         "on_gone",
         "opened_at",
@@ -131,6 +131,8 @@ class Viewer:
         self.opened_at = clock.seconds()
         self.watches: Feed | None = None
         self.listens: Feed | None = None
+        self.network = Network()
+        self.adapting = Adapting(self.network, clock, self.pad)
         self.agreed = agreed
         self._clock = clock
         self._utc = utc
@@ -147,10 +149,17 @@ class Viewer:
         """For a keyframe."""
         self._place = -1
         """In the feed, of the payload that would follow the last one sent."""
-        self._span: _Span | None = None
-        self._spans: deque[_Span] = deque(maxlen=SPANS)
+        self._span: Span | None = None
+        self._resending = Resending()
+        self._latest = 0
+        """The time of the last frame sent."""
+        self._rate = 0.0
+        """Bytes a second, while catching up."""
+        self._failed = 0
+        """Sends in a row."""
+        self._crossing: Crossing | None = None
+        self._stamp: SendTime | None = None
         self._replayed_at = 0.0
-        self._resent_in = (0, 0)
 
     @property
     def mid(self) -> str:
@@ -161,14 +170,36 @@ class Viewer:
 
     def watch(self, feed: Feed | None) -> None:
         """Take pictures from this feed, from its last keyframe on."""
-        if self.watches is not None:
-            self.watches.watching.pop(self, None)
-        self.watches = feed
-        self._stop_pacing()
-        self._waiting = True
+        self.stay()
+        self._read(feed)
         if feed is not None and self._video is not None:
-            feed.watching[self] = None
             self._begin()
+
+    def go_over(self, feed: Feed, then: Callable[[], None]) -> None:
+        """Take pictures from this feed as soon as that leaves no gap, and say so by `then`."""
+
+        def cross(key: Frame) -> bool:
+            frames = feed.since(key.number)
+            if not frames:
+                return False
+            self.stay()
+            self._read(feed)
+            if self.network.room < math.inf and self._video is not None:
+                self._resending.least = self._video.next_index
+            then()
+            self._catch_up(frames, self._latest + STEP, STEP)
+            return True
+
+        self.stay()
+        self._crossing = Crossing(feed, lambda: 0 if self._waiting else self._latest, cross)
+        # Up there is time, and what was sent need not be sent again.
+        self._crossing.start(self.network.room * QUICK / 8 if self.network.room < math.inf else 0)
+
+    def stay(self) -> None:
+        """Go over no more."""
+        if self._crossing is not None:
+            self._crossing.stop()
+            self._crossing = None
 
     def listen(self, feed: Feed | None) -> None:
         """Take sound from this feed."""
@@ -179,25 +210,40 @@ class Viewer:
             feed.listening[self] = None
 
     def wait(self) -> None:
-        """The feed begins anew, with a keyframe."""
+        """Nothing is sent until there is a keyframe."""
         self._stop_pacing()
         self._waiting = True
 
+    def anew(self, feed: Feed) -> None:
+        """This feed begins anew, with a keyframe."""
+        if self._crossing is not None and self._crossing.feed is feed:
+            self._crossing.anew()
+        elif self.watches is feed:
+            self.wait()
+
     def picture(self, frame: Frame) -> None:
         """The feed's next frame."""
+        if self._crossing is not None and self._crossing.passes(frame):
+            return
+        if self._is_behind():
+            if not self._waiting:
+                self.figures.skips += 1
+                self.wait()
+            return
         if self._cursor is not None:
             if frame.keyframe:
                 self._cursor = frame.number  # Nothing before it is worth catching up with.
         elif self._waiting:
             if frame.keyframe:
                 self._waiting = False
-                self._send(frame, frame.timestamp)
+                self._send(frame)
         else:
-            self._send(frame, frame.timestamp)
+            self._send(frame)
 
     def switched(self, name: str) -> None:
         """From now on it is sent another rendition, of this name."""
         self.figures.switches += 1
+        self.adapting.arrived(name)
         if self.counted is not None:
             self.counted.rendition = name
 
@@ -216,6 +262,8 @@ class Viewer:
         if agreed.video is not None:
             sent = agreed.video
             self._video = sender.stream(sent.ssrc, sent.codec.payload_type, random.randrange(1 << 14))
+            for number, _ in sent.extensions:
+                self._stamp = SendTime(number)
             if sent.retransmission is not None:
                 again = sent.retransmission.payload_type
                 self._resend = sender.stream(sent.retransmission_ssrc, again, random.randrange(1 << 14))
@@ -238,17 +286,16 @@ class Viewer:
             return
         for item in items:
             if isinstance(item, rtcp.Nack):
-                self.figures.nacks += len(item.sequences)
-                if self._video is not None and item.ssrc == self._video.ssrc:
-                    for sequence in item.sequences:
-                        self._send_again(sequence)
+                self._missed(item)
             elif isinstance(item, rtcp.KeyframeWanted):
                 self.figures.keyframes_wanted += 1
-                self._replay()
+                self._keyframe_wanted()
             elif isinstance(item, rtcp.Report):
                 self._heard(item)
             elif isinstance(item, rtcp.Estimate):
                 self.figures.estimate = item.bitrate
+                if self.network.estimate(item.bitrate, self._clock.seconds()):
+                    self._troubled()
 
     def closed(self, reason: str) -> None:
         self.watch(None)
@@ -256,6 +303,7 @@ class Viewer:
         if self._reporter is not None:
             self._reporter.cancel()
             self._reporter = None
+        self.adapting.stop()
         self._on_closed(self, reason)
         self.on_gone()
 
@@ -268,6 +316,16 @@ class Viewer:
 
     # -- inside: pictures
 
+    def _read(self, feed: Feed | None) -> None:
+        """Be a reader of this feed alone; what was sent of another is no matter any more."""
+        if self.watches is not None:
+            self.watches.watching.pop(self, None)
+        self.watches = feed
+        self.wait()
+        self._place = -1
+        if feed is not None and self._video is not None:
+            feed.watching[self] = None
+
     def _begin(self) -> None:
         """Catch up from the last keyframe on, if all since then is there."""
         group = self.watches.group() if self.watches is not None else []
@@ -275,15 +333,17 @@ class Viewer:
             # The newest frame is in its own time, the others close before it.
             self._catch_up(group, group[-1].timestamp - (len(group) - 1) * STEP, STEP)
 
-    def _replay(self) -> None:
-        """Give a keyframe to who asks for one, if it is not too late for the last one."""
+    def _keyframe_wanted(self) -> None:
+        """Give a keyframe to who asks for one: the last one again, if little came since; else a new one for all, where
+        the server makes the rendition; else the last one, if it is not too late for it."""
         now = self._clock.seconds()
-        if self._waiting or self._cursor is not None or self.watches is None:
+        feed = self.watches
+        if self._cursor is not None or feed is None or now - self._replayed_at < REPLAY_PAUSE:
             return
-        if now - self._replayed_at < REPLAY_PAUSE:
-            return
-        group = self.watches.group()
-        if not group or sum(frame.size for frame in group) > MAX_REPLAY:
+        group = feed.group() if not self._waiting else []
+        size = sum(frame.size for frame in group)
+        is_quick = group and size <= self._catching_up(group) * QUICK
+        if (not is_quick and feed.rendition.want_keyframe()) or not group or size > MAX_REPLAY:
             return
         self._replayed_at = now
         self.figures.replays += 1
@@ -291,46 +351,50 @@ class Viewer:
         step = max(1, group[-1].duration // (len(group) + 1))
         self._catch_up(group, group[-1].timestamp + step, step)
 
+    def _catching_up(self, group: list[Frame]) -> float:
+        """Bytes a second."""
+        return min(max(LEAST_RATE, RATE_FACTOR * bitrate(group)), self.network.room) / 8
+
     def _catch_up(self, group: list[Frame], base: int, step: int) -> None:
         if self._video is None or self.watches is None:
             return
+        self._stop_pacing()
         self._waiting = False
         self._cursor = group[0].number
-        self._span = _Span(
-            own=self._video.next_index,
-            place=group[0].first,
-            feed=self.watches,
-            until=group[-1].number,
-            start=group[0].number,
-            base=base,
-            step=step,
-        )
-        self._spans.append(self._span)
+        self._begin_span(group[0], base, step)
         self._place = group[0].first
-        self._pace(max(LEAST_RATE, RATE_FACTOR * bitrate(group)) * PACE / 8)
+        self._rate = self._catching_up(group)
+        self._pace()
 
-    def _pace(self, budget: float) -> None:
+    def _begin_span(self, frame: Frame, base: int, step: int) -> None:
+        if self._video is not None and self.watches is not None:
+            base = max(base, self._latest + STEP)
+            self._span = Span(self._video.next_index, frame.first, self.watches, frame.number, base, step)
+            self._resending.begin(self._span)
+
+    def _pace(self) -> None:
         """Send as many bytes as are due, and go on until there is no frame left."""
         self._pacer = None
-        feed, cursor, span = self.watches, self._cursor, self._span
+        feed, cursor = self.watches, self._cursor
         frames = feed.since(cursor) if feed is not None and cursor is not None else None
-        if frames is None or cursor is None or span is None:
+        if frames is None or cursor is None:
             self.wait()
             return
-        left = budget
+        # What is heard meanwhile counts at once: many begin with more than their network takes.
+        budget = left = min(self._rate, self.network.room / 8) * PACE
         for frame in frames:
             if left <= 0:
                 break
             left -= frame.size
             cursor = frame.number + 1
-            self._send(frame, span.stamp(frame))
+            self._send(frame)
         if left > 0 or cursor > frames[-1].number:
             self._cursor = None
             return
         self._cursor = cursor
         # A frame that was larger than its time makes the next one wait.
         pause = PACE * max(1.0, 1.0 - left / budget)
-        self._pacer = self._clock.callLater(pause, self._pace, budget)
+        self._pacer = self._clock.callLater(pause, self._pace)
 
     def _stop_pacing(self) -> None:
         if self._pacer is not None:
@@ -338,18 +402,20 @@ class Viewer:
             self._pacer = None
         self._cursor = None
 
-    def _send(self, frame: Frame, timestamp: int) -> None:
+    def _send(self, frame: Frame) -> None:
         # Once for each viewer and frame: what is done here is what a viewer costs.
         video = self._video
         if video is None or self.watches is None:
             return
-        if frame.first != self._place:
-            self._span = _Span(video.next_index, frame.first, self.watches, -1, 0, 0, 0)
-            self._spans.append(self._span)
+        if frame.first != self._place or self._span is None:
+            self._begin_span(frame, 0, STEP)
+        assert self._span is not None
         self._place = frame.first + frame.count
+        timestamp = self._latest = self._span.stamp(frame)
+        extension = self._stamp.at(self._clock.seconds()) if self._stamp is not None else b""
         for run in frame.runs:
-            packets = video.protect(run.payloads, timestamp)
-            self._sent(packets, run.size + self._overhead)
+            packets = video.protect(run.payloads, timestamp, extension)
+            self._sent(packets, run.size + self._overhead + len(extension))
         if not self.figures.first_picture:
             self._began()
 
@@ -359,34 +425,81 @@ class Viewer:
             self.counted.startup_time = self.figures.first_picture
 
     def _sent(self, packets: bytes, size: int) -> None:
-        if not self.peer.send(packets, size):
+        if self.peer.send(packets, size):
+            self._failed = 0
+        else:
+            self._failed += 1
             self.figures.dropped += 1
         if self.counted is not None:
             self.counted.bytes_sent += len(packets)
+        if self.network.short:
+            self.network.sent(len(packets), self._clock.seconds())
 
-    def _send_again(self, sequence: int) -> None:
-        video, resend = self._video, self._resend
-        if video is None or resend is None:
+    def _is_behind(self) -> bool:
+        """Whether it is no use to send it pictures now."""
+        if self._failed >= MAX_FAILED:
+            self._failed = 0
+            return True
+        if not self.network.short:
+            return False
+        limit = BEHIND_CROSSING if self._crossing is not None else BEHIND
+        return self.network.behind(self._clock.seconds()) > limit
+
+    # -- inside: what was missed
+
+    def _missed(self, nack: Nack) -> None:
+        video = self._video
+        self.figures.nacks += len(nack.sequences)
+        if video is None or nack.ssrc != video.ssrc or self.watches is None:
             return
-        second, count = int(self._clock.seconds()), 0
-        if self._resent_in[0] == second:
-            count = self._resent_in[1]
-        if count >= MAX_RESENT:
-            return
-        own = nearest(sequence, video.next_index)
-        span = next((span for span in reversed(self._spans) if span.own <= own), None)
-        if span is None or own >= video.next_index:
-            return
-        place = span.place + own - span.own
-        frame = span.feed.holding(place)
-        if frame is None:
-            return
-        flags, payload = frame.payload(place)
-        original = (own & 0xFFFF).to_bytes(2, "big")
-        packet = resend.protect(((flags, original + payload),), span.stamp(frame))
-        self._resent_in = (second, count + 1)
+        now, newest, troubled = self._clock.seconds(), video.next_index, False
+        rate = self._bitrate()
+        for sequence in nack.sequences:
+            own = nearest(sequence, newest)
+            if own < newest:
+                if own >= self._resending.least:
+                    troubled |= self.network.missed(own, rate, now)
+                if self._resending.may(own, self.network, now):
+                    self._send_again(own)
+        if troubled:
+            self._troubled()
+
+    def _send_again(self, own: int) -> int:
+        """The answer is how many bytes it was; 0 when it is not there any more."""
+        found = self._resending.find(own) if self._resend is not None else None
+        if found is None or self._resend is None:
+            return 0
+        payload, timestamp = found
+        extension = self._stamp.at(self._clock.seconds()) if self._stamp is not None else b""
+        packet = self._resend.protect((payload,), timestamp, extension)
         self.figures.resent += 1
         self._sent(packet, len(packet))
+        return len(packet)
+
+    def pad(self, size: int) -> int:
+        """Send about so many bytes of what it has already; the answer is how many it were."""
+        sent, own = 0, self._video.next_index if self._video is not None else 0
+        while sent < size:
+            own -= 1
+            one = self._send_again(own)
+            if not one:
+                break
+            sent += one
+        return sent
+
+    # -- inside: its network
+
+    def _bitrate(self) -> float:
+        """Bits a second that it is sent; 0 where that is not known."""
+        return self.adapting.rate_of(self.watches.bitrate) if self.watches is not None else 0.0
+
+    def _troubled(self) -> None:
+        """More is sent than its network takes."""
+        if self.watches is None:
+            return
+        self.network.settle(self._bitrate())
+        self.network.queued(self._clock.seconds())
+        self.adapting.troubled()
 
     # -- inside: reports
 
@@ -404,18 +517,24 @@ class Viewer:
             pts, timestamp = newest
             at = timestamp + round((now - self._utc(pts)) * rate)
             parts.append(rtcp.sender_report(stream.ssrc, now, at, stream.packets, stream.octets, cname))
-        for part in parts:
-            self.peer.send_rtcp(part)
+        if parts:
+            self.peer.send_rtcp(b"".join(parts))  # in one packet: RFC 8108 5.3
         if self.counted is not None:
             self.figures.measure(now, self.counted.bytes_sent)
             self.counted.figures = self.figures.told()
+        self.adapting.look()
         pause = REPORT * random.uniform(0.8, 1.2) if parts else REPORT / 5
+        # Those of several viewers in one turn of the reactor.
+        pause += -(now + pause) % TOGETHER
         self._reporter = self._clock.callLater(pause, self._report)
 
     def _heard(self, report: Report) -> None:
         if self._video is None or report.ssrc != self._video.ssrc:
             return
-        self.figures.heard(report, self._video.packets, self._clock.seconds())
+        now = self._clock.seconds()
+        trip = self.figures.heard(report, self._video.packets, now)
+        if self.watches is not None and self.network.report(report.fraction, trip, self._bitrate(), now):
+            self._troubled()
 
 
 def _nothing() -> None:

@@ -1,12 +1,14 @@
 """A browser of our own, in the test's process: an offer, checks, DTLS and SRTP, over a real socket or in memory."""
 
 import itertools
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 from aiortc.rtp import RtpPacket
 
 from oxidecast.webrtc import stun
 from oxidecast.webrtc.certificate import Certificate, Fingerprint
+from oxidecast.webrtc.datagrams import READS
 from oxidecast.webrtc.dtls import DtlsSession, State, context
 from oxidecast.webrtc.ice import Address, Credentials
 from oxidecast.webrtc.srtp import Profile, SrtpReceiver, SrtpSender
@@ -97,6 +99,8 @@ class MemorySocket:
 
     def __init__(self, *address: object) -> None:
         self.sent: list[tuple[Address, bytes]] = []
+        self.incoming: list[bytes] = []
+        """What has come, and was not read yet."""
         self.full = False
         self.bytes = 0
 
@@ -105,6 +109,12 @@ class MemorySocket:
             return False
         self.sent += [(to, packets[at : at + size]) for at in range(0, len(packets), size)]
         return True
+
+    def read(self, take: Callable[[bytes, Address], None]) -> bool:
+        now, self.incoming = self.incoming[:READS], self.incoming[READS:]
+        for datagram in now:
+            take(datagram, ADDRESS)
+        return len(now) == READS
 
     def fileno(self) -> int:
         return -1

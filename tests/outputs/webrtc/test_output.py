@@ -10,16 +10,19 @@ from prometheus_client.exposition import generate_latest
 from twisted.internet.defer import Deferred
 from zope.interface.verify import verifyObject
 
-from oxidecast.formats.rtcp import Goodbye, parse
+from oxidecast.formats.rtcp import Goodbye, SenderReport, parse
 from oxidecast.formats.rtp_h264 import H264Depacketizer
 from oxidecast.formats.sdp_offer import parse as parse_offer
 from oxidecast.interfaces import IMeasured, IOutput, IOutputStream, IReloadable, ITotals
 from oxidecast.media import Codec, Packet
 from oxidecast.outputs.webrtc import negotiation
 from oxidecast.outputs.webrtc.output import WebRTCOutput
-from oxidecast.outputs.webrtc.stream import NotCarried, WebRTCStream
-from oxidecast.outputs.webrtc.viewer import MAX_RESENT, REPLAY_PAUSE, Viewer
+from oxidecast.outputs.webrtc.qualities import WITHIN
+from oxidecast.outputs.webrtc.resending import MAX_RESENT
+from oxidecast.outputs.webrtc.stream import NotCarried, NotNow, WebRTCStream
+from oxidecast.outputs.webrtc.viewer import REPLAY_PAUSE, Viewer
 from oxidecast.webrtc import port as port_module
+from oxidecast.webrtc.datagrams import READS
 from oxidecast.webrtc.ice import CONSENT_TIMEOUT
 from oxidecast.webrtc.port import PortFull, WebRTCPort
 from oxidecast.webrtc.settings import TurnServer, WebrtcSettings
@@ -28,7 +31,7 @@ from oxidecast.webrtc.srtp import Profile
 from tests.formats.material import stream as material
 from tests.formats.test_rtcp import feedback
 from tests.outputs.webrtc.stage import ADDRESS, BROWSER, Browser, MemorySocket, offer
-from tests.streams.stage import PICTURE, Encoder, HubCase
+from tests.streams.stage import PICTURE, Encoder, HubCase, planned
 
 TRACK, PACKETS = material(Codec.H264, frames=24, size=128)
 OPUS, SOUNDS = material(Codec.OPUS, frames=24)
@@ -43,12 +46,13 @@ class WebRTCCase(HubCase):
     def setUp(self) -> None:
         super().setUp()
         self.patch(port_module, "DatagramSocket", MemorySocket)
+        self.readers: list[Any] = []
         self.patch(port_module, "route_addresses", lambda: ["192.0.2.1"])
         reactor: Any = SimpleNamespace(
             seconds=self.clock.seconds,
             callLater=self.clock.callLater,
-            addReader=lambda reader: None,
-            removeReader=lambda reader: None,
+            addReader=self.readers.append,
+            removeReader=lambda reader: self.readers.remove(reader) if reader in self.readers else None,
         )
         self.port = WebRTCPort(WebrtcSettings(), reactor)
         services: Any = SimpleNamespace(reactor=reactor, hub=self.hub, ports={"webrtc": self.port})
@@ -96,12 +100,12 @@ class WebRTCCase(HubCase):
         """A viewer that has its answer."""
         offered = parse_offer(offer(**changes))
         negotiation.check(offered)
-        pictures = self.successResultOf(Deferred.fromCoroutine(self.shown.pictures("")))
+        pictures = self.successResultOf(Deferred.fromCoroutine(self.shown.pictures("", offered)))
         sound = self.shown.sound()
         assert pictures.feed is not None
         track = pictures.feed.track(True)
         assert track is not None
-        agreed = negotiation.agree(offered, track.codec_string, sound.feed is not None)
+        agreed = negotiation.agree(offered, track, sound.feed is not None)
         viewer = self.shown.viewer(agreed, pictures, sound)
         viewer.peer = self.port.open(agreed.ufrag, agreed.fingerprints, viewer, "192.0.2.7")
         self.webrtc.joined(viewer, self.shown, "192.0.2.7", "")
@@ -214,8 +218,26 @@ class TestWatching(WebRTCCase):
         self.on_air(30)
         _, browser = self.connect()
         self.send(40)
-        ssrcs = {int.from_bytes(packet[4:8], "big") for packet in browser.rtcp}
-        self.assertEqual(ssrcs, {packet.ssrc for packet in browser.rtp})
+        ssrcs = [report.ssrc for report in parse(browser.rtcp[-1]) if isinstance(report, SenderReport)]
+        self.assertEqual(
+            ssrcs, list(dict.fromkeys(packet.ssrc for packet in [*self.video(browser), *browser.rtp]))
+        )
+
+    def test_answers_of_many_are_read_together(self) -> None:
+        self.on_air(30)
+        self.patch(port_module, "MANY", 2)
+        self.port.doRead()
+        self.assertEqual(self.readers, [self.port], "of few at once")
+        first, _ = self.join()
+        self.join()
+        self.port.doRead()
+        self.assertEqual(self.readers, [])
+        self.socket.incoming = [b"\x00"] * (READS + 1)
+        self.clock.advance(port_module.PAUSE)
+        self.assertEqual(self.socket.incoming, [], "what is more than one turn reads does not wait")
+        first.peer.close("enough")
+        self.clock.advance(port_module.PAUSE)
+        self.assertEqual(self.readers, [self.port])
 
     def test_frames_are_made_once_for_all(self) -> None:
         self.on_air(30)
@@ -311,8 +333,9 @@ class TestLosses(WebRTCCase):
     def test_a_full_socket_loses_and_goes_on(self) -> None:
         self.on_air(30)
         viewer, browser = self.connect()
-        self.socket.full = True
-        self.send(2)
+        self.send(3)
+        self.socket.full, self.opus = True, False
+        self.send(1)
         self.socket.full = False
         self.send(2)
         self.assertGreater(viewer.figures.dropped, 0)
@@ -456,32 +479,35 @@ class TestLife(WebRTCCase):
 class TestWhatIsSent(WebRTCCase):
     def test_pictures_in_another_order_than_shown_are_not_carried(self) -> None:
         self.on_air(30, reordered=True)
-        failure = self.failureResultOf(Deferred.fromCoroutine(self.shown.pictures("")), NotCarried)
+        asked = self.shown.pictures("", parse_offer(offer()))
+        failure = self.failureResultOf(Deferred.fromCoroutine(asked), NotCarried)
         self.assertIn("B-frames", str(failure.value))
         self.assertEqual(self.shown._feeds, {})
+
+    def test_why_browsers_get_nothing_of_a_stream_that_has_a_profile(self) -> None:
+        """It is no advice to give it one."""
+        self.on_air(30, reordered=True)
+        self.stream.plan({"720p": planned("720p")})
+        late = Deferred.fromCoroutine(self.shown.pictures("", parse_offer(offer())))
+        self.clock.advance(WITHIN)
+        full = Deferred.fromCoroutine(self.shown.pictures("720p", parse_offer(offer())))
+        self.stream.plan({}, "the server is full")
+        after = Deferred.fromCoroutine(self.shown.pictures("720p", parse_offer(offer())))
+        for waiting, why in (
+            (late, "did not start in time"),
+            (full, "server is full"),
+            (after, "server is full"),
+        ):
+            sentence = str(self.failureResultOf(waiting, NotNow).value)
+            self.assertIn(why, sentence)
+            self.assertNotIn("profile", sentence)
+        self.assertEqual((self.shown._feeds, self.stream.wanted), ({}, {}))
 
     def test_who_watches_when_such_pictures_come_has_to_ask_again(self) -> None:
         self.on_air(30)
         viewer, _ = self.connect()
         self.send(6, reordered=True)
         self.assertFalse(viewer.peer.is_open)
-
-    def test_the_decoder_that_is_nearest(self) -> None:
-        for codec_string, payload_type in (
-            ("avc1.42c01e", 102),
-            ("avc1.4d401e", 105),
-            ("avc1.64001f", 105),
-            ("avc1.7a001f", 105),
-        ):
-            agreed = negotiation.agree(parse_offer(offer()), codec_string, True)
-            assert agreed.video is not None
-            self.assertEqual((codec_string, agreed.video.codec.payload_type), (codec_string, payload_type))
-
-    def test_an_offer_without_a_codec(self) -> None:
-        agreed = negotiation.agree(parse_offer(offer(h264="H264>H263")), "avc1.42c01e", True)
-        self.assertIsNone(agreed.video)
-        assert agreed.audio is not None
-        self.assertEqual(agreed.audio.codec.name, "opus")
 
     def test_offers_that_nothing_can_be_sent_to(self) -> None:
         for change, word in (

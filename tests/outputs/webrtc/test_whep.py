@@ -1,10 +1,13 @@
 """WHEP as clients see it: a whole server on loopback, and what it answers by HTTP."""
 
+import time
+
 import msgspec
+from twisted.internet import task
 
 from oxidecast.formats.sdp_offer import MAX_OFFER
 from oxidecast.interfaces import PublishRequest
-from oxidecast.webrtc.signalling import FRAGMENT, SDP
+from oxidecast.webrtc.signalling import FRAGMENT, LATER, SDP
 from tests.house import Answer, HouseCase
 from tests.outputs.webrtc.stage import offer
 from tests.outputs.webrtc.test_output import OPUS, PACKETS, PICTURE, SOUNDS, TRACK
@@ -125,6 +128,13 @@ class TestWHEP(WHEPCase):
         await self.on_air(frames=12, reordered=True)
         self.assert_refused(await self.request("POST", "show/whep", offer()), 422, "not_carried")
 
+    async def test_pictures_that_no_browser_can_show_now(self) -> None:
+        await self.on_air(frames=12, reordered=True)
+        self.server.hub.find("show").plan({}, "the server is full")  # type: ignore[union-attr]
+        answer = await self.request("POST", "show/whep", offer())
+        self.assert_refused(answer, 503, "no_quality")
+        self.assertEqual(answer.headers["retry-after"], "5")
+
     async def test_when_there_is_no_room(self) -> None:
         self.environ["OXIDECAST_WEBRTC_MAX_SESSIONS"] = "1"
         await self.on_air()
@@ -168,3 +178,23 @@ class TestWHEP(WHEPCase):
         await self.on_air()
         answer = await self.request("POST", "show/whep", offer())
         self.assertEqual(answer.headers["link"], '<stun:stun.example.com:3478>; rel="ice-server"')
+
+    async def test_a_server_that_is_too_busy_to_serve_on_time_lets_nobody_in(self) -> None:
+        await self.on_air()
+        self.assertEqual((await self.request("POST", "show/whep", offer())).status, 201)
+        busy = task.LoopingCall(burn)
+        busy.start(0)
+        answer = await self.request("POST", "show/whep", offer())
+        while answer.status == 201:
+            answer = await self.request("POST", "show/whep", offer())
+        busy.stop()
+        self.assert_refused(answer, 503, "full")
+        self.assertIn("on time", answer.json["error"])
+        self.assertEqual(answer.headers["retry-after"], LATER[1])
+
+
+def burn() -> None:
+    """What leaves the reactor no time."""
+    until = time.thread_time() + 0.02
+    while time.thread_time() < until:
+        pass
