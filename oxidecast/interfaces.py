@@ -166,6 +166,13 @@ class IMeasured(Interface):
         """
 
 
+class ITotals(Interface):
+    """A running plugin that has figures for the server's statistics."""
+
+    def totals() -> Mapping[str, float]:
+        """By words: counts since the start, and what there is now, over all streams."""
+
+
 # -- Streams, as plugins see them ------------------------------------------------------------------------------------
 
 
@@ -270,6 +277,10 @@ class IViewer(Interface):
     joined: float = Attribute("UTC seconds.")
     rendition: str = Attribute("Which it watches, as far as its output says so. May be set.")
     bytes_sent: int = Attribute("Media that was sent to it, as far as its output counts. May be added to.")
+    startup_time: float | None = Attribute(
+        "Seconds from asking to the first picture, as far as its output says so. May be set."
+    )
+    figures: Mapping[str, float] = Attribute("How it is served, by words. May be set, every second or so.")
 
     def leave(at: float | None = None) -> None:
         """The session is over; `at` (UTC seconds) is when the viewer was last heard of, where that is a while ago. May
@@ -296,6 +307,7 @@ class IPublication(Interface):
     """The way of one publisher into its stream. Calls after the end do nothing."""
 
     stream: IStream = Attribute("The stream that the key belongs to.")
+    figures: Mapping[str, float] = Attribute("How its media comes, by words. May be set, every second or so.")
 
     def expect(video: bool, audio: bool) -> None:
         """Which kinds of track the publisher announced, so that the stream starts without waiting for others."""

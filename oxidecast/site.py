@@ -255,7 +255,7 @@ class HTTPSide(MultiService):
             views, foundation.tokens, lambda: self._settings().of(AuthSettings).bind_playback_tokens
         )
         consequences = self.consequences
-        history = History(foundation.database, foundation.reactor, access)
+        history = History(foundation.database, foundation.reactor, access, hub)
         return [
             *self._auth.routes(),
             *UserRoutes(foundation.accounts, consequences).routes(),

@@ -141,7 +141,7 @@ class Analytics(MultiService):
 
     def _session(self, stream_id: str, broadcast_id: str, viewer: Viewer) -> ViewerSession:
         return ViewerSession(
-            id=new_id(),
+            id=viewer.public_id,
             stream_id=stream_id,
             session_id=broadcast_id,
             user_id=viewer.user_id,
@@ -151,6 +151,8 @@ class Analytics(MultiService):
             started_at=datetime.fromtimestamp(viewer.joined, UTC),
             ended_at=datetime.fromtimestamp(viewer.left, UTC),
             bytes_sent=viewer.bytes_sent,
+            startup_time=viewer.startup_time,
+            figures=dict(viewer.figures),
         )
 
     def _measure(self, on_air: OnAir) -> None:

@@ -109,7 +109,7 @@ class Audience:
             f" ORDER BY {order} LIMIT :limit OFFSET :offset",
             {**params, "limit": limit, "offset": offset},
         )
-        return [record(row, ViewerSession) for row in rows]
+        return [record(row, ViewerSession, json=("figures",)) for row in rows]
 
     async def _spans(self, wanted: Wanted) -> list[_Span]:
         """All that is wanted, oldest first: whole hours, and the parts of one at either end."""

@@ -45,6 +45,10 @@ class ViewerSession(msgspec.Struct, frozen=True, kw_only=True):
     started_at: datetime
     ended_at: datetime
     bytes_sent: int
+    startup_time: float | None = None
+    """Seconds from asking to the first picture, where that is known."""
+    figures: dict[str, float] = {}
+    """How it was served, as its output has it."""
 
 
 class Measurement(msgspec.Struct, frozen=True, kw_only=True):

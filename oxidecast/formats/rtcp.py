@@ -1,4 +1,4 @@
-"""RTCP (RFC 3550 6, RFC 4585 6): what a sender of media says, and what its receivers answer.
+"""RTCP (RFC 3550 6, RFC 4585 6, RFC 3611 4.4 and 4.5): what a sender of media says, and what its receivers answer.
 
 Reports, goodbyes and feedback, both ways. Kinds that nobody asked for are passed over; a packet that does not add up
 is refused whole.
@@ -18,18 +18,24 @@ DESCRIPTION: Final = 202
 GOODBYE: Final = 203
 TRANSPORT_FEEDBACK: Final = 205
 PAYLOAD_FEEDBACK: Final = 206
+EXTENDED_REPORT: Final = 207
 
 _NACK = 1  # RFC 4585 6.2.1
 _PICTURE_LOSS, _FULL_INTRA, _APPLICATION = 1, 4, 15  # RFC 4585 6.3.1, RFC 5104 4.3.1, RFC 4585 6.4
+_REFERENCE_TIME, _ECHO = 4, 5  # RFC 3611 4.4, 4.5
 
 UNIX_TO_NTP = 2_208_988_800
 """Seconds between 1900 and 1970."""
+
+LONGEST_TRIP: Final = 16.0
+"""Seconds of a round trip; more is a clock that was set."""
 
 MAX_NACKED = 1_024
 """Sequence numbers that one datagram may ask for: what is kept to be sent again. A receiver asks for a few."""
 
 _SR = Struct(">BBHIQIII")
 _BLOCK = Struct(">IIIIII")
+_ECHOED = Struct(">III")
 
 
 class Report(msgspec.Struct, frozen=True, gc=False):
@@ -78,13 +84,23 @@ class Estimate(msgspec.Struct, frozen=True, gc=False):
     bitrate: int
 
 
+class Echo(msgspec.Struct, frozen=True, gc=False):
+    """When a sender got our reference time (DLRR): by this a receiver measures the way."""
+
+    ssrc: int
+    """Of us, who said the time."""
+    last_report: int
+    """As in `Report`."""
+    delay: int
+
+
 class Goodbye(msgspec.Struct, frozen=True, gc=False):
     """The peer's stream ends."""
 
     ssrc: int
 
 
-Item = SenderReport | Report | Nack | KeyframeWanted | Estimate | Goodbye
+Item = SenderReport | Report | Nack | KeyframeWanted | Estimate | Echo | Goodbye
 
 
 def parse(data: bytes) -> list[Item]:
@@ -145,6 +161,19 @@ def _read(items: list[Item], kind: int, count: int, body: bytes) -> None:
         elif count == _APPLICATION and information[:4] == b"REMB" and len(information) >= 8:
             mantissa = int.from_bytes(information[5:8], "big")
             items.append(Estimate((mantissa & 0x3FFFF) << (mantissa >> 18)))
+    elif kind == EXTENDED_REPORT:
+        _extended(items, body)
+
+
+def _extended(items: list[Item], body: bytes) -> None:
+    at = 4
+    while at + 4 <= len(body):
+        end = at + 4 + 4 * int.from_bytes(body[at + 2 : at + 4], "big")
+        if end > len(body):
+            raise RemoteProtocolError(f"RTCP extended report's block leads {end - len(body)} bytes out of it")
+        if body[at] == _ECHO:
+            items += [Echo(*_ECHOED.unpack_from(body, one)) for one in range(at + 4, end - 11, 12)]
+        at = end
 
 
 def _reports(items: list[Item], count: int, body: bytes, start: int) -> None:
@@ -172,6 +201,15 @@ def _nacked(information: bytes) -> tuple[int, ...]:
 def ntp(utc: float) -> int:
     """64 bits of NTP time of seconds since 1970 (RFC 3550 4)."""
     return int((utc + UNIX_TO_NTP) * (1 << 32)) & (1 << 64) - 1
+
+
+def round_trip(report: Report | Echo, utc: float) -> float | None:
+    """Seconds that the way to the peer and back takes, by its answer that comes now (RFC 3550 6.4.1); None where it
+    says nothing of it."""
+    if not report.last_report:
+        return None
+    trip = ((ntp(utc) >> 16) - report.last_report - report.delay & 0xFFFFFFFF) / 65_536
+    return trip if trip < LONGEST_TRIP else None
 
 
 def sender_report(ssrc: int, utc: float, timestamp: int, packets: int, octets: int, cname: bytes) -> bytes:
@@ -212,6 +250,12 @@ def nack(sender: int, ssrc: int, sequences: Iterable[int]) -> bytes:
 def picture_loss(sender: int, ssrc: int) -> bytes:
     """A request for a keyframe (PLI)."""
     return _feedback(PAYLOAD_FEEDBACK, _PICTURE_LOSS, sender, ssrc, b"")
+
+
+def reference_time(sender: int, utc: float) -> bytes:
+    """Our time, for a sender to say when it got it (RFC 3611 4.4)."""
+    body = sender.to_bytes(4, "big") + bytes((_REFERENCE_TIME, 0, 0, 2)) + ntp(utc).to_bytes(8, "big")
+    return bytes((0x80, EXTENDED_REPORT, 0, len(body) // 4)) + body
 
 
 def estimate(sender: int, bitrate: int, ssrcs: Sequence[int]) -> bytes:

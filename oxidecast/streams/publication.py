@@ -5,6 +5,7 @@ and a keyframe is there. So nothing half-made ever reaches a stream, and a newco
 nothing from whoever feeds the stream now.
 """
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -74,6 +75,7 @@ class Publication:
         """Packets that could not be used: no track for them, or no keyframe yet."""
         self.jumps = 0
         """Time stamp jumps that were absorbed."""
+        self.figures: Mapping[str, float] = {}
         self._expected: frozenset[bool] | None = None
         self._tracks: dict[int, Track] = {}
         self._held: list[_Raw] | None = []

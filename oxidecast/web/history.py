@@ -1,4 +1,4 @@
-"""What was: a stream's broadcasts, who watched, and how it was received, for its owner.
+"""What was: a stream's broadcasts, who watched (and watches), and how it was received, for its owner.
 
 Who watched is personal data. Addresses are written as `analytics.addresses` says; of those that were written in full,
 and of accounts, only administrators see more than the network.
@@ -6,7 +6,7 @@ and of accounts, only administrators see more than the network.
 
 import re
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, get_args
 
 import msgspec
@@ -14,15 +14,17 @@ from msgspec import Meta
 from twisted.internet.interfaces import IReactorTime
 
 from oxidecast.accounts.roles import Permission, may
-from oxidecast.analytics.addresses import network
+from oxidecast.analytics.addresses import kept, network
 from oxidecast.database.audience import Audience, Wanted, Watched
 from oxidecast.database.broadcasts import BroadcastRecord, Broadcasts, Sort
 from oxidecast.database.history import ViewerSession
 from oxidecast.database.interface import IDatabase
 from oxidecast.database.measurements import Measurements
 from oxidecast.database.records import utc
+from oxidecast.streams.hub import Hub
 from oxidecast.streams.info import StreamInfo
 from oxidecast.streams.stream import SOURCE
+from oxidecast.streams.viewer import Viewer
 from oxidecast.web.access import StreamAccess
 from oxidecast.web.api import PAGING, Call, Page, Query, Route, invalid
 from oxidecast.web.fields import Time
@@ -68,8 +70,10 @@ class BroadcastView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ViewerView(msgspec.Struct, frozen=True, kw_only=True):
-    """One viewer from joining to leaving; `watch_time` in seconds, `broadcast_id` of what was watched, `bytes_sent` as
-    far as the output counts. `address` may be a network, and `user_id` is for administrators."""
+    """One viewer from joining to leaving; times in seconds, `broadcast_id` of what was watched, `bytes_sent` as far as
+    the output counts, and `bitrate` what that is in bits a second. `address` may be a network, and `user_id` is for
+    administrators. `startup_time` (to the first picture) and `figures` are there where the output knows them. Of one
+    who watches now there is no `ended_at`, and no `broadcast_id`."""
 
     id: str
     broadcast_id: str | None
@@ -78,9 +82,12 @@ class ViewerView(msgspec.Struct, frozen=True, kw_only=True):
     address: str | None
     user_id: str | None
     started_at: Time
-    ended_at: Time
+    ended_at: Time | None
     watch_time: float
     bytes_sent: int
+    bitrate: int
+    startup_time: float | None
+    figures: dict[str, float]
 
 
 class PointView(msgspec.Struct, frozen=True, kw_only=True):
@@ -123,8 +130,9 @@ class HistoryStats(msgspec.Struct, frozen=True, kw_only=True):
 class History:
     """What the database knows of a stream's past, and the handlers for its lists."""
 
-    def __init__(self, database: IDatabase, clock: IReactorTime, access: StreamAccess) -> None:
+    def __init__(self, database: IDatabase, clock: IReactorTime, access: StreamAccess, hub: Hub) -> None:
         self._clock = clock
+        self._hub = hub
         self._access = access
         self._broadcasts = Broadcasts(database)
         self._audience = Audience(database)
@@ -150,6 +158,7 @@ class History:
                     *PAGING,
                     *_SPAN,
                     Query("connection_type", str, "Only those who watched by this."),
+                    Query("watching", bool, "Those who watch now, and not those who have left."),
                     _SORT,
                 ),
                 **one,
@@ -199,7 +208,7 @@ class History:
         return Page(items, found.total, page, limit, found.total_pages)
 
     async def viewers(self, call: Call) -> Page[ViewerView]:
-        """Who watched the stream and has left, by when they began. Who watches now is in the statistics."""
+        """Who watched the stream and has left, or who watches it now, by when they began."""
         page, limit = call.paging()
         sort = call.choice("sort", get_args(Sort)) or "-started"
         since, until = moment(call, "from"), moment(call, "to")
@@ -207,10 +216,33 @@ class History:
         wanted = Wanted(
             stream_id=info.id, since=since, until=until, connection_type=call.query("connection_type")
         )
-        found = await self._audience.page(wanted, page, limit, newest_first=sort == "-started")
         everything = may(call.authenticated(), Permission.MANAGE_ANY_STREAM)
+        if call.flag("watching"):
+            return self._watching(wanted, page, limit, sort == "-started", everything)
+        found = await self._audience.page(wanted, page, limit, newest_first=sort == "-started")
         items = [_viewer(one, everything) for one in found.items]
         return Page(items, found.total, page, limit, found.total_pages)
+
+    def _watching(
+        self, wanted: Wanted, page: int, limit: int, newest_first: bool, everything: bool
+    ) -> Page[ViewerView]:
+        """In memory they are in the order in which they joined."""
+        stream, now = self._hub.streams.get(wanted.stream_id), utc(self._clock)
+        found = [
+            one
+            for one in (stream.viewers.values() if stream is not None else ())
+            if wanted.connection_type in (None, one.output)
+            and (wanted.since is None or one.joined >= wanted.since.timestamp())
+            and (wanted.until is None or one.joined < wanted.until.timestamp())
+        ]
+        if newest_first:
+            found.reverse()
+        begin = (page - 1) * limit
+        items = [
+            msgspec.structs.replace(_viewer(_session(one, wanted.stream_id, now), everything), ended_at=None)
+            for one in found[begin : begin + limit]
+        ]
+        return Page(items, len(found), page, limit, -(-len(found) // limit))
 
     async def metrics(self, call: Call) -> SeriesView:
         """How the stream was received, as a chart shows it: the last day, unless said otherwise."""
@@ -237,6 +269,7 @@ def _broadcast(one: BroadcastRecord) -> BroadcastView:
 
 
 def _viewer(one: ViewerSession, everything: bool) -> ViewerView:
+    watched = (one.ended_at - one.started_at).total_seconds()
     return ViewerView(
         id=one.id,
         broadcast_id=one.session_id,
@@ -246,8 +279,29 @@ def _viewer(one: ViewerSession, everything: bool) -> ViewerView:
         user_id=one.user_id if everything else None,
         started_at=one.started_at,
         ended_at=one.ended_at,
-        watch_time=(one.ended_at - one.started_at).total_seconds(),
+        watch_time=watched,
         bytes_sent=one.bytes_sent,
+        bitrate=round(one.bytes_sent * 8 / watched) if watched > 0 else 0,
+        startup_time=one.startup_time,
+        figures=one.figures,
+    )
+
+
+def _session(viewer: Viewer, stream_id: str, now: datetime) -> ViewerSession:
+    """As it would be written if it left now."""
+    return ViewerSession(
+        id=viewer.public_id,
+        stream_id=stream_id,
+        session_id=None,
+        user_id=viewer.user_id,
+        connection_type=viewer.output,
+        rendition=viewer.rendition,
+        address=kept(viewer.address, "full"),
+        started_at=datetime.fromtimestamp(viewer.joined, UTC),
+        ended_at=now,
+        bytes_sent=viewer.bytes_sent,
+        startup_time=viewer.startup_time,
+        figures=dict(viewer.figures),
     )
 
 

@@ -12,8 +12,8 @@ import msgspec
 
 import oxidecast
 from oxidecast.accounts.roles import Permission
-from oxidecast.interfaces import IOutput
-from oxidecast.registry import Registry
+from oxidecast.interfaces import IIngest, IOutput, ITotals
+from oxidecast.registry import Detached, Registry, Running
 from oxidecast.streams.hub import Hub
 from oxidecast.streams.rendition import Rendition
 from oxidecast.streams.stream import Stream
@@ -54,7 +54,7 @@ class StreamCounts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class OutputStats(msgspec.Struct, frozen=True, kw_only=True):
-    """One output over all streams; `faults` and `slow_calls` since the start."""
+    """One output over all streams; `faults` and `slow_calls` since the start, and what else it has to tell."""
 
     name: str
     state: str
@@ -62,6 +62,17 @@ class OutputStats(msgspec.Struct, frozen=True, kw_only=True):
     viewers: int
     faults: int
     slow_calls: int
+    figures: dict[str, float]
+
+
+class IngestStats(msgspec.Struct, frozen=True, kw_only=True):
+    """One way in; `faults` and `slow_calls` since the start, and what else it has to tell."""
+
+    name: str
+    state: str
+    faults: int
+    slow_calls: int
+    figures: dict[str, float]
 
 
 class TranscodingStats(msgspec.Struct, frozen=True, kw_only=True):
@@ -81,6 +92,7 @@ class ServerStats(msgspec.Struct, frozen=True, kw_only=True):
     viewers: int
     viewers_by_output: dict[str, int]
     bitrate: int
+    ingests: list[IngestStats]
     outputs: list[OutputStats]
     transcoding: TranscodingStats
     http: HTTPStats
@@ -163,6 +175,17 @@ class StatsRoutes:
             viewers=viewers.total(),
             viewers_by_output=dict(viewers),
             bitrate=sum(stream.source.bitrate for stream in live),
+            ingests=[
+                IngestStats(
+                    name=running.name,
+                    state=running.state,
+                    faults=running.faults,
+                    slow_calls=running.slow_calls.total,
+                    figures=_totals(running),
+                )
+                for running in self._registry.running
+                if running.plugin.kind is IIngest
+            ],
             outputs=[
                 OutputStats(
                     name=running.name,
@@ -175,6 +198,7 @@ class StatsRoutes:
                     viewers=viewers[running.name],
                     faults=running.faults,
                     slow_calls=running.slow_calls.total,
+                    figures=_totals(running),
                 )
                 for running in self._registry.running
                 if running.plugin.kind is IOutput
@@ -229,6 +253,15 @@ def _idle(max_viewers: int, history: HistoryStats) -> StreamStats:
 
 def _by_output(streams: Iterable[Stream]) -> Counter[str]:
     return Counter(viewer.output for stream in streams for viewer in stream.viewers.values())
+
+
+def _totals(running: Running) -> dict[str, float]:
+    if running.state != "running" or not ITotals.providedBy(running.instance):
+        return {}
+    try:
+        return dict(running.call(running.instance.totals))
+    except Detached:
+        return {}
 
 
 def _rendition(rendition: Rendition) -> RenditionStats:

@@ -68,13 +68,14 @@ class SlotView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PublisherView(msgspec.Struct, frozen=True, kw_only=True):
-    """Who feeds a live stream."""
+    """Who feeds a live stream; `figures` say how its media comes, where its ingest knows that."""
 
     protocol: str
     address: str
     encoder: str
     bytes_received: int
     timestamp_jumps: int
+    figures: dict[str, float]
 
 
 class StreamView(msgspec.Struct, frozen=True, kw_only=True):
@@ -209,6 +210,7 @@ def publisher_view(publication: Publication) -> PublisherView:
         encoder=publication.encoder,
         bytes_received=publication.bytes,
         timestamp_jumps=publication.jumps,
+        figures=dict(publication.figures),
     )
 
 

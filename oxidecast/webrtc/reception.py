@@ -26,7 +26,17 @@ _MOST_LOST, _LEAST_LOST = (1 << 23) - 1, -(1 << 23)
 class Reception:
     """The figures of one stream. `rate` is that of its RTP clock."""
 
-    __slots__ = ("_base", "_before", "_highest", "_jitter", "_rate", "_report", "_transit", "received")
+    __slots__ = (
+        "_base",
+        "_before",
+        "_highest",
+        "_jitter",
+        "_rate",
+        "_report",
+        "_transit",
+        "passed",
+        "received",
+    )
 
     def __init__(self, rate: int) -> None:
         self._rate = rate
@@ -38,6 +48,8 @@ class Reception:
         """Expected and received at the last report."""
         self._report: tuple[int, float] | None = None
         self.received = 0
+        self.passed = (0, 0)
+        """Expected and received between the last two reports."""
 
     def packet(self, sequence: int, timestamp: int, now: float) -> None:
         """Count a packet as it came (no retransmissions: RFC 4588 8.3); both numbers as on the wire."""
@@ -67,6 +79,7 @@ class Reception:
         lost = expected - self.received
         since, came = expected - self._before[0], self.received - self._before[1]
         self._before = expected, self.received
+        self.passed = since, came
         fraction = min((since - came << 8) // since, 255) if since > came else 0
         last, delay = 0, 0
         if self._report is not None:

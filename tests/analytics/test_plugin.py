@@ -8,6 +8,7 @@ from zope.interface.verify import verifyObject
 from oxidecast.analytics import on_air
 from oxidecast.analytics.plugin import LEAST_SILENCE, Analytics, server_id
 from oxidecast.analytics.settings import AnalyticsSettings
+from oxidecast.database.audience import Audience, Wanted
 from oxidecast.database.broadcasts import CRASHED
 from oxidecast.interfaces import IEventListener
 from tests.analytics.stage import AnalyticsCase, seconds
@@ -102,6 +103,7 @@ class ViewerRows(AnalyticsCase):
         self.live()
         viewer = self.stream.viewer("hls", address)
         viewer.rendition, viewer.bytes_sent = "source", 5000
+        viewer.startup_time, viewer.figures = 0.25, {"lost": 3, "loss": 0.01}
         self.clock.advance(40)
         viewer.leave(self.clock.seconds() - 10)
         await self.written()
@@ -115,6 +117,9 @@ class ViewerRows(AnalyticsCase):
         )
         self.assertEqual((row["address"], row["user_id"]), ("192.0.2.77", None))
         self.assertEqual(seconds(row), 30, "it was heard of ten seconds ago")
+        self.assertEqual(row["startup_time"], 0.25)
+        [session] = (await Audience(self.database).page(Wanted(stream_id=self.infos[0].id))).items
+        self.assertEqual(session.figures, {"lost": 3, "loss": 0.01})
 
     async def test_its_hour(self) -> None:
         await self.watched()

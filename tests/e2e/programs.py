@@ -66,7 +66,14 @@ def until(look: Callable[[], T | None], seconds: float, what: str) -> T:
 class Program:
     """A child process whose output goes to a file."""
 
-    def __init__(self, arguments: Sequence[str], log: Path, environ: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        arguments: Sequence[str],
+        log: Path,
+        environ: Mapping[str, str] | None = None,
+        files: Sequence[int] = (),
+    ) -> None:
+        """`files` are descriptors that it is given."""
         self.log = log
         with log.open("ab") as output:
             self.process = subprocess.Popen(
@@ -76,6 +83,7 @@ class Program:
                 stderr=subprocess.STDOUT,
                 env=dict(environ) if environ is not None else None,
                 cwd=log.parent,
+                pass_fds=files,
             )
 
     @property

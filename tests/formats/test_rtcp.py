@@ -89,7 +89,13 @@ class TestReading(TestCase):
         self.assertEqual(rtcp.parse(data), [rtcp.KeyframeWanted(7), rtcp.Goodbye(1)])
 
     def test_what_nobody_asked_for_is_passed_over(self) -> None:
-        self.assertEqual(rtcp.parse(feedback(205, 15, bytes(8)) + feedback(207, 1)), [])
+        self.assertEqual(rtcp.parse(feedback(205, 15, bytes(8)) + feedback(208, 1)), [])
+
+    def test_when_a_sender_got_our_time(self) -> None:
+        block = b"\5\0\0\6" + struct.pack(">IIIIII", 9, 5, 6, 10, 7, 8)
+        data = feedback(207, 0, block)[:4] + b"\0\0\0\1" + b"\4\0\0\2" + bytes(8) + block
+        data = b"\x80\xcf" + (len(data) // 4 - 1).to_bytes(2, "big") + data[4:]
+        self.assertEqual(rtcp.parse(data), [rtcp.Echo(9, 5, 6), rtcp.Echo(10, 7, 8)])
 
     def test_what_does_not_add_up(self) -> None:
         for data, word in (
@@ -101,6 +107,7 @@ class TestReading(TestCase):
             (b"\x82\xcb\0\1\0\0\0\1", "BYE of 2 sources"),
             (b"\xa1\xce\0\1\0\0\0\0", "padding length is 0"),
             (b"\x81\xce\0\1\0\0\0\0", "feedback has 4 bytes"),
+            (b"\x80\xcf\0\2\0\0\0\1\5\0\0\3", "block leads 12 bytes out of it"),
         ):
             with self.assertRaisesRegex(RemoteProtocolError, word):
                 rtcp.parse(data)
@@ -169,6 +176,17 @@ class TestWhatAReceiverSays(TestCase):
         (said,) = rtp.RtcpPacket.parse(rtcp.picture_loss(1, 7))
         assert isinstance(said, rtp.RtcpPsfbPacket)
         self.assertEqual((said.fmt, said.media_ssrc), (1, 7))
+
+    def test_the_way_there_and_back(self) -> None:
+        data = rtcp.reference_time(3, 1000.0)
+        self.assertEqual(data[:12], b"\x80\xcf\0\4\0\0\0\3\4\0\0\2")
+        said = int.from_bytes(data[14:18], "big")
+        for answer in (rtcp.Echo(3, said, 65_536 // 4), rtcp.Report(3, 0.0, 0, 0, said, 65_536 // 4)):
+            trip = rtcp.round_trip(answer, 1000.3)
+            assert trip is not None
+            self.assertAlmostEqual(trip, 0.05, 4)
+            self.assertIsNone(rtcp.round_trip(answer, 1100.0), "a clock was set")
+        self.assertIsNone(rtcp.round_trip(rtcp.Echo(3, 0, 0), 1000.3), "nothing was heard of us yet")
 
     def test_an_estimate(self) -> None:
         (said,) = rtp.RtcpPacket.parse(rtcp.estimate(1, 50_000_000, [7, 8]))

@@ -83,6 +83,33 @@ class TestHistory(HistoryCase):
         oldest = await self.data("viewers?sort=started&limit=1", owner)
         self.assertEqual((oldest["total_pages"], oldest["items"][0]["connection_type"]), (2, "hls"))
 
+    async def test_who_watches_now_and_how(self) -> None:
+        await self.start()
+        owner = await self.token("streamer", "owner")
+        await self.live(owner)
+        [stream] = self.server.hub.streams.values()
+        for number in range(3):
+            viewer = stream.viewer("webrtc", f"203.0.113.{number}")
+            viewer.startup_time, viewer.figures = 0.25, {"lost": number}
+        stream.viewer("hls", "203.0.113.9")
+        page = await self.data("viewers?watching=true&connection_type=webrtc&limit=2", owner)
+        self.assertEqual((page["total"], page["total_pages"]), (3, 2))
+        self.assertEqual([row["figures"] for row in page["items"]], [{"lost": 2}, {"lost": 1}])
+        row = page["items"][0]
+        self.assertEqual((row["ended_at"], row["startup_time"]), (None, 0.25))
+        self.assertEqual(row["address"], "203.0.113.0/24")
+        self.assertNotIn(row["id"], stream.viewers, "by that anybody could say that it leaves")
+        oldest = await self.data("viewers?watching=true&sort=started&limit=1&page=3", owner)
+        self.assertEqual(oldest["items"][0]["figures"], {"lost": 2})
+        nobody = await self.data("viewers?watching=true&to=2020-01-01T00:00:00Z", owner)
+        self.assertEqual((nobody["total"], nobody["total_pages"]), (0, 0))
+        stream.end("enough")
+        await self.written()
+        left = await self.data("viewers?connection_type=webrtc", owner)
+        self.assertEqual({one["figures"]["lost"] for one in left["items"]}, {0, 1, 2})
+        self.assertIn(row["id"], [one["id"] for one in left["items"]])
+        self.assertEqual((await self.data("viewers?watching=true", owner))["total"], 0)
+
     async def test_viewers_between_two_times(self) -> None:
         owner = await self.aired()
         now = datetime.now(UTC)

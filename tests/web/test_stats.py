@@ -23,6 +23,10 @@ class TestServerStats(ApiCase):
                 ("webrtc", "running"),
             ],
         )
+        self.assertEqual([one["name"] for one in answer.data["ingests"]], ["rtmp", "testpattern", "webrtc"])
+        self.assertEqual(answer.data["ingests"][2]["figures"]["publishers"], 0)
+        self.assertEqual(answer.data["outputs"][0]["figures"], {})
+        self.assertEqual(answer.data["outputs"][4]["figures"]["sessions"], 0)
         self.assertGreaterEqual(answer.data["http"]["connections"], 1)
 
     async def test_viewers_by_what_they_watch_by(self) -> None:

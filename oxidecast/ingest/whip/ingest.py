@@ -7,17 +7,19 @@ Addresses below `/api/v1/webrtc/`: `whip` takes offers; `whip/{session}` is the 
 # mypy: allow-untyped-calls
 
 import secrets
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from typing import Final
 
+from prometheus_client.metrics_core import Metric
 from twisted.application.service import Service
 from twisted.web.server import Request
 from zope.interface import implementer
 
 from oxidecast.formats.sdp_offer import parse
 from oxidecast.ingest.whip import negotiation
+from oxidecast.ingest.whip.figures import Sums
 from oxidecast.ingest.whip.publisher import WHIPPublisher
-from oxidecast.interfaces import IIngest, IServices, PublishRequest, Refused
+from oxidecast.interfaces import IIngest, IMeasured, IServices, ITotals, PublishRequest, Refused
 from oxidecast.media import RemoteProtocolError
 from oxidecast.webrtc.port import PortFull, WebRTCPort
 from oxidecast.webrtc.settings import WebrtcSettings
@@ -52,7 +54,7 @@ _STATUS: Final = {
 """What a refusal is in HTTP; others are 403."""
 
 
-@implementer(IIngest)
+@implementer(IIngest, IMeasured, ITotals)
 class WHIPIngest(Service):
     """The plugin while it runs."""
 
@@ -62,11 +64,25 @@ class WHIPIngest(Service):
         self.port.used = True
         self.sessions: dict[str, WHIPPublisher] = {}
         """By the id in their address."""
+        self.sums = Sums()
         self.port.gates["whip"] = WHIPResource(self)
 
     def addresses(self) -> Iterable[str]:
         """On the server's own HTTP port, as the API is."""
         yield ADDRESS
+
+    def forget(self, session: str, publisher: WHIPPublisher) -> None:
+        """It has gone."""
+        if self.sessions.pop(session, None) is not None:
+            self.sums.add(publisher.figures)
+
+    def totals(self) -> Mapping[str, float]:
+        return self.sums.totals([one.figures for one in self.sessions.values()])
+
+    def metrics(self, streams: Collection[str]) -> Iterable[Metric]:
+        there = list(self.sessions.values())
+        named = {one.stream: one.figures for one in there if one.stream in streams}
+        return self.sums.collect([one.figures for one in there], named)
 
 
 class WHIPResource(SignallingResource):
@@ -104,7 +120,7 @@ class WHIPResource(SignallingResource):
                 422, "no_codec", "The offer has none of H.264, HEVC, AV1, VP9, VP8 and Opus, which are taken."
             )
         session = secrets.token_urlsafe(18)
-        publisher = WHIPPublisher(agreed, port.reactor, lambda: self._forget(session))
+        publisher = WHIPPublisher(agreed, port.reactor, lambda: self._ingest.forget(session, publisher))
         await self._publish(request, publisher, key, address)
         try:
             publisher.peer = port.open(agreed.ufrag, agreed.fingerprints, publisher, address, agreed.active)
@@ -124,9 +140,6 @@ class WHIPResource(SignallingResource):
             status = _STATUS.get(refused.code, 403)
             headers = {401: [("WWW-Authenticate", "Bearer")], 429: [LATER], 503: [LATER]}.get(status, [])
             raise Answer(status, refused.code, refused.sentence, *headers)
-
-    def _forget(self, session: str) -> None:
-        self._ingest.sessions.pop(session, None)
 
 
 def _key(request: Request) -> str:

@@ -114,6 +114,9 @@ class Medium(ABC):
         """Packets that were asked for, each time counted."""
         self.faults = 0
         """Packets and frames that could not be read."""
+        self.round_trip = 0.0
+        """Seconds, as answers to requests have it; 0 until there were any."""
+        self._given_up = 0
         self._timeline = timeline
         self._rate = received.codec.clock_rate
         self._heard = 0.0
@@ -123,6 +126,20 @@ class Medium(ABC):
         self.reception: Reception
         self.time: StreamTime
         self._begin_source(None)
+
+    @property
+    def given_up(self) -> int:
+        """Packets that never came in time."""
+        return self._given_up + self.buffer.given_up
+
+    @property
+    def jitter(self) -> float:
+        """Seconds."""
+        return self.reception.jitter / self._rate
+
+    def trip(self, seconds: float) -> None:
+        """The way to the publisher and back was measured."""
+        self.buffer.rtt = seconds
 
     def rtp(self, packet: RTPPacket, now: float) -> None:
         """An RTP packet of one of our payload types."""
@@ -171,6 +188,7 @@ class Medium(ABC):
     def _begin_source(self, ssrc: int | None) -> None:
         if self.ssrc is not None:
             self.time.forget()
+            self._given_up += self.buffer.given_up
         self.ssrc = ssrc
         self.buffer = ReceiveBuffer(PATIENCE if self.nacks else SHORT_PATIENCE)
         self.reception = Reception(self._rate)
@@ -181,6 +199,7 @@ class Medium(ABC):
         asked = self._requests.pop(sequence, None)
         if asked is not None:
             self.buffer.rtt += (now - asked - self.buffer.rtt) / SMOOTHING
+            self.round_trip = self.buffer.rtt
 
     def _out(self, due: list[tuple[int, RTPPacket]], now: float) -> None:
         """Packets in their order."""

@@ -15,7 +15,9 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from oxidecast.formats import rtcp
+from oxidecast.formats.rtcp import Echo, round_trip
 from oxidecast.formats.rtp import RTPPacket, element
+from oxidecast.ingest.whip.figures import Figures
 from oxidecast.ingest.whip.medium import Medium, Pictures, Sound, Target
 from oxidecast.ingest.whip.negotiation import TRANSPORT_WIDE, Agreed, payload_types
 from oxidecast.ingest.whip.simulcast import Layers, Simulcast
@@ -53,6 +55,10 @@ class WHIPPublisher:
         """How its media is encrypted."""
         self.unreadable = 0
         """Packets of no medium, or that are none."""
+        self.figures = Figures()
+        self._bytes = 0
+        self._echoed = False
+        """Whether it says when it got our time."""
         self._clock = clock
         self._on_gone = on_gone
         self._publication: IPublication | None = None
@@ -82,6 +88,11 @@ class WHIPPublisher:
     def mid(self) -> str:
         """See `webrtc.signalling.Session`."""
         return self.agreed.mid
+
+    @property
+    def stream(self) -> str:
+        """The name of the stream that it feeds; empty when there is none."""
+        return self._publication.stream.name if self._publication is not None else ""
 
     def begin(self, publication: IPublication) -> None:
         """The key was good."""
@@ -135,6 +146,7 @@ class WHIPPublisher:
             self.unreadable += 1
             return
         self._heard = now = self._clock.seconds()
+        self._bytes += len(packet)
         place = self._elements.get(parsed.payload_type)
         if self._feedback is not None and place is not None:
             number = element(parsed.extension, place)
@@ -150,6 +162,8 @@ class WHIPPublisher:
             return
         now = self._clock.seconds()
         for item in items:
+            if isinstance(item, Echo):
+                self._measured(item, now)
             for medium in self.media:
                 if medium.ssrc is None or getattr(item, "ssrc", None) != medium.ssrc:
                     continue
@@ -192,6 +206,7 @@ class WHIPPublisher:
         due = [pictures for pictures in self.pictures if pictures.keyframe_due(now)]
         if due:
             due += [one for one in self.pictures if one not in due and one.ask_along(now)]
+        self.figures.keyframes_wanted += sum(one.ssrc is not None for one in due)
         said += [rtcp.picture_loss(self._ssrc, one.ssrc) for one in due if one.ssrc is not None]
         heard = [medium.ssrc for medium in self.media if medium.ssrc is not None]
         if self._feedback is not None and self._ticks % FEEDBACK == 0 and heard:
@@ -202,10 +217,37 @@ class WHIPPublisher:
             blocks = [one.reception.block(one.ssrc, now) for one in self.media if one.ssrc is not None]
             if self._feedback is None:
                 said.append(rtcp.estimate(self._ssrc, MOST_BITRATE, heard))
+            said.append(rtcp.reference_time(self._ssrc, now))
+            self._look(now)
             # Spread a little, so that publishers who came together do not report together.
             self._ticks += random.randrange(FEEDBACK)
         if said or blocks:
             self._say(said, blocks)
+
+    def _measured(self, echo: Echo, now: float) -> None:
+        trip = round_trip(echo, now)
+        if trip is not None and echo.ssrc == self._ssrc:
+            self._echoed = True
+            self.figures.trip(trip)
+            for medium in self.media:
+                medium.trip(self.figures.round_trip)
+
+    def _look(self, now: float) -> None:
+        """Put together how the media comes."""
+        figures = self.figures
+        expected, came = (
+            sum(one.reception.passed[at] for one in self.media if one.ssrc is not None) for at in (0, 1)
+        )
+        figures.passed(expected, came)
+        figures.measure(now, self._bytes)
+        figures.given_up = sum(one.given_up for one in self.media)
+        figures.nacks = sum(one.asked for one in self.media)
+        figures.faults = self.unreadable + sum(one.faults for one in self.media)
+        figures.jitter = next(one.jitter for one in self.media if one.ssrc is not None)
+        if not self._echoed:
+            figures.round_trip = max(one.round_trip for one in self.media)
+        if self._publication is not None:
+            self._publication.figures = figures.told()
 
     def _say(self, said: list[bytes], blocks: list[bytes] | None = None) -> None:
         head = rtcp.receiver_report(self._ssrc, blocks or [], self.agreed.cname.encode())

@@ -18,6 +18,7 @@ from oxidecast.formats.rtp_runs import Payload, Run
 from oxidecast.interfaces import IRendition, ISubscriber, ISubscription
 from oxidecast.media import TICKS, Codec, Packet, RemoteProtocolError, Track
 from oxidecast.outputs.webrtc.payloads import packetize
+from oxidecast.outputs.webrtc.sound import CatchingUp
 
 LIMIT = 1_158
 """Bytes of payload: with RTP header (12), its extension (12), GCM tag (16) and the number in a retransmission (2) the
@@ -70,12 +71,13 @@ _FIRST = attrgetter("first")
 
 @implementer(ISubscriber)
 class Feed:
-    """See the module. `zero` are what the RTP timestamps of pictures and sound begin at, the same for all feeds of a
-    stream; `on_change` hears that it does not go on as it was, `on_end` that it ends."""
+    """See the module. `seconds` is the clock; `zero` are what the RTP timestamps of pictures and sound begin at, the
+    same for all feeds of a stream; `on_change` hears that it does not go on as it was, `on_end` that it ends."""
 
     def __init__(
         self,
         rendition: IRendition,
+        seconds: Callable[[], float],
         zero: tuple[int, int],
         on_change: Callable[["Feed"], None],
         on_end: Callable[["Feed", str], None],
@@ -90,10 +92,12 @@ class Feed:
         self.newest: tuple[int, int] | None = None
         """Media time of the last picture, and its timestamp."""
         self.newest_sound: tuple[int, int] | None = None
+        self._seconds = seconds
         self._zero = zero
         self._on_change = on_change
         self._on_end = on_end
         self._clock = SampleClock()
+        self._catching_up = CatchingUp()
         self._count = 0
         self._place = 0
         self._bytes = 0
@@ -158,12 +162,15 @@ class Feed:
                 timestamp = self._clock.timestamp(packet.pts, packet.payload) + self._zero[1]
             except RemoteProtocolError:
                 return  # An empty packet, or none of Opus: nothing can be heard of it.
+            if not self._catching_up.is_live(packet.pts, self._seconds()):
+                return
             self.newest_sound = (packet.pts, timestamp)
             for reader in tuple(self.listening):
                 reader.sound(packet.payload, timestamp)
 
     def restarted(self, reason: str) -> None:
         self._forget()
+        self._catching_up = CatchingUp()
         self._on_change(self)
 
     def ended(self, reason: str) -> None:

@@ -8,8 +8,8 @@ from prometheus_client.metrics_core import Metric
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from oxidecast.interfaces import IMeasured, IOutput, IReloadable, IServices, IStream
-from oxidecast.outputs.webrtc.figures import Sums, collect
+from oxidecast.interfaces import IMeasured, IOutput, IReloadable, IServices, IStream, ITotals
+from oxidecast.outputs.webrtc.figures import Sums, collect, totals
 from oxidecast.outputs.webrtc.sources import SOURCE
 from oxidecast.outputs.webrtc.stream import WebRTCStream, address
 from oxidecast.outputs.webrtc.viewer import Viewer
@@ -20,7 +20,7 @@ from oxidecast.webrtc.settings import WebrtcSettings
 from oxidecast.webrtc.signalling import Gates
 
 
-@implementer(IOutput, IMeasured, IReloadable)
+@implementer(IOutput, IMeasured, ITotals, IReloadable)
 class WebRTCOutput:
     """The plugin while it runs."""
 
@@ -56,6 +56,9 @@ class WebRTCOutput:
 
     def metrics(self, streams: Collection[str]) -> Iterable[Metric]:
         return collect(self.port, set(self.streams.values()), self.sums, streams)
+
+    def totals(self) -> Mapping[str, float]:
+        return totals(set(self.streams.values()), self.sums)
 
     # -- what WHEP calls
 

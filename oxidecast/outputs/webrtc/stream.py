@@ -22,6 +22,7 @@ from oxidecast.outputs.webrtc.adapting import Quality
 from oxidecast.outputs.webrtc.feed import Feed
 from oxidecast.outputs.webrtc.negotiation import Agreed
 from oxidecast.outputs.webrtc.qualities import WITHIN, Moving, qualities
+from oxidecast.outputs.webrtc.quality import summed
 from oxidecast.outputs.webrtc.sources import SOURCE, Source, track_of
 from oxidecast.outputs.webrtc.viewer import Viewer
 from oxidecast.streams.wanting import RenditionSpec
@@ -96,19 +97,12 @@ class WebRTCStream:
 
     def stats(self) -> Mapping[str, Any]:
         connected = [viewer for viewer in self.viewers if viewer.counted is not None]
-        figures = [viewer.figures for viewer in connected]
         return {
             "viewers": len(connected),
             "connecting": len(self.viewers) - len(connected),
             "feeds": sorted(self._feeds),
             "bytes_sent": sum(v.counted.bytes_sent for v in connected if v.counted is not None),
-            "nacks": sum(one.nacks for one in figures),
-            "resent": sum(one.resent for one in figures),
-            "keyframes_wanted": sum(one.keyframes_wanted for one in figures),
-            "dropped": sum(one.dropped for one in figures),
-            "worst_loss": max((one.loss for one in figures), default=0.0),
-            "worst_round_trip": max((one.round_trip for one in figures), default=0.0),
-            "first_picture": max((v.started_after or 0.0 for v in connected), default=0.0),
+            **summed(viewer.figures for viewer in connected),
         }
 
     # -- viewers
@@ -193,7 +187,7 @@ class WebRTCStream:
         """The feed of this rendition, begun if there is none."""
         feed = self._feeds.get(rendition.name)
         if feed is None or feed.rendition is not rendition:
-            feed = Feed(rendition, self._zero, self._changed, self._ended)
+            feed = Feed(rendition, self._services.reactor.seconds, self._zero, self._changed, self._ended)
             self._feeds[rendition.name] = feed
             feed.start(self)
         return feed
@@ -320,8 +314,10 @@ class WebRTCStream:
         """A viewer is gone."""
         self._stop_moving(viewer)
         sources = self.viewers.pop(viewer, ())
-        if viewer.counted is not None and viewer.counts:
-            viewer.counted.leave()
+        if viewer.counted is not None:
+            viewer.counted.figures = viewer.figures.told()
+            if viewer.counts:
+                viewer.counted.leave()
         self.let_go(*sources)
 
     def _let_go(self, feed: Feed) -> None:

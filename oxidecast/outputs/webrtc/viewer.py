@@ -12,7 +12,6 @@ import random
 from collections.abc import Callable
 from typing import Any
 
-import msgspec
 from twisted.internet.interfaces import IDelayedCall
 
 from oxidecast.formats import rtcp
@@ -29,6 +28,7 @@ from oxidecast.outputs.webrtc.feed import Feed, Frame, bitrate
 from oxidecast.outputs.webrtc.negotiation import Agreed
 from oxidecast.outputs.webrtc.network import Network
 from oxidecast.outputs.webrtc.numbering import STEP, Span
+from oxidecast.outputs.webrtc.quality import Figures
 from oxidecast.outputs.webrtc.resending import Resending
 from oxidecast.webrtc.peer import Peer
 from oxidecast.webrtc.srtp import SrtpSender
@@ -66,30 +66,6 @@ REPORT = 1.0
 
 TOGETHER = 0.05
 """Seconds between two moments at which reports leave: to be woken for each costs as much as the report."""
-
-
-class Figures(msgspec.Struct):
-    """What a viewer said, and what was done about it."""
-
-    nacks: int = 0
-    """Packets that it missed."""
-    resent: int = 0
-    keyframes_wanted: int = 0
-    replays: int = 0
-    switches: int = 0
-    """How often it went to another rendition."""
-    skips: int = 0
-    """Times that it fell behind, and was sent nothing until a keyframe."""
-    dropped: int = 0
-    """Sends that failed here."""
-    loss: float = 0.0
-    """Of its last report: 0 to 1."""
-    jitter: float = 0.0
-    """Seconds."""
-    round_trip: float = 0.0
-    """Seconds; 0 until it is known."""
-    estimate: int = 0
-    """What it thinks that its network carries, in bits a second; 0 until it says so."""
 
 
 class Viewer:
@@ -131,7 +107,6 @@ class Viewer:
         "peer",
         "profile",
         "remote_ufrag",
-        "started_after",
         "watches",
     )
 
@@ -156,8 +131,6 @@ class Viewer:
         self.profile = ""
         """How its media is encrypted."""
         self.opened_at = clock.seconds()
-        self.started_after: float | None = None
-        """Seconds from its offer to its first picture."""
         self.watches: Feed | None = None
         self.listens: Feed | None = None
         self.network = Network()
@@ -447,8 +420,13 @@ class Viewer:
         for run in frame.runs:
             packets = video.protect(run.payloads, timestamp, extension)
             self._sent(packets, run.size + self._overhead + len(extension))
-        if self.started_after is None:
-            self.started_after = self._clock.seconds() - self.opened_at
+        if not self.figures.first_picture:
+            self._began()
+
+    def _began(self) -> None:
+        self.figures.first_picture = self._clock.seconds() - self.opened_at
+        if self.counted is not None:
+            self.counted.startup_time = self.figures.first_picture
 
     def _sent(self, packets: bytes, size: int) -> None:
         if self.peer.send(packets, size):
@@ -547,6 +525,9 @@ class Viewer:
             parts.append(rtcp.sender_report(stream.ssrc, now, at, stream.packets, stream.octets, cname))
         if parts:
             self.peer.send_rtcp(b"".join(parts))  # in one packet: RFC 8108 5.3
+        if self.counted is not None:
+            self.figures.measure(now, self.counted.bytes_sent)
+            self.counted.figures = self.figures.told()
         self.adapting.look()
         pause = REPORT * random.uniform(0.8, 1.2) if parts else REPORT / 5
         # Those of several viewers in one turn of the reactor.
@@ -556,18 +537,15 @@ class Viewer:
     def _heard(self, report: Report) -> None:
         if self._video is None or report.ssrc != self._video.ssrc:
             return
-        self.figures.loss = report.fraction
-        self.figures.jitter = report.jitter / TICKS
-        now, trip = self._clock.seconds(), 0.0
-        if report.last_report:
-            since = ((rtcp.ntp(now) >> 16) - report.last_report - report.delay) & 0xFFFFFFFF
-            if since < 1 << 20:  # 16 s; more is a clock that was set
-                self.figures.round_trip = since / 65_536
-                if report.last_report != self._measured_by:
-                    trip = self.figures.round_trip
-                self._measured_by = report.last_report
+        now = self._clock.seconds()
+        trip = self.figures.heard(report, self._video.packets, now)
+        if report.last_report == self._measured_by:
+            trip = 0.0  # Several reports may tell of one of ours: the later of them measure nothing anew.
+        self._measured_by = report.last_report
         self._patience = self.network.patience(self.figures.round_trip, now)
-        if self.network.report(report.lost, self._video.packets, trip, self._bitrate(), now):
+        if self.watches is not None and self.network.report(
+            report.lost, self._video.packets, trip, self._bitrate(), now
+        ):
             self._troubled()
 
 

@@ -11,7 +11,7 @@ from oxidecast.formats.sdp_offer import parse
 from oxidecast.ingest.whip import negotiation
 from oxidecast.ingest.whip.medium import SILENT
 from oxidecast.ingest.whip.publisher import SILENCE
-from oxidecast.interfaces import IIngest, IMakesKeyframes, IPublisher
+from oxidecast.interfaces import IIngest, IMakesKeyframes, IMeasured, IPublisher, ITotals
 from oxidecast.media import TICKS, Codec
 from oxidecast.webrtc.srtp import Profile
 from tests.ingest.whip.stage import (
@@ -80,7 +80,8 @@ class TestNegotiation(WHIPCase):
 
 class TestPublishing(WHIPCase):
     def test_it_provides_what_it_says(self) -> None:
-        verifyObject(IIngest, self.whip)
+        for interface in (IIngest, IMeasured, ITotals):
+            verifyObject(interface, self.whip)
         publisher = self.join()
         verifyObject(IPublisher, publisher)
         verifyObject(IMakesKeyframes, publisher)
@@ -169,6 +170,40 @@ class TestPublishing(WHIPCase):
         told = [packet for packet in self.browser.rtcp if b"\x8f\xcd" in packet]
         self.assertGreater(len(told), 15)
         self.assertEqual(publisher.unreadable, 0)
+
+    def test_how_its_media_comes_is_told(self) -> None:
+        publisher = self.connect()
+        self.whip.sessions["one"] = publisher
+        self.send(14)
+        lost = self.picture(PACKETS[0].payload, 0xFFFFF000 + 14 * PICTURE, frozenset({1}))
+        self.pictures += 1
+        self.pass_by(0.1)
+        self.again(lost[1])
+        self.send(20)
+        [said] = [packet for packet in self.browser.rtcp if b"\x80\xcf\0\4" in packet][-1:]
+        at = said.index(b"\x80\xcf\0\4")
+        echo = b"\x80\xcf\0\5" + bytes(4) + b"\5\0\0\3" + said[at + 4 : at + 8] + said[at + 14 : at + 18]
+        self.send(1)
+        self.say(echo + bytes(4))
+        self.send(70, gop=1000)
+        assert self.stream.publication is not None
+        told = self.stream.publication.figures
+        self.assertEqual((told["lost"], told["nacks"], told["given_up"], told["faults"]), (1, 1, 0, 0))
+        self.assertGreater(told["packets"], 75)
+        self.assertGreater(told["bitrate"], 10_000)
+        self.assertGreater(told["worst_loss"], 0)
+        self.assertGreater(told["round_trip"], 0.03)
+        self.assertLess(told["jitter"], 0.01)
+        self.assertGreater(told["keyframes_wanted"], 0)
+        self.assertEqual(self.whip.totals()["publishers"], 1)
+        families = {family.name: family for family in self.whip.metrics(["show"])}
+        self.assertEqual(families["oxidecast_whip_jitter_seconds"].samples[0].labels, {"stream": "show"})
+        self.assertEqual(families["oxidecast_whip_loss_ratio"].samples[0].value, 0)
+        self.whip.forget("one", publisher)
+        self.assertEqual((self.whip.totals()["publishers"], self.whip.totals()["lost"]), (0, 1))
+        families = {family.name: family for family in self.whip.metrics(["show"])}
+        self.assertEqual(families["oxidecast_whip_lost"].samples[0].value, 1)
+        self.assertEqual(families["oxidecast_whip_jitter_seconds"].samples, [])
 
     def test_who_has_no_such_feedback_is_told_a_bitrate(self) -> None:
         self.connect(extension=f"{TRANSPORT_WIDE}>", feedback="a=rtcp-fb:102 transport-cc\r\n>")

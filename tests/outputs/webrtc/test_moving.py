@@ -280,7 +280,7 @@ class TestSkipping(MovingCase):
         self.on_air(25)
         self.stream.planned = {}
         viewer, browser = self.connect()
-        self.send(2)
+        self.send(6)
         self.trouble(browser)
         viewer.network.sent(round(viewer.network.room * BEHIND / 8), self.clock.seconds())
         before = len(self.frames(browser))

@@ -53,7 +53,11 @@ class TestNonces(WebRTCCase):
         self.on_the_wire, self.newest = {}, {}
         viewer, browser = self.connect(profile)
         other = Feed(
-            self.shown.stream.renditions["source"], self.shown._zero, lambda feed: None, lambda *_: None
+            self.shown.stream.renditions["source"],
+            self.clock.seconds,
+            self.shown._zero,
+            lambda feed: None,
+            lambda *_: None,
         )
         other.start(None)
         self.addCleanup(other.stop)

@@ -5,13 +5,15 @@ import random
 from types import SimpleNamespace
 from typing import Any
 
+from aiortc.rtp import RtcpReceiverInfo, RtcpRrPacket
+from prometheus_client.exposition import generate_latest
 from twisted.internet.defer import Deferred
 from zope.interface.verify import verifyObject
 
 from oxidecast.formats.rtcp import Goodbye, SenderReport, parse
 from oxidecast.formats.rtp_h264 import H264Depacketizer
 from oxidecast.formats.sdp_offer import parse as parse_offer
-from oxidecast.interfaces import IMeasured, IOutput, IOutputStream, IReloadable
+from oxidecast.interfaces import IMeasured, IOutput, IOutputStream, IReloadable, ITotals
 from oxidecast.media import Codec, Packet
 from oxidecast.outputs.webrtc import negotiation
 from oxidecast.outputs.webrtc.output import WebRTCOutput
@@ -144,7 +146,7 @@ class WebRTCCase(HubCase):
 class TestWatching(WebRTCCase):
     def test_it_provides_what_it_says(self) -> None:
         self.on_air()
-        for interface in (IOutput, IMeasured, IReloadable):
+        for interface in (IOutput, IMeasured, ITotals, IReloadable):
             verifyObject(interface, self.webrtc)
         verifyObject(IOutputStream, self.shown)
 
@@ -181,7 +183,9 @@ class TestWatching(WebRTCCase):
         _, browser = self.connect()
         self.send(10)
         stamps = [packet.timestamp for packet in browser.rtp if packet.payload_type == 111]
-        self.assertEqual(len(stamps), 17)
+        self.assertEqual(
+            len(stamps), 10, "all but those of a tenth of a second, until it is known to be live"
+        )
         self.assertEqual({after - before for before, after in itertools.pairwise(stamps)}, {960})
 
     def test_a_sound_that_fits_no_datagram_is_left_out(self) -> None:
@@ -214,7 +218,7 @@ class TestWatching(WebRTCCase):
         self.on_air(30)
         _, browser = self.connect()
         self.send(40)
-        ssrcs = [report.ssrc for report in parse(browser.rtcp[0]) if isinstance(report, SenderReport)]
+        ssrcs = [report.ssrc for report in parse(browser.rtcp[-1]) if isinstance(report, SenderReport)]
         self.assertEqual(
             ssrcs, list(dict.fromkeys(packet.ssrc for packet in [*self.video(browser), *browser.rtp]))
         )
@@ -238,7 +242,7 @@ class TestWatching(WebRTCCase):
     def test_of_the_offer_only_what_is_sent_is_kept(self) -> None:
         self.on_air(30)
         viewer, browser = self.connect()
-        self.send(3)
+        self.send(30)
         kept = viewer.agreed
         self.assertEqual((kept.mid, [medium.mid for medium, _ in kept.media]), ("0", ["0", "1"]))
         self.assertFalse(any(medium.codecs or medium.formats for medium, _ in kept.media))
@@ -449,6 +453,37 @@ class TestLife(WebRTCCase):
         viewer.end("enough")
         families = {family.name: family for family in self.webrtc.metrics(["show"])}
         self.assertEqual(families["oxidecast_webrtc_sessions_connected"].samples[0].value, 1)
+
+    def test_how_a_viewer_is_served_is_told_and_kept(self) -> None:
+        self.on_air(30)
+        viewer, browser = self.connect()
+        self.send(80)
+        ssrc = self.video(browser)[0].ssrc
+        lost = RtcpReceiverInfo(
+            ssrc=ssrc, fraction_lost=64, packets_lost=3, highest_sequence=9, jitter=90, lsr=0, dlsr=0
+        )
+        self.port.datagram(browser.say(bytes(RtcpRrPacket(ssrc=1, reports=[lost]))), ADDRESS)
+        self.port.datagram(browser.say(feedback(206, 1, ssrc=ssrc)), ADDRESS)
+        viewer.switched("720p")
+        self.send(40)
+        session = viewer.counted
+        assert session is not None
+        self.assertEqual(session.rendition, "720p")
+        self.assertEqual(session.startup_time, viewer.figures.first_picture)
+        self.assertGreater(session.figures["bitrate"], 10_000)
+        told = [session.figures[name] for name in ("lost", "loss", "keyframes_wanted", "switches")]
+        self.assertEqual(told, [3, 0.25, 1, 1])
+        packets = session.figures["packets"]
+        self.assertLess(3, packets)
+        for sums in (self.shown.stats(), self.webrtc.totals()):
+            self.assertEqual((sums["lost"], sums["switches"], sums["worst_loss"]), (3, 1, 0.25))
+        viewer.end("enough")
+        sums = self.webrtc.totals()
+        self.assertEqual((sums["lost"], sums["packets"], sums["sessions"]), (3, packets, 1))
+        self.assertEqual((sums["bitrate"], sums["worst_loss"]), (0, 0.0))
+        text = generate_latest(SimpleNamespace(collect=lambda: self.webrtc.metrics(["show"]))).decode()
+        self.assertIn("oxidecast_webrtc_lost_total 3.0", text)
+        self.assertIn('oxidecast_webrtc_first_picture_seconds_bucket{le="+Inf"} 1.0', text)
 
 
 class TestWhatIsSent(WebRTCCase):
