@@ -85,9 +85,15 @@ class WHEPCase(BrowserTestCase):
         self.requests_may_fail = True  # Chromium asks for a favicon, which this page does not have.
 
     def play(self, name: str, port: int = 0) -> tuple[Any, int, str]:
+        """A page that plays, and what it was answered. A machine that is busy with other tests refuses viewers for a
+        while: then once more."""
         page = self.open(f"{self.server.url}/health", self.new_context(bypass_csp=True))
-        status, text = page.evaluate(PLAY, [f"{self.server.url}/api/v1/webrtc/{name}/whep", port])
-        return page, status, text
+        deadline = time.monotonic() + 15
+        while True:
+            status, text = page.evaluate(PLAY, [f"{self.server.url}/api/v1/webrtc/{name}/whep", port])
+            if status != 503 or time.monotonic() > deadline:
+                return page, status, text
+            page.wait_for_timeout(1000)
 
     def wait_for_frames(self, page: Any, count: int) -> None:
         deadline = time.monotonic() + 20
