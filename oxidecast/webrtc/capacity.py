@@ -33,9 +33,10 @@ LATE: Final = 0.1
 MOST_LATE: Final = 0.2
 """Seconds that one look counts at most: a machine that stood still for a second is not slow for that."""
 
-LEAST, MOST = 0.0015, 0.01
-"""What a viewer is reckoned to cost, of a core: at least what one of 2.5 Mbit/s was measured to, and at most one of 20
-Mbit/s. Between them it is what all who watch cost together, with all else that the server does."""
+LEAST, MOST = 0.0015, 0.004
+"""What a viewer is reckoned to cost, of a core: at least what one of 2.5 Mbit/s was measured to, and at most one of 10
+Mbit/s on a slower machine, so that a crowd of a hundred may come at once. Between them it is what all who watch cost
+together, with all else that the server does."""
 
 _LOAD_SMOOTHING = 0.4
 _LATE_SMOOTHING = 0.05
