@@ -117,8 +117,8 @@ class SyncCase(BrowserTestCase):
 
     def watch(self, name: str, least: float, most_old: float = 10.0) -> tuple[clock.Seen, clock.Seen]:
         """What Chromium shows, and what comes to a viewer of our own: for so many seconds at least, and until Chromium
-        has brought sound and pictures together, and shows them soon enough. A busy machine delays that; a server that is
-        to blame prevents it."""
+        has brought sound and pictures together, and shows them soon enough. A busy machine delays that; a server that
+        is to blame prevents it."""
         page = self.page(name)
         viewer = Viewer(self.whep(name))
         self.addCleanup(viewer.stop)
