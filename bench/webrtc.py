@@ -129,8 +129,9 @@ def serve_ours(clip: Path) -> None:
     from twisted.internet import reactor as default_reactor
     from twisted.internet.defer import Deferred
 
-    from oxidecast.app import Server
     from oxidecast.interfaces import PublishRequest
+    from oxidecast.tap import makeService
+    from oxidecast.webrtc import capacity
     from tests.house import LOOPBACK
 
     reactor: Any = default_reactor
@@ -142,7 +143,8 @@ def serve_ours(clip: Path) -> None:
         "OXIDECAST_PLUGINS_DISABLED": '["hls", "multicast", "recording", "thumbnails"]',
     }
     folder = TemporaryDirectory()
-    server = Server.build(None, Path(folder.name), environ, reactor)
+    os.environ.update(environ)
+    server: Any = makeService({"config": None, "data-dir": folder.name, "demo": False})
     server.startService()
 
     async def begin() -> None:
@@ -158,13 +160,18 @@ def serve_ours(clip: Path) -> None:
         Encoder(publication, demux(clip), reactor)
         print(f"http://127.0.0.1:{server.web.number}/api/v1/webrtc/show/whep", flush=True)
 
-    def cut(on: bool) -> None:
-        server.webrtc.socket.segmenting = on
+    limits = capacity.CEILING, capacity.LATE
+
+    def change(what: str, on: bool) -> None:
+        if what == "segmenting":
+            server.webrtc.socket.segmenting = on
+        else:
+            capacity.CEILING, capacity.LATE = limits if on else (10.0, 10.0)
 
     def orders() -> None:
         for line in sys.stdin:
-            if line.startswith("segmenting"):
-                reactor.callFromThread(cut, line.strip().endswith("on"))
+            what, _, on = line.strip().partition(" ")
+            reactor.callFromThread(change, what, on == "on")
         reactor.callFromThread(os._exit, 0)
 
     Thread(target=orders, daemon=True).start()
@@ -291,8 +298,9 @@ class Contest:
         process.stdin.write(line + "\n")
         process.stdin.flush()
 
-    def segmenting(self, on: bool) -> None:
-        self._say(self._server, f"segmenting {'on' if on else 'off'}")
+    def switch(self, what: str, on: bool) -> None:
+        """`segmenting`, and `limit`: whether new viewers are refused when the server is busy."""
+        self._say(self._server, f"{what} {'on' if on else 'off'}")
 
     def crowd(self, order: str) -> dict[str, Any]:
         self._say(self._crowd, order)
@@ -327,6 +335,7 @@ def ours(clip: Path, options: argparse.Namespace) -> None:
         time.sleep(SETTLE)
         idle = contest.measure()["server"]
         print(f"ours, without viewers: {idle * 100:.1f} % of a core")
+        contest.switch("limit", False)
         contest.crowd("add 10")
         empty, had = memory(contest.pid), 10
         for count in options.viewers:
@@ -334,9 +343,9 @@ def ours(clip: Path, options: argparse.Namespace) -> None:
             each: dict[str, list[float]] = {"GSO": [], "GSO off": []}
             for _ in range(options.runs):
                 for name in each:
-                    contest.segmenting(name == "GSO")
+                    contest.switch("segmenting", name == "GSO")
                     each[name].append(tell(name, contest.measure(), idle))
-            contest.segmenting(True)
+            contest.switch("segmenting", True)
             medians = ", ".join(f"{name} {statistics.median(values):.3f} %" for name, values in each.items())
             kilobytes = (memory(contest.pid) - empty) / 1024 / max(1, count - 10)
             print(f"  {count} viewers: {medians} of a core each; {kilobytes:.0f} KB each")
@@ -351,6 +360,18 @@ def ours(clip: Path, options: argparse.Namespace) -> None:
                 break
             most = had
         print(f"  on time (p99 below {ON_TIME * 1000:.0f} ms): {most or had}")
+
+
+def limited(clip: Path, options: argparse.Namespace) -> None:
+    with Contest("ours", clip, options.seconds) as contest:
+        idle = contest.measure()["server"]
+        while True:
+            came = contest.crowd("add 20")
+            if came["refused"] or came["watching"] >= options.most:
+                break
+            contest.crowd("watch 0.5")
+        print(f"  as many as are let in: {came['watching']}, then {came['refused']}")
+        tell("let in", contest.measure(), idle)
 
 
 def aiortc(clip: Path, options: argparse.Namespace) -> None:
@@ -385,6 +406,7 @@ def main() -> None:
     with TemporaryDirectory() as folder:
         clip = make_clip(Path(folder))
         ours(clip, options)
+        limited(clip, options)
         if options.others:
             aiortc(clip, options)
 

@@ -295,6 +295,14 @@ class IPublisher(Interface):
         already closed when this is called."""
 
 
+class IMakesKeyframes(Interface):
+    """A publisher that can be asked for a keyframe provides it beside `IPublisher`."""
+
+    def keyframe() -> bool:
+        """Ask for one, of all that it sends. False where that is in vain: whoever needs one has to wait, or do
+        without."""
+
+
 class IPublication(Interface):
     """The way of one publisher into its stream. Calls after the end do nothing."""
 
@@ -463,7 +471,11 @@ class ITranscoderBackend(Interface):
     device: str | None = Attribute(
         "What `transcoding.hardware_acceleration.device` says to have it; None for software."
     )
-    encoder: str = Attribute("FFmpeg's name of the encoder.")
+    encoders: Any = Attribute("FFmpeg's names of the encoders, by `oxidecast.media.Codec`: H264, HEVC, AV1.")
+    lacks: Any = Attribute(
+        "Codecs that it does not make on this machine, with the exact reason of each: known when it was probed. They "
+        "are made in software. Never H264, without which a backend does not work."
+    )
     pixel_format: str = Attribute("FFmpeg's name of the format that it takes.")
     devices: bool = Attribute(
         "Whether it writes to device files, so that its child cannot be kept from writing files."
@@ -474,12 +486,12 @@ class ITranscoderBackend(Interface):
     )
 
     def options(target: Any) -> dict[str, str]:
-        """The encoder's options for an `oxidecast.transcoding.profiles.Target`. It makes keyframes only when asked to,
+        """The encoder's options for an `oxidecast.transcoding.targets.Target`. It makes keyframes only when asked to,
         and closed groups of pictures."""
 
     async def probe() -> str:
-        """Encode a frame for real, off the reactor, and return what was found, for people; raise an exception whose
-        text is the exact reason when it does not work on this machine."""
+        """Encode a frame for real in each codec, off the reactor, and return what was found, for people; raise an
+        exception whose text is the exact reason when it does not work on this machine."""
 
 
 class IEventListener(Interface):

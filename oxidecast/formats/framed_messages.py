@@ -23,7 +23,8 @@ class _Message(msgspec.Struct, frozen=True, tag=True, kw_only=True, forbid_unkno
 
 
 class VideoFeed(_Message, frozen=True, kw_only=True):
-    """A picture size of the ladder. What one number stands for never changes within one child."""
+    """A picture size of the ladder. What one number stands for never changes within one child, but for its bitrate:
+    that may follow the source's size from the next beginning on."""
 
     feed: FeedNumber
     width: _Side
@@ -36,11 +37,10 @@ class VideoFeed(_Message, frozen=True, kw_only=True):
     options: dict[str, str] = {}
     """The encoder's own, as FFmpeg has them."""
     pixel_format: str = "yuv420p"
-
-    @property
-    def is_vp8(self) -> bool:
-        """All else is H.264."""
-        return self.encoder == "libvpx"
+    least: _Side = 16
+    """Pixels a side: smaller pictures the encoder does not take."""
+    on_device: bool = True
+    """Where the job has a device, whether this one is made there. Others are made by the child's own library."""
 
 
 class AudioFeed(_Message, frozen=True, kw_only=True):

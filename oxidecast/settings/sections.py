@@ -182,7 +182,7 @@ class StorageSettings(Section, frozen=True, kw_only=True):
 
 
 Preset = Literal["ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower"]
-"""Of x264: from the least CPU to the best picture."""
+"""As x264 and x265 name them: from the least CPU to the best picture."""
 
 
 class HardwareAcceleration(Section, frozen=True, kw_only=True):
@@ -196,6 +196,7 @@ class Profile(Section, frozen=True, kw_only=True):
     """One [[transcoding.profiles]]: a quality of the ladder."""
 
     name: Annotated[str, Meta(min_length=1)]
+    codec: Literal["h264", "hevc", "av1"] = "h264"
     width: Annotated[int, Meta(ge=16, le=8192, multiple_of=2)]
     height: Annotated[int, Meta(ge=16, le=8192, multiple_of=2)]
     bitrate: Bitrate

@@ -138,6 +138,7 @@ class Layer:
                 return
             if rendition is None:
                 rendition = self._stream.add_rendition(self.name, tracks)
+                rendition.on_keyframe_wanted = self._stream.ask_publisher
             else:
                 rendition.restart(tracks, "its tracks changed" if self._begun else "the publisher came back")
             self._begun = True

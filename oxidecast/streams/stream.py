@@ -14,7 +14,7 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from oxidecast.interfaces import IPublisher, IRendition, IStream, PublishRequest, Refused
+from oxidecast.interfaces import IMakesKeyframes, IPublisher, IRendition, IStream, PublishRequest, Refused
 from oxidecast.media import TICKS, Track
 from oxidecast.media.timestamps import Rebaser
 from oxidecast.streams.info import StreamInfo
@@ -278,6 +278,11 @@ class Stream:
         )
         return self.renditions[name]
 
+    def ask_publisher(self) -> bool:
+        """For a keyframe; False where that is in vain."""
+        publisher = self.publication.publisher if self.publication is not None else None
+        return publisher is not None and IMakesKeyframes.providedBy(publisher) and bool(publisher.keyframe())
+
     def is_described_by(self, info: StreamInfo) -> bool:
         """Whether there is nothing in `info` that a live stream follows and does not know."""
         return self.info == msgspec.structs.replace(info, name=self.name)
@@ -292,6 +297,7 @@ class Stream:
     def _start(self, publication: Publication) -> None:
         self.state = "live"
         source = self._rendition(SOURCE, publication.tracks)
+        source.on_keyframe_wanted = self.ask_publisher
         self.log.info(
             "{stream} is live: {tracks} by {protocol} from {address}",
             stream=self.name,

@@ -46,6 +46,7 @@ class Planned(msgspec.Struct, frozen=True, kw_only=True):
     """A rendition of the ladder as it will be; it need not run now."""
 
     name: str
+    codec: Codec = Codec.H264
     width: int
     height: int
     frame_rate: Fraction | None
@@ -53,7 +54,7 @@ class Planned(msgspec.Struct, frozen=True, kw_only=True):
     """Bits a second, sound included."""
     average: int
     codecs: tuple[str, ...]
-    """As in RFC 6381, as far as they are known before the encoder runs."""
+    """As in RFC 6381: as its tracks were when it ran last, and before that as its encoder will be told."""
 
 
 @implementer(IWant)

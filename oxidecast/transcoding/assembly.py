@@ -4,7 +4,7 @@ The one idea: a rendition begins, and begins anew, with a keyframe of which ever
 tracks are known waits for them; what comes before a keyframe is left out.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import msgspec
 from twisted.logger import Logger
@@ -23,7 +23,7 @@ LONGEST_PICTURE = 5 * TICKS
 
 
 class Assembly:
-    """Give it the feeds' tracks and packets as they come. `began` is called at each beginning."""
+    """Give it the feeds' tracks and packets as they come. `began` is called at each beginning, with the tracks."""
 
     log = Logger()
 
@@ -34,7 +34,7 @@ class Assembly:
         video: int,
         audio: int | None,
         listed: bool,
-        began: Callable[[], None] = lambda: None,
+        began: Callable[[Sequence[Track]], None] = lambda tracks: None,
         keyframe: Callable[[int], bool] = lambda feed: False,
     ) -> None:
         """`video` and `audio` are numbers of feeds. Without pictures `video` is 0. `keyframe` asks for one of
@@ -147,7 +147,7 @@ class Assembly:
                 self.rendition.on_keyframe_wanted = self._ask
         else:
             self.rendition.restart(tracks, reason)
-        self._began()
+        self._began(tracks)
         for packet in held:
             self._push(packet)
 

@@ -4,9 +4,10 @@ The one idea: what should be made follows from the stream's `info`, what is want
 When one of them changes, `settle` looks at all again. The source's own viewers never notice any of it.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
+from msgspec.structs import replace
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
@@ -23,6 +24,7 @@ from oxidecast.transcoding.backends.vp8 import VP8
 from oxidecast.transcoding.profiles import OPUS_FEED, Rendition
 from oxidecast.transcoding.renditions import Renditions
 from oxidecast.transcoding.supervisor import Supervisor
+from oxidecast.transcoding.targets import Target, codec_string, coded_rate
 
 LINGER = 60.0
 """Seconds that a rendition is still made when nobody wants it any more: viewers switch to and fro."""
@@ -50,6 +52,7 @@ FULL = (
 GIVEN_UP = "its qualities cannot be made, which is tried again in some minutes"
 
 NAME_FULL, NAME_GIVEN_UP, NAME_FALLBACK = "transcoding:full", "transcoding:given_up", "transcoding:fallback"
+NAME_CODECS = "transcoding:codecs"
 """Of the stream's notices."""
 
 
@@ -112,6 +115,8 @@ class Ladder:
         self._given_up: tuple[tuple[Rendition, ...], tuple[AudioFeed, ...]] | None = None
         """What could not be made."""
         self._next_try: IDelayedCall | None = None
+        self._codecs: dict[tuple[tuple[int, int], Target], str] = {}
+        """Of pictures that were made, what they are called."""
         self._restarts = 0
         self._owner = owner
         self._subscription: ISubscription | None = None
@@ -150,7 +155,7 @@ class Ladder:
         self.stream.notice(NAME_FULL, FULL if self.waits else None)
         if not (self.plan or self._others):
             self._stop("it is not wanted")
-            for name in (NAME_GIVEN_UP, NAME_FALLBACK):
+            for name in (NAME_GIVEN_UP, NAME_FALLBACK, NAME_CODECS):
                 self.stream.notice(name, None)
         elif self.supervisor is None:
             self._start()
@@ -203,26 +208,62 @@ class Ladder:
         live = {spec.profile for spec in self._known if spec.low_latency}
         video, audio = tracks.get(True), tracks.get(False)
         ladder = profiles.ladder(settings.profiles, {*names, *live}, video, audio, self._most_sound)
-        self.left_out = {name: why for name, why in ladder.left_out.items() if name in names}
-        listed = [one for one in ladder.renditions if one.name in names]
+        missing = self._missing(ladder.renditions)
+        rungs = [one for one in ladder.renditions if one.name not in missing]
+        left_out = {**ladder.left_out, **missing}
+        self.left_out = {name: why for name, why in left_out.items() if name in names}
+        listed = [one for one in rungs if one.name in names]
         wanted = {spec.profile for spec in self._known if spec.is_listed}
         made = [one for one in listed if settings.mode == "always" or one.name in wanted]
         for spec in sorted(self._known, key=lambda spec: spec.name):
             made += [
                 profiles.low_latency(one, spec.name, VP8 if spec.codec is Codec.VP8 else None)
-                for one in ladder.renditions
+                for one in ladder.renditions  # In what everything makes, whatever the profile's codec.
                 if spec.low_latency and one.name == spec.profile
             ]
         self.plan = tuple(made)
         opus = RenditionSpec() in self._known and audio is not None
         self._others = (profiles.opus(),) if opus else ()
-        return {one.name: _planned(one, video, audio) for one in listed}
+        return {one.name: self._planned(one, video, audio) for one in listed}
 
     def _job(self) -> Job:
         assert self.backend is not None
         # Nothing is decoded for thumbnails alone: they can do with keyframes.
         thumbnails = self._owner.thumbnails() if self.plan else profiles.NO_THUMBNAILS
-        return profiles.job(self.plan, self.backend, thumbnails, self._others)
+        software, lacks = self._owner.software(), self.backend.lacks
+        asked = dict.fromkeys(one.target.codec for one in self.plan)
+        sentences = [f"{codec} is made in software: {lacks[codec]}" for codec in asked if codec in lacks]
+        self.stream.notice(NAME_CODECS, "; ".join(sentences) or None if self.backend.device else None)
+        return profiles.job(self.plan, self.backend, thumbnails, self._others, software)
+
+    def _missing(self, renditions: Iterable[Rendition]) -> dict[str, str]:
+        """By name, why nothing on this machine makes it. What was not tried yet is taken as possible."""
+        backend, software = self.backend or self._owner.backend()[0], self._owner.software()
+        if backend is None:
+            return {}
+        return {
+            one.name: f"this server cannot encode {one.target.codec}: {software.lacks[one.target.codec]}"
+            for one in renditions
+            if one.target.codec in backend.lacks and one.target.codec in software.lacks
+        }
+
+    def _planned(self, rendition: Rendition, video: Track | None, audio: Track | None) -> Planned:
+        """As it will be. Once it has run its tracks are known, which say more than any guess."""
+        target = rendition.target
+        sound = rendition.audio.bitrate if rendition.audio is not None else 0
+        codecs = [self._codecs.get((rendition.size, target)) or codec_string(target)]
+        if audio is not None and rendition.audio is not None:
+            codecs.append(audio.codec_string if rendition.audio.codec == "copy" else "mp4a.40.2")
+        return Planned(
+            name=rendition.name,
+            codec=target.codec,
+            width=rendition.size[0],
+            height=rendition.size[1],
+            frame_rate=coded_rate(video.frame_rate if video is not None else None, target.framerate),
+            peak=target.maxrate + sound,
+            average=target.bitrate + sound,
+            codecs=tuple(codecs),
+        )
 
     def _assemble(self) -> None:
         """A rendition for each that is in the plan, and no other."""
@@ -359,6 +400,15 @@ class Ladder:
             self.backend = self._owner.software()
             self.settle()
 
+    def began(self, name: str, tracks: Sequence[Track]) -> None:
+        for one in self.plan:
+            if one.name == name and tracks[0].is_video:
+                real = self._codecs[one.size, one.target] = tracks[0].codec_string
+                planned = self.stream.planned.get(name)
+                if planned is not None:
+                    changed = replace(planned, codecs=(real, *planned.codecs[1:]))
+                    self.stream.plan({**self.stream.planned, name: changed})
+
     def thumbnail(self, thumbnail: Thumbnail) -> None:
         self._owner.thumbnail(self.stream, thumbnail, self.stream.utc(thumbnail.pts))
 
@@ -395,24 +445,3 @@ class Ladder:
         if self._given_up is not None:
             self._given_up = None
             self.stream.notice(NAME_GIVEN_UP, None)
-
-
-def _planned(rendition: Rendition, video: Track | None, audio: Track | None) -> Planned:
-    """As it will be."""
-    target = rendition.target
-    rate = video.frame_rate if video is not None and video.frame_rate else None
-    if rate is not None and rate > target.framerate:
-        rate = None
-    sound = rendition.audio.bitrate if rendition.audio is not None else 0
-    codecs = [profiles.codec_string(rendition.size, float(rate or target.framerate))]
-    if audio is not None and rendition.audio is not None:
-        codecs.append(audio.codec_string if rendition.audio.codec == "copy" else "mp4a.40.2")
-    return Planned(
-        name=rendition.name,
-        width=rendition.size[0],
-        height=rendition.size[1],
-        frame_rate=rate,
-        peak=target.maxrate + sound,
-        average=target.bitrate + sound,
-        codecs=tuple(codecs),
-    )

@@ -3,17 +3,20 @@
     ladder(profiles, names, video, audio) -> Ladder -> job(renditions, ...) -> Job for the child process
 
 Nothing is scaled up: a profile larger than the source is left out, and where none would be left the smallest one is
-made at the source's own size. Renditions whose sound is the same share it: it is encoded once.
+made at the source's own size, with as much less bitrate as it is smaller. Renditions whose sound is the same share it:
+it is encoded once.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from typing import Protocol
 
 from oxidecast.formats.framed_messages import AudioFeed, Device, Job, VideoFeed
 from oxidecast.media import Codec, Track
 from oxidecast.settings.sections import Profile
-from oxidecast.transcoding.sizes import fit, shown_size, too_large
+from oxidecast.transcoding.sizes import fit, scale, shown_size, too_large
+from oxidecast.transcoding.targets import LEAST_SIDE, Target
 
 MAXRATE = 1.1
 """Times the bitrate, where a profile names no `maxrate`. Apple's authoring rules for HLS take a live peak of up to 25 %
@@ -21,6 +24,9 @@ above the average; a tenth leaves room for what containers add."""
 
 BUFFER = 2.0
 """Seconds of the bitrate, where a profile names no `bufsize`: a group of pictures, which a player has buffered."""
+
+LEAST_BITRATE = 16_000
+"""Bits a second: for smaller pictures than the profile's a bitrate shrinks no further."""
 
 NEARLY_FITS = 1.1
 """Sound measured at up to a tenth above a profile's bitrate is copied: encoders wander around what they were asked."""
@@ -37,25 +43,14 @@ NO_THUMBNAILS = (0.0, 640)
 OPUS_BITRATE = 96_000
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
-    """What a backend is asked for."""
-
-    width: int
-    """The profile's box."""
-    height: int
-    framerate: float
-    bitrate: int
-    maxrate: int
-    bufsize: int
-    low_latency: bool = False
-    """Each picture leaves at once: no B-frames, no look ahead. For WebRTC."""
-
-
 class Encoder(Protocol):
     """What this file needs of a backend."""
 
-    encoder: str
+    name: str
+    encoders: Mapping[Codec, str]
+    """FFmpeg's names."""
+    lacks: Mapping[Codec, str]
+    """What it does not make on this machine, and why."""
     pixel_format: str
     program: Device | None
     """The FFmpeg program does it all; None where the child does."""
@@ -112,11 +107,17 @@ def ladder(
     if wanted and len(left_out) == len(wanted):
         del left_out[min(wanted, key=lambda one: one[1].width * one[1].height)[1].name]
     bitrates = sorted({profile.audio_bitrate for profile in profiles})
+    for _, profile in wanted:
+        size, codec = fit(source, (profile.width, profile.height)), Codec(profile.codec)
+        if profile.name not in left_out and min(size) < LEAST_SIDE[codec]:
+            left_out[profile.name] = (
+                f"its pictures would be {size[0]}x{size[1]}, and {codec} takes none below {LEAST_SIDE[codec]} a side"
+            )
     renditions = [
         Rendition(
             name=profile.name,
             size=fit(source, (profile.width, profile.height)),
-            target=_target(profile),
+            target=_target(profile, source),
             keyframe_interval=profile.keyframe_interval,
             video=1 + place,
             audio=_sound(audio, profile.audio_bitrate, bitrates, audio_bitrate),
@@ -128,12 +129,13 @@ def ladder(
 
 
 def low_latency(rendition: Rendition, name: str, vp8: Encoder | None = None) -> Rendition:
-    """The same for WebRTC: without B-frames, and with Opus; in VP8 where there is an encoder for it."""
+    """The same for WebRTC: without B-frames, and with Opus; in H.264, or in VP8 where there is an encoder for it: of
+    the two every peer has one (RFC 7742 5), whatever the profile's codec."""
     audio = rendition.audio and opus()
     return replace(
         rendition,
         name=name,
-        target=replace(rendition.target, low_latency=True),
+        target=replace(rendition.target, low_latency=True, codec=Codec.H264 if vp8 is None else Codec.VP8),
         video=rendition.video + (_LOW_LATENCY if vp8 is None else _LOW_LATENCY_VP8),
         audio=audio,
         encoder=vp8,
@@ -145,14 +147,15 @@ def job(
     backend: Encoder,
     thumbnails: tuple[float, int] = NO_THUMBNAILS,
     others: Iterable[AudioFeed] = (),
+    software: Encoder | None = None,
 ) -> Job:
     """What to tell the child. `thumbnails` is the seconds between two (0 for none) and their width in pixels. `others`
-    is sound without pictures: Opus beside the source's own pictures."""
+    is sound without pictures: Opus beside the source's own pictures. `software` makes what `backend` does not."""
     renditions = tuple(renditions)
     audios = {one.audio.feed: one.audio for one in renditions if one.audio is not None}
     audios |= {feed.feed: feed for feed in others}
     return Job(
-        videos=tuple(_video(one, backend) for one in renditions),
+        videos=tuple(_video(one, _maker(one, backend, software)) for one in renditions),
         audios=tuple(audios.values()),
         # The shortest: keyframes are the same in all renditions.
         keyframe_interval=min((one.keyframe_interval for one in renditions), default=2.0),
@@ -167,43 +170,25 @@ def opus() -> AudioFeed:
     return AudioFeed(feed=OPUS_FEED, codec="opus", bitrate=OPUS_BITRATE)
 
 
-def codec_string(size: tuple[int, int], framerate: float) -> str:
-    """What H.264 in High profile of this size will be called (RFC 6381), by the least level that takes it (ITU-T H.264,
-    table A-1: frame size and rate in macroblocks)."""
-    frame = -(-size[0] // 16) * -(-size[1] // 16)
-    rate = frame * framerate
-    for level, most_frame, most_rate in _LEVELS:
-        if frame <= most_frame and rate <= most_rate:
-            return f"avc1.6400{level:02x}"
-    return "avc1.640034"
+def _maker(rendition: Rendition, backend: Encoder, software: Encoder | None) -> Encoder:
+    return software if software is not None and rendition.target.codec in backend.lacks else backend
 
 
-_LEVELS = (
-    (10, 99, 1_485),
-    (11, 396, 3_000),
-    (12, 396, 6_000),
-    (13, 396, 11_880),
-    (21, 792, 19_800),
-    (22, 1_620, 20_250),
-    (30, 1_620, 40_500),
-    (31, 3_600, 108_000),
-    (32, 5_120, 216_000),
-    (40, 8_192, 245_760),
-    (42, 8_704, 522_240),
-    (50, 22_080, 589_824),
-    (51, 36_864, 983_040),
-)
-"""Level times ten, macroblocks a picture, macroblocks a second."""
+def _target(profile: Profile, source: tuple[int, int]) -> Target:
+    box = (profile.width, profile.height)
+    grows = max(scale(source, box), Fraction(1)) if too_large(source, box) else Fraction(1)
 
+    def rate(bits: int) -> int:
+        return max(round(bits / grows**2), min(bits, LEAST_BITRATE))
 
-def _target(profile: Profile) -> Target:
     return Target(
         width=profile.width,
         height=profile.height,
         framerate=profile.framerate,
-        bitrate=profile.bitrate,
-        maxrate=profile.maxrate or round(profile.bitrate * MAXRATE),
-        bufsize=profile.bufsize or round(profile.bitrate * BUFFER),
+        bitrate=rate(profile.bitrate),
+        maxrate=rate(profile.maxrate or round(profile.bitrate * MAXRATE)),
+        bufsize=rate(profile.bufsize or round(profile.bitrate * BUFFER)),
+        codec=Codec(profile.codec),
     )
 
 
@@ -216,9 +201,11 @@ def _video(rendition: Rendition, backend: Encoder) -> VideoFeed:
         height=target.height,
         framerate=target.framerate,
         bitrate=target.bitrate,
-        encoder=backend.encoder,
+        encoder=backend.encoders[target.codec],
         options=backend.options(target),
         pixel_format=backend.pixel_format,
+        least=LEAST_SIDE[target.codec],
+        on_device=backend.program is not None,
     )
 
 

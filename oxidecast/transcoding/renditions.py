@@ -4,7 +4,8 @@ The one idea: it belongs to one child alone. What a child still says when it was
 """
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Protocol
 
 import msgspec
@@ -26,6 +27,9 @@ class Boss(Protocol):
     """Who decides."""
 
     def trouble(self, trouble: Trouble) -> None: ...
+
+    def began(self, name: str, tracks: Sequence[Track]) -> None:
+        """A rendition began, or began anew, with these."""
 
     def gave_up(self, reason: str) -> None: ...
 
@@ -59,7 +63,13 @@ class Renditions:
                 self.assemblies[name].feeds(video, audio)
             else:
                 self.assemblies[name] = Assembly(
-                    self._stream, name, video, audio, name in listed, keyframe=self._keyframe
+                    self._stream,
+                    name,
+                    video,
+                    audio,
+                    name in listed,
+                    partial(self._began, name),
+                    self._keyframe,
                 )
             # Feeds are shared: the child has told of this one before, maybe.
             for track in list(self._tracks.values()):
@@ -87,6 +97,10 @@ class Renditions:
 
     def _keyframe(self, feed: int) -> bool:
         return self._boss is not None and self._boss.keyframe(feed)
+
+    def _began(self, name: str, tracks: Sequence[Track]) -> None:
+        if self._boss is not None:
+            self._boss.began(name, tracks)
 
     # -- Receiver
 

@@ -10,7 +10,7 @@ from oxidecast.accounts.roles import Permission, may, may_manage
 from oxidecast.database.errors import Conflict
 from oxidecast.database.streams import Sort, StreamChange, Streams, version
 from oxidecast.registry import Registry
-from oxidecast.settings.sections import TranscodingSettings
+from oxidecast.settings.sections import Profile, TranscodingSettings
 from oxidecast.streams.hub import Hub
 from oxidecast.streams.info import StreamInfo
 from oxidecast.web.access import StreamAccess
@@ -87,7 +87,7 @@ class StreamRoutes:
         self._registry = registry
         self._streams = streams
         self._keys = keys
-        self._profiles = [profile.name for profile in transcoding.profiles]
+        self._profiles = {profile.name: _profile(profile) for profile in transcoding.profiles}
         self._access = access
         self._views = views
         self._addresses = addresses
@@ -279,7 +279,7 @@ class StreamRoutes:
             raise invalid("transcoding_profiles", "each may be named once")
         unknown = [name for name in names if name not in self._profiles]
         if unknown:
-            known = f"known profiles are {', '.join(self._profiles) or 'none'}"
+            known = f"known profiles are {', '.join(self._profiles.values()) or 'none'}"
             raise ApiError(
                 422,
                 "unknown_profile",
@@ -291,6 +291,11 @@ class StreamRoutes:
         """The streams on air that exist only as long as somebody publishes."""
         infos = [stream.info for stream in self._hub.streams.values() if stream.renditions]
         return [info for info in infos if not info.owner_id and q.lower() in info.name]
+
+
+def _profile(profile: Profile) -> str:
+    """As sentences name it: not every player takes another codec than H.264."""
+    return profile.name if profile.codec == "h264" else f"{profile.name} ({profile.codec})"
 
 
 def _check_title(title: str) -> None:

@@ -27,8 +27,11 @@ CEILING: Final = 0.55
 """Share of a core. A frame of all viewers takes this part of the time between two, and a keyframe, which is several
 times as large, more than all of it: at this share one frame in a hundred was 50 ms late, which buffers just hide."""
 
-LATE: Final = 0.05
+LATE: Final = 0.1
 """Seconds of lateness, on the average: then other programs take so much that nobody is served on time."""
+
+MOST_LATE: Final = 0.2
+"""Seconds that one look counts at most: a machine that stood still for a second is not slow for that."""
 
 LEAST, MOST = 0.0015, 0.01
 """What a viewer is reckoned to cost, of a core: at least what one of 2.5 Mbit/s was measured to, and at most one of 20
@@ -90,8 +93,9 @@ class Capacity:
 
     def _look(self, planned: float) -> None:
         now = self._clock.seconds()
-        # A clock that was set back is not early, and one that was set forward is late only once.
-        self.lateness += (min(1.0, max(0.0, now - planned)) - self.lateness) * _LATE_SMOOTHING
+        # A clock that was set back is not early.
+        late = min(MOST_LATE, max(0.0, now - planned))
+        self.lateness += (late - self.lateness) * _LATE_SMOOTHING
         self._looks += 1
         if self._looks % WINDOW == 0:
             began, used = self._since

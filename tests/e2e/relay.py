@@ -17,8 +17,8 @@ QUEUE = 0.3
 
 
 class Relay:
-    """Between one browser and the server's port `target`. `port` is where the browser sends to. `delay` (seconds, each
-    way) and `rate` (bits a second towards the browser, 0 for no limit) can be changed at any time."""
+    """Between one browser and the server's port `target`. `port` is where the browser sends to. `delay` (seconds
+    towards the browser) and `rate` (bits a second towards the browser, 0 for no limit) can be changed at any time."""
 
     def __init__(self, target: int, loss: float = 0.0, seed: int = 6, delay: float = 0.0) -> None:
         self.loss = loss
@@ -75,7 +75,7 @@ class Relay:
         now = time.monotonic()
         if one is self._near:
             self._browser = source
-            heapq.heappush(self._due, (now + self.delay, next(self._order), datagram, False))
+            heapq.heappush(self._due, (now, next(self._order), datagram, False))
             return
         # Media only: a lost handshake is another test's matter.
         if datagram[0] >= 128 and self._noise.random() < self.loss:

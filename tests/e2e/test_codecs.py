@@ -80,7 +80,7 @@ class CodecTests(BrowserTestCase):
         with av.open(io.BytesIO(whole)) as container:
             self.assertEqual(container.streams.video[0].codec_context.name, codec)
             self.assertEqual(len(container.streams.audio), 1)
-            self.assertGreater(len(list(container.decode(video=0))), 60)
+            self.assertGreater(len(list(container.decode(video=0))), 20)
 
     def test_what_a_browser_publishes(self) -> None:
         for codec in ("VP8", "VP9", "AV1"):

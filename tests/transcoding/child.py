@@ -24,7 +24,9 @@ from oxidecast.formats.framed_messages import (
     Trouble,
     VideoFeed,
 )
-from oxidecast.media import TICKS, Track
+from oxidecast.media import TICKS, Codec, Track
+from oxidecast.transcoding.backends import Software
+from oxidecast.transcoding.targets import LEAST_SIDE, Target
 from oxidecast.transcoding.worker.decoders import decoder
 from tests.transcoding.clips import FLASH, TIME_BASE
 
@@ -43,6 +45,28 @@ def small(feed: int = 1, width: int = 160, height: int = 90, **more: Any) -> Vid
         height=height,
         **{"framerate": 30.0, "bitrate": 200_000} | more,
         options=options,
+    )
+
+
+def feed_of(codec: Codec, feed: int = 1, width: int = 160, height: int = 90, **more: Any) -> VideoFeed:
+    """What the software backend makes of a profile, as fast as it can."""
+    rates = {"framerate": 30.0, "bitrate": 200_000} | more
+    target = Target(
+        width=width,
+        height=height,
+        **{"maxrate": round(rates["bitrate"] * 1.1), "bufsize": round(rates["bitrate"] * 2)} | rates,
+        codec=codec,
+    )
+    backend = Software(None, preset="ultrafast")
+    return VideoFeed(
+        feed=feed,
+        width=width,
+        height=height,
+        framerate=target.framerate,
+        bitrate=target.bitrate,
+        encoder=backend.encoders[codec],
+        options=backend.options(target),
+        least=LEAST_SIDE[codec],
     )
 
 

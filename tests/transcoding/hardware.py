@@ -43,7 +43,7 @@ class HardwareCase(TestCase):
             pytest.skip(f"{backend.name}: {what}")
         source = clip(video(SECONDS, size=(1280, 720), gop=1.3, bframes=2), audio(SECONDS))
         # Through the child's own encoder, and where it works from end to end on the device.
-        programs = {None, backend.program} if backend.encoder != "h264_vaapi" else {backend.program}
+        programs = {None, backend.program} if backend.name != "vaapi" else {backend.program}
         for backend.program in programs:
             self.runs(backend, source)
 

@@ -12,6 +12,7 @@ from zope.interface.verify import verifyObject
 
 from oxidecast.formats.framed_messages import Job, VideoFeed
 from oxidecast.interfaces import ITranscoderBackend
+from oxidecast.media import Codec
 from oxidecast.transcoding.backends import (
     BY_DEVICE,
     Backend,
@@ -25,7 +26,8 @@ from oxidecast.transcoding.backends import (
 from oxidecast.transcoding.backends.probing import output_of
 from oxidecast.transcoding.backends.software import threads
 from oxidecast.transcoding.device import command
-from oxidecast.transcoding.profiles import Target, job, ladder, low_latency
+from oxidecast.transcoding.profiles import job, ladder, low_latency
+from oxidecast.transcoding.targets import Target
 from tests.settings.support import temporary_folder
 from tests.transcoding.child import run
 from tests.transcoding.clips import plain
@@ -48,6 +50,7 @@ class StandIn(Software):
     """A device, as far as anybody can tell."""
 
     device = "cuda"
+    encoders = {Codec.H264: "libx264", Codec.HEVC: "libx265"}
     scale = "scale={}:{}"
 
     def scaling(self, width: int | str, height: int | str) -> str:
@@ -111,7 +114,7 @@ class TestOptions(SynchronousTestCase):
             self.assertIn(decode, " ".join(made[: made.index("-i")]))
             graph = made[made.index("-filter_complex") + 1]
             self.assertTrue(graph.startswith(f"[0:v]split=3[i0][i1][i2];[i0]{scale}"), graph)
-            self.assertEqual(made.count(backend.encoder), 3)
+            self.assertEqual(made.count(backend.encoders[Codec.H264]), 3)
             for at, feed in enumerate(feeds):
                 for name, value in feed[0].options.items():
                     if name != "g":
@@ -124,7 +127,7 @@ class TestOptions(SynchronousTestCase):
             height=720,
             framerate=30.0,
             bitrate=2_500_000,
-            encoder=Vaapi.encoder,
+            encoder=Vaapi.encoders[Codec.H264],
             options=Vaapi(None).options(HD),
         )
         self.assertEqual(
@@ -163,14 +166,16 @@ class TestProbes(TestCase):
 
     async def test_software_works(self) -> None:
         software = Software(reactor)
-        self.assertEqual(await software.probe(), "libx264 works")
+        self.assertEqual(await software.probe(), "libx264 works; libx265 works; libsvtav1 works")
+        self.assertEqual(software.lacks, {})
         self.assertIsNone(software.program)
 
     async def test_a_device_that_does_it_all(self) -> None:
         """With x264 in its place: what is tried is what will be used."""
         device = StandIn(reactor)
         self.assertEqual(
-            await device.probe(), "libx264 works, as do decoding and scaling on the device, by ffmpeg"
+            await device.probe(),
+            "libx264 works, as do decoding and scaling on the device, by ffmpeg; libx265 works",
         )
         self.assertEqual(device.program, device.path)
 

@@ -10,12 +10,13 @@ from typing import Any
 
 import msgspec
 import psutil
+from msgspec.structs import replace
 
 from oxidecast.formats.framed_messages import Device, FeedEnded
 from oxidecast.media import TICKS, Codec
 from oxidecast.transcoding.backends.base import PROBE
 from oxidecast.transcoding.backends.vp8 import VP8
-from tests.transcoding.child import frame, job, run, small
+from tests.transcoding.child import feed_of, frame, job, run, small
 from tests.transcoding.clips import audio, clip, later, plain, video
 from tests.transcoding.test_worker_sound import AAC
 from tests.transcoding.test_worker_video import WorkerCase, sizes, times
@@ -47,10 +48,43 @@ class TestDevice(WorkerCase):
             made = self.of(source, small(1), device=PLAIN)
             self.assertEqual(times(made.packets(1)), times(source.video), codec)
 
+    def test_hevc(self) -> None:
+        source = clip(video(2, gop=0.7, bframes=2))
+        made = self.of(source, feed_of(Codec.HEVC, 1), small(2), device=PLAIN)
+        (track,) = made.tracks(1)
+        self.assertEqual(
+            (track.codec, track.width, track.height, track.frame_rate), (Codec.HEVC, 160, 90, 30)
+        )
+        for feed in (1, 2):
+            self.assertEqual(times(made.packets(feed)), times(source.video))
+            self.assertEqual([one.pts for one in made.decoded(feed)], times(source.video))
+            self.assertEqual(made.keyframes(feed), source.keyframes)
+            self.assertTrue(all(a.dts < b.dts for a, b in pairwise(made.packets(feed))))
+            self.assertTrue(all(one.dts <= one.pts for one in made.packets(feed)))
+
+    def test_what_the_device_does_not_make_the_child_does(self) -> None:
+        source = clip(video(3, gop=0.7, bframes=2))
+        own = replace(feed_of(Codec.AV1, 2), on_device=False)
+        third = len(source.packets) // 3
+        items: list[Any] = [job(small(1), device=PLAIN), *source.tracks, *source.packets[: third + 5]]
+        items += [job(small(1), own, device=PLAIN), *source.packets[third + 5 : 2 * third + 5]]
+        made = self.made(*items, job(small(1), device=PLAIN), *source.packets[2 * third + 5 :])
+        self.assertEqual(times(made.packets(1)), times(source.video))
+        self.assertEqual(made.keyframes(1), source.keyframes)
+        self.assertEqual([track.codec for track in made.tracks(2)], [Codec.AV1])
+        self.assertTrue(made.packets(2)[0].keyframe)
+        self.assertLessEqual(set(made.keyframes(2)), set(source.keyframes))
+        first, last = source.keyframes[2], source.packets[2 * third + 4].dts
+        shown = [at for at in times(source.video) if first <= at]
+        self.assertEqual(times(made.packets(2)), shown[: len(made.packets(2))])
+        self.assertLessEqual(abs(max(times(made.packets(2))) - last), 3 * 3000)
+        self.assertIn(FeedEnded(feed=2), made.of(FeedEnded))
+        self.assertEqual(made.figures.errors, 0)
+
     def test_vp8_is_made_beside_it(self) -> None:
         source = clip(video(3, gop=1))
         options = VP8.options(PROBE)
-        vp8 = small(33, 96, 54, encoder=VP8.encoder, options=options)
+        vp8 = small(33, 96, 54, encoder=VP8.encoders[Codec.VP8], options=options, on_device=False)
         made = self.of(source, small(1), vp8, device=PLAIN, lossless=True)
         for feed, codec in ((1, Codec.H264), (33, Codec.VP8)):
             self.assertEqual([track.codec for track in made.tracks(feed)], [codec])

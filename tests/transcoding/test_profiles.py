@@ -9,8 +9,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from oxidecast.formats.framed_messages import AudioFeed
 from oxidecast.media import Codec, Track
 from oxidecast.settings.sections import Profile, TranscodingSettings
-from oxidecast.transcoding.backends import Software
-from oxidecast.transcoding.profiles import Ladder, job, ladder, low_latency, shown_size
+from oxidecast.transcoding.backends import Nvenc, Software
+from oxidecast.transcoding.profiles import LEAST_BITRATE, Ladder, job, ladder, low_latency, shown_size
 from tests.transcoding.clips import video
 
 PROFILES = TranscodingSettings().profiles
@@ -131,6 +131,39 @@ class TestSound(SynchronousTestCase):
         self.assertEqual(set(self.feeds(None).values()), {None})
 
 
+class TestCodecs(SynchronousTestCase):
+    MIXED = (
+        Profile(name="a", width=640, height=360, bitrate=500_000),
+        Profile(name="b", codec="hevc", width=640, height=360, bitrate=350_000),
+        Profile(name="c", codec="av1", width=320, height=180, bitrate=150_000),
+    )
+
+    def test_each_profile_in_its_own(self) -> None:
+        made = job(ladder(self.MIXED, "abc", source(1280, 720), None).renditions, SOFTWARE)
+        self.assertEqual([feed.encoder for feed in made.videos], ["libx264", "libx265", "libsvtav1"])
+        self.assertEqual([feed.least for feed in made.videos], [16, 64, 64])
+
+    def test_for_webrtc_it_is_h264(self) -> None:
+        rungs = ladder(self.MIXED, "bc", source(1280, 720), sound()).renditions
+        made = job([low_latency(one, f"{one.name}:live") for one in rungs], SOFTWARE)
+        self.assertEqual({feed.encoder for feed in made.videos}, {"libx264"})
+        self.assertEqual({feed.options["profile"] for feed in made.videos}, {"baseline"})
+
+    def test_pictures_that_an_encoder_does_not_take(self) -> None:
+        made = ladder(self.MIXED, "abc", source(640, 100), None)
+        self.assertEqual(list(sizes(made)), ["a", "b"])
+        self.assertIn("320x50, and av1 takes none below 64", made.left_out["c"])
+        self.assertIn("640x50", ladder(self.MIXED, "b", source(640, 50), None).left_out["b"])
+
+    def test_what_a_device_lacks_is_made_in_software(self) -> None:
+        device = Nvenc(None)
+        device.program, device.lacks = device.path, {Codec.AV1: "too old"}
+        made = job(ladder(self.MIXED, "abc", source(1280, 720), None).renditions, device, software=SOFTWARE)
+        self.assertEqual([feed.encoder for feed in made.videos], ["h264_nvenc", "hevc_nvenc", "libsvtav1"])
+        self.assertEqual([feed.on_device for feed in made.videos], [True, True, False])
+        self.assertEqual(made.device, device.path)
+
+
 class TestJob(SynchronousTestCase):
     def test_numbers_stay_when_others_come_and_go(self) -> None:
         everything = ladder(PROFILES, ALL, source(1920, 1080), sound()).renditions
@@ -165,6 +198,25 @@ class TestJob(SynchronousTestCase):
             [(one.target.maxrate, one.target.bufsize) for one in made],
             [(550_000, 1_000_000), (600_000, 700_000)],
         )
+
+    def test_smaller_than_every_profile_has_as_much_less_bitrate(self) -> None:
+        """A quarter of the pixels, a quarter of the bits; shapes do not matter, nor does a box that nearly fits."""
+        for size, part in (
+            ((320, 180), 4),
+            ((180, 320), 4),
+            ((240, 180), 4),
+            ((630, 354), 1),
+            ((64, 36), 100),
+        ):
+            (made,) = ladder(PROFILES, ("360p",), source(*size), None).renditions
+            rates = (made.target.bitrate, made.target.maxrate, made.target.bufsize)
+            whole = (500_000, 550_000, 1_000_000)
+            self.assertEqual(rates, tuple(max(bits // part, LEAST_BITRATE) for bits in whole))
+
+    def test_a_bitrate_below_the_least_stays(self) -> None:
+        low = Profile(name="a", width=640, height=360, bitrate=9_000)
+        (made,) = ladder((low,), ("a",), source(160, 90), None).renditions
+        self.assertEqual(made.target.bitrate, 9_000)
 
     def test_sound_alone(self) -> None:
         opus = AudioFeed(feed=192, codec="opus")

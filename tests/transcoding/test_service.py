@@ -10,6 +10,7 @@ from typing import Any
 
 import av
 import psutil
+from msgspec.structs import replace
 from twisted.internet import reactor as real_reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.task import LoopingCall, deferLater
@@ -50,10 +51,16 @@ PROFILES = (
 MATERIAL = clip(video(2, bframes=2), audio(2, bitrate=48_000))
 
 
+MIXED = (
+    Profile(name="90p", codec="hevc", width=160, height=90, bitrate=100_000, audio_bitrate=64_000),
+    Profile(name="60p", codec="av1", width=128, height=72, bitrate=60_000, audio_bitrate=8_000),
+)
+
+
 class Pretender(Nvenc):
     """Says that it works; its encoder is for hardware that is not there, or is none at all."""
 
-    encoder = "h264_no_such_encoder"
+    encoders = {Codec.H264: "h264_no_such_encoder"}
 
     async def probe(self) -> str:
         return "it works"
@@ -64,6 +71,7 @@ class StandIn(Software):
 
     name = "nvenc"
     device = "cuda"
+    encoders = {**Software.encoders, Codec.AV1: "av1_no_such_encoder"}
 
 
 @implementer(IEventListener, IHearsNotices)
@@ -151,7 +159,7 @@ class ServiceCase(TestCase):
         self.registry.running.append(Running(plugin, reactor.seconds, instance))
 
     def begin(self, *backends: Any, **settings: Any) -> Transcoding:
-        chosen = TranscodingSettings(profiles=PROFILES, **settings)
+        chosen = TranscodingSettings(**{"profiles": PROFILES} | settings)
         for backend in (Software(reactor, preset="ultrafast"), *backends):
             self.add(backend.name, ITranscoderBackend, backend)
         self.service = Transcoding(reactor, self.registry, chosen)
@@ -374,6 +382,61 @@ class TestRenditions(ServiceCase):
         self.assertIn("FFmpeg failed", stream.notices["transcoding:fallback"])
         self.assertEqual([key for key, _ in listener.heard], ["transcoding:fallback"])
         await self.until(lambda: not psutil.pid_exists(pid or 0))
+
+    async def test_a_device_that_lacks_a_codec_leaves_it_to_software(self) -> None:
+        device = StandIn(reactor, preset="ultrafast")
+        service = self.begin(device, hardware_acceleration=HardwareAcceleration(enabled=True), profiles=MIXED)
+        stream = await self.publish()
+        await self.runs(stream, "90p", "60p")
+        self.assertEqual(list(device.lacks), [Codec.AV1])
+        codecs = {name: one.tracks[0].codec for name, one in stream.renditions.items()}
+        self.assertEqual(codecs, {"source": Codec.H264, "90p": Codec.HEVC, "60p": Codec.AV1})
+        self.assertIn("av1 is made in software: ", stream.notices["transcoding:codecs"])
+        self.assertEqual(service.ladders[stream.id].backend.name, "nvenc")
+        pid = service.ladders[stream.id].supervisor.pid  # type: ignore[union-attr]
+        self.assertEqual([one.name() for one in psutil.Process(pid).children()], ["ffmpeg"])
+        stream.change_info(info("show", transcoding_profiles=("90p",)))
+        await self.runs(stream, "90p")
+        self.assertEqual(stream.notices, {})
+
+    async def test_a_codec_that_nothing_makes_is_left_out_and_why_is_said(self) -> None:
+        service = self.begin(mode="on_demand", profiles=MIXED)
+        stream = await self.publish()
+        self.assertEqual(list(stream.planned), ["90p", "60p"])
+        service.software().lacks = {Codec.AV1: "the media library has no such encoder"}
+        stream.change_info(stream.info)
+        self.assertEqual(list(stream.planned), ["90p"])
+        why = "this server cannot encode av1: the media library has no such encoder"
+        self.assertEqual(stream.left_out, {"60p": why})
+        # What needs no AV1 of it is made all the same.
+        pictures = await stream.want(RenditionSpec("60p", low_latency=True)).rendition(PATIENCE)
+        self.assertEqual(pictures.tracks[0].codec, Codec.H264)
+
+    async def test_what_is_planned_is_what_comes(self) -> None:
+        service = self.begin(profiles=MIXED)
+        stream = await self.publish()
+        planned = dict(stream.planned)
+        await self.runs(stream, "90p", "60p")
+        for name, one in planned.items():
+            tracks = stream.renditions[name].tracks
+            self.assertEqual(
+                (one.codec, one.width, one.height, one.frame_rate, one.codecs),
+                (
+                    tracks[0].codec,
+                    tracks[0].width,
+                    tracks[0].height,
+                    tracks[0].frame_rate,
+                    tuple(track.codec_string for track in tracks),
+                ),
+            )
+        self.assertEqual(stream.planned, planned)
+        # A device may choose another level: then what came counts from there on.
+        track = replace(stream.renditions["90p"].tracks[0], codec_string="hvc1.1.6.L150.90")
+        service.ladders[stream.id].began("90p", [track])
+        self.assertEqual(stream.planned["90p"].codecs, ("hvc1.1.6.L150.90", "mp4a.40.2"))
+        stream.change_info(stream.info)
+        self.assertEqual(stream.planned["90p"].codecs, ("hvc1.1.6.L150.90", "mp4a.40.2"))
+        self.assertEqual(stream.planned["60p"], planned["60p"])
 
     async def test_a_device_that_is_not_there(self) -> None:
         if HAS_NVIDIA:

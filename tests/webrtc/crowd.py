@@ -8,6 +8,7 @@ kernel's time stamps when each frame was complete; the first one decrypts all th
 """
 
 import json
+import random
 import selectors
 import socket
 import struct
@@ -40,6 +41,8 @@ REMEMBERED = 400
 STRANGERS = 32
 TURN = 0.01
 """Seconds between two looks at all sockets, while they only watch."""
+SPOKEN = 0.002
+"""Seconds between two moments at which some of them report: viewers do not know of each other."""
 _BUFFER = 1 << 20
 _TIMESTAMP = 35  # SO_TIMESTAMPNS, and its control message
 _OPUS = 111
@@ -101,7 +104,7 @@ class Watcher:
         if not self.connected:
             self._send(self.browser.dtls.timeout(now))
             return
-        self.at = now + FEEDBACK
+        self.at = now + FEEDBACK * random.uniform(0.9, 1.1)
         block = struct.pack(">IIIIII", self.ssrc, 0, max(0, self.last), 0, 0, 0)
         report = rtcp.receiver_report(1, [block], b"crowd") + rtcp.estimate(1, 8_000_000, [self.ssrc])
         self._send([self.browser.say(report)])
@@ -243,18 +246,21 @@ class Crowd:
     def run(self, seconds: float, until: Callable[[], bool] | None = None) -> bool:
         """Turn the loop; False when `until` did not come true in time."""
         end = time.monotonic() + seconds
-        tick = 0.0
+        watching = until is None and seconds > 0
+        read_at = speak_at = 0.0
         while True:
             # Asleep, and not in select: a server that has to wake its viewers pays for it, and no true one does.
-            if until is None and seconds:
-                time.sleep(TURN)
+            if watching:
+                time.sleep(SPOKEN)
             now = time.monotonic()
-            for key, _ in self._selector.select(0.01 if until is not None else 0):
-                key.data.read(self._buffer, now)
+            if now >= read_at:
+                read_at = now + TURN if watching else 0.0
+                for key, _ in self._selector.select(0.0 if watching else min(0.01, seconds)):
+                    key.data.read(self._buffer, now)
             if until is not None and until():
                 return True
-            if now >= tick:
-                tick = now + 0.02
+            if now >= speak_at:
+                speak_at = now + SPOKEN
                 for watcher in self.watchers:
                     if now >= watcher.at:
                         watcher.due(now)

@@ -85,6 +85,14 @@ class TestCapacity(CapacityCase):
         self.work(0.1)
         self.assertTrue(self.capacity.has_room)
 
+    def test_a_machine_that_stood_still_refuses_nobody(self) -> None:
+        self.watching = 10
+        self.work(0.1)
+        for _ in range(3):
+            self.clock.rightNow += 5
+            self.work(0.1, 1.0)
+            self.assertTrue(self.capacity.has_room)
+
     def test_the_first_viewer_disturbs_nobody(self) -> None:
         self.work(1.0)
         self.assertTrue(self.capacity.has_room)

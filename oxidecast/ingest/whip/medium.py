@@ -30,6 +30,8 @@ SILENT: Final = 1.0
 KEYFRAME_INTERVAL: Final = 2.0
 """Seconds after a keyframe until another one is asked for: browsers make none by themselves, and segments end and
 viewers begin with one."""
+ANSWERED: Final = 1.0
+"""Seconds within which who makes keyframes when asked has sent one: longer than two round trips and a large picture."""
 SHORT_PATIENCE: Final = 0.06
 """Seconds that sound waits for what nobody sends again: packets that overtook each other come within that."""
 SMOOTHING: Final = 8
@@ -224,18 +226,31 @@ class Pictures(Medium):
         self._track: Track | None = None
         self._decoding = DecodingTimes(timeline)
         self._keyframe_at = float("-inf")
+        self._asked_at: float | None = None
+        """When a keyframe was asked for that has not come."""
+        self.answers = False
+        """Whether the last one came in time. Not every publisher makes any when asked."""
         super().__init__(received, timeline)
 
     def keyframe_due(self, now: float) -> bool:
         """Whether to ask for a keyframe now."""
         if now - self._keyframe_at >= KEYFRAME_INTERVAL:
             self.buffer.want_keyframe()
-        return self.ssrc is not None and self.buffer.keyframe_due(now)
+        return self._asks(now)
 
     def ask_along(self, now: float) -> bool:
         """Another size is asked for a keyframe: whether this one is, too, so that theirs have one time."""
         self.buffer.want_keyframe()
-        return self.ssrc is not None and self.buffer.keyframe_due(now)
+        return self._asks(now)
+
+    def _asks(self, now: float) -> bool:
+        if self.ssrc is None or not self.buffer.keyframe_due(now):
+            return False
+        if self._asked_at is None:
+            self._asked_at = now
+        elif now - self._asked_at > ANSWERED:
+            self.answers = False
+        return True
 
     def _begin_source(self, ssrc: int | None) -> None:
         super()._begin_source(ssrc)
@@ -254,6 +269,9 @@ class Pictures(Medium):
         if frame.keyframe:
             self._configure(frame.payload)
             self._keyframe_at = now
+            if self._asked_at is not None:
+                self.answers = now - self._asked_at <= ANSWERED
+                self._asked_at = None
             self.buffer.keyframe_came()
         elif frame.after_loss:
             # It goes out all the same: not every publisher makes keyframes when asked, and decoders conceal.

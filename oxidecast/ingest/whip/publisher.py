@@ -22,7 +22,7 @@ from oxidecast.ingest.whip.medium import Medium, Pictures, Sound, Target
 from oxidecast.ingest.whip.negotiation import TRANSPORT_WIDE, Agreed, payload_types
 from oxidecast.ingest.whip.simulcast import Layers, Simulcast
 from oxidecast.ingest.whip.timeline import Timeline
-from oxidecast.interfaces import IPublication, IPublisher
+from oxidecast.interfaces import IMakesKeyframes, IPublication, IPublisher
 from oxidecast.media import RemoteProtocolError
 from oxidecast.webrtc.feedback import TransportFeedback
 from oxidecast.webrtc.peer import Peer
@@ -40,7 +40,7 @@ MOST_BITRATE: Final = 50_000_000
 """Bits a second that a publisher who finds no bitrate by feedback may send: by losses it finds its own."""
 
 
-@implementer(IPublisher)
+@implementer(IPublisher, IMakesKeyframes)
 class WHIPPublisher:
     """See the module; `PeerUser` as well."""
 
@@ -114,6 +114,14 @@ class WHIPPublisher:
     def stop(self, code: str, sentence: str) -> None:
         self._let_go()
         self.peer.close(sentence)
+
+    # -- IMakesKeyframes
+
+    def keyframe(self) -> bool:
+        asked = [pictures for pictures in self.pictures if pictures.answers]
+        for pictures in asked:
+            pictures.buffer.want_keyframe()
+        return bool(asked)
 
     # -- PeerUser
 

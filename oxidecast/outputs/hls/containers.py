@@ -9,6 +9,11 @@ _FMP4 = frozenset({Codec.H264, Codec.HEVC, Codec.AV1, Codec.VP9, Codec.AAC, Code
 """Not MP3: MSE plays it in MPEG audio or TS, not in fMP4 (Chromium, Firefox)."""
 
 
+def carries(kind: str, codec: Codec) -> bool:
+    """Whether a container of this kind (`fmp4`, `mpegts`) can carry a codec at all."""
+    return mpegts.carries(codec) if kind == "mpegts" else codec in _FMP4
+
+
 def carried(kind: str, tracks: Iterable[Track]) -> tuple[Track, ...]:
     """Those of the tracks that a container of this kind (`fmp4`, `mpegts`) can carry for HLS."""
     if kind == "mpegts":

@@ -27,6 +27,7 @@ from oxidecast.interfaces import (
     IStream,
     IWant,
 )
+from oxidecast.outputs.hls.containers import carries
 from oxidecast.outputs.hls.rendition import PLAYLIST_TYPE, SOURCE, HLSRendition
 from oxidecast.outputs.hls.segmenter import Cuts
 from oxidecast.outputs.hls.sessions import LEFT_AFTER, Sessions
@@ -134,7 +135,8 @@ class HLSStream:
         if self.closed_at is None:
             # Listed before they run, for a player reads this playlist once.
             for name, planned in self.stream.planned.items():
-                variants.setdefault(name, _variant(planned, _media(session, name)))
+                if carries(self._settings.segment_type, planned.codec):
+                    variants.setdefault(name, _variant(planned, _media(session, name)))
         if quality in variants:
             variants = {quality: variants[quality]}
         best_first = sorted(

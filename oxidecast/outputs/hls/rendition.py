@@ -119,6 +119,7 @@ class HLSRendition:
         self._rates: deque[tuple[int, int]] = deque(maxlen=BANDWIDTH_WINDOW)
         self._bytes = 0
         self._target = 0
+        self._pictures_left_out = False
         self._left_out: frozenset[int] = frozenset()
         """Track numbers that notices were made of."""
         if after is not None:
@@ -186,7 +187,10 @@ class HLSRendition:
     @property
     def watchable(self) -> bool:
         """Whether a new viewer can be sent here: to a playlist that goes on, or that has its end. Once the encoder has
-        changed to what HLS cannot carry, a playlist has neither, until the encoder changes back."""
+        changed to what HLS cannot carry, a playlist has neither, until the encoder changes back. A quality whose
+        pictures cannot be carried is none: its sound is in the others too."""
+        if self.name != SOURCE and self._pictures_left_out:
+            return False
         return self.playlist is not None and (bool(self.tracks) or self._over)
 
     def variant(self, uri: str) -> m3u8.Variant:
@@ -218,6 +222,7 @@ class HLSRendition:
                 f"hls:{self.name}:{id}", f"HLS ({kind}) cannot carry {track.codec.value}; it is left out"
             )
         self._left_out = frozenset(left_out)
+        self._pictures_left_out = any(track.is_video for track in left_out.values())
         self._container: Container | None = None
         self._segmenter = Segmenter(
             self._settings.segment_duration,

@@ -151,10 +151,10 @@ class MulticastStream:
         self._say()
 
     def _source(self, name: str) -> IRendition | None:
-        """The rendition itself, unless its pictures cannot be carried and another's can."""
+        """The rendition itself; for the source, whose pictures cannot be carried, another whose can."""
         own = self._renditions[name]
         opus = self._output.settings.opus
-        if not carried(own.tracks, opus)[0]:
+        if name == "source" and not carried(own.tracks, opus)[0]:
             for other in self._renditions.values():
                 tracks, _ = carried(other.tracks, opus)
                 if any(track.is_video for track in tracks):

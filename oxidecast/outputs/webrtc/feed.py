@@ -20,8 +20,8 @@ from oxidecast.media import TICKS, Codec, Packet, RemoteProtocolError, Track
 from oxidecast.outputs.webrtc.payloads import packetize
 from oxidecast.outputs.webrtc.sound import CatchingUp
 
-LIMIT = 1_162
-"""Bytes of payload: with RTP header (12), its extension (8), GCM tag (16) and the number in a retransmission (2) the
+LIMIT = 1_158
+"""Bytes of payload: with RTP header (12), its extension (12), GCM tag (16) and the number in a retransmission (2) the
 1,200 that browsers use, too, which pass every tunnel."""
 
 MAX_HISTORY = 2_048

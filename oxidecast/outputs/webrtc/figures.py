@@ -67,6 +67,11 @@ def collect(
     yield CounterMetricFamily(
         "oxidecast_webrtc_refused", "Sessions that there was no room for", value=port.refused
     )
+    yield GaugeMetricFamily(
+        "oxidecast_webrtc_core_share",
+        "Of a core, what the server's one loop uses: new viewers are refused before it is too much",
+        value=port.capacity.load,
+    )
     received = CounterMetricFamily(
         "oxidecast_webrtc_received_datagrams", "Datagrams that came", labels=["kind"]
     )

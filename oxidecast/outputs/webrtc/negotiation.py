@@ -13,17 +13,12 @@ import msgspec
 from oxidecast.formats.sdp_answer import Sent, Transport, answer
 from oxidecast.formats.sdp_offer import Offer, OfferedCodec, OfferedMedium
 from oxidecast.media import Codec, RemoteProtocolError, Track
+from oxidecast.outputs.webrtc import extensions
 from oxidecast.webrtc import offers
 from oxidecast.webrtc.certificate import Fingerprint
 
 FEEDBACK = ("nack", "nack pli", "ccm fir", "goog-remb")
 """What is made something of, where it is offered."""
-
-SEND_TIME = "http://www.webrtc.org/experiments/rtp-hdrext/abs-send-time"
-"""When a packet left. Without it a receiver compares arrivals with the frames' own times, which a burst has not."""
-
-SHORT_EXTENSIONS = 14
-"""The highest number of a header extension whose header has one byte (RFC 8285 4.2)."""
 
 REPAIRED: Final = (Codec.H264, Codec.VP8)
 """What pictures are made into for who cannot take them as they are, best first. Every WebRTC endpoint has one of them:
@@ -67,6 +62,18 @@ class Agreed(msgspec.Struct, frozen=True):
     def mid(self) -> str:
         """Of the first medium that is sent: what a restart is about."""
         return next(medium.mid for medium, sent in self.media if sent is not None)
+
+    def kept(self) -> "Agreed":
+        """What is needed after the answer: the offer of a browser takes more memory than all else of its viewer."""
+        replace = msgspec.structs.replace
+        return replace(
+            self,
+            media=tuple(
+                (replace(medium, formats=(), codecs=(), extensions=()), sent)
+                for medium, sent in self.media
+                if sent is not None
+            ),
+        )
 
     def answer(self, transport: Transport) -> str:
         return answer(random.getrandbits(62), self.media, transport, self.cname)
@@ -158,7 +165,7 @@ def _video(medium: OfferedMedium, track: Track) -> Sent | None:
         extensions=tuple(
             (number, name)
             for number, name in medium.extensions
-            if name == SEND_TIME and number <= SHORT_EXTENSIONS
+            if name in extensions.TAKEN and number <= extensions.SHORT
         ),
     )
 

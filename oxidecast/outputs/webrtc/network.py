@@ -17,6 +17,9 @@ ENOUGH = 0.8
 MUCH_LOST = 0.1
 """Of the packets: more is no noise of a radio link (draft-ietf-rmcat-gcc 6)."""
 
+REPORTED = 300
+"""Packets that are looked at together in reports: where one in twenty is lost, a tenth of so many never is."""
+
 MANY_MISSED = 20
 """Packets, of at most `WINDOW`: fewer are no measure of loss. Where one in twenty is lost at random, this many are once
 in days."""
@@ -33,6 +36,15 @@ SETTLING = 1.5
 LEAST_ROOM = 50_000
 """Bits a second: whoever is there has as much, whatever is said. It is sound, and a keyframe now and then."""
 
+NOISY = 5
+QUIET = 60.0
+"""Packets that are missed before it counts as what the way is like; and seconds without any, until it does not."""
+
+PATIENCE = 0.1
+MOST_PATIENCE = 0.5
+"""Seconds, besides one and a half round trips, that a receiver is to hold frames on such a way: then what is sent again
+comes in time. And at most."""
+
 LONGER = 0.25
 """Seconds by which a round trip is longer than the shortest one when there is a queue on the way."""
 
@@ -47,12 +59,15 @@ class Network:
         "_by_delay",
         "_by_loss",
         "_changed_at",
-        "_fraction",
         "_highest",
+        "_lost_before",
         "_missed",
+        "_missed_at",
+        "_misses",
         "_owed",
         "_owed_at",
         "_queued",
+        "_sent_before",
         "_shortest",
         "_since",
         "estimated",
@@ -67,10 +82,12 @@ class Network:
         self._by_delay = self._by_loss = math.inf
         self.estimated = 0
         """Bits a second, as the receiver said last."""
-        self._fraction = self._queued = 0.0
+        self._lost_before = self._sent_before = 0
+        self._queued = 0.0
         self._changed_at = -math.inf
         self._shortest = math.inf
-        self._missed = 0
+        self._missed = self._misses = 0
+        self._missed_at = -math.inf
         self._since = self._highest = -1
         self._owed = 0.0
         self._owed_at = 0.0
@@ -92,27 +109,34 @@ class Network:
             self._by_delay = bitrate
         return False
 
-    def report(self, fraction: float, trip: float, rate: float, now: float) -> bool:
-        """A report block: of the packets since the last, how many were lost, and the round trip (0 where unknown), when
-        `rate` was sent."""
+    def report(self, lost: int, sent: int, trip: float, rate: float, now: float) -> bool:
+        """A report block: packets lost in all, of those `sent` until now, and a round trip that was measured anew (else
+        0), when `rate` was sent. Browsers report with all that they say, so a block alone may be of a few packets."""
+        queued = 0.0
         if trip > 0:
             self._shortest = min(self._shortest, trip)
+            queued, self._queued = min(self._queued, trip - self._shortest), trip - self._shortest
         if not rate or now - self._changed_at < SETTLING:
-            self._fraction = self._queued = 0.0
+            self._lost_before, self._sent_before = lost, sent
             return False
-        lost = (self._fraction + fraction) / 2
-        queued = min(self._queued, trip - self._shortest) if trip > 0 else 0.0
-        self._fraction, self._queued = fraction, trip - self._shortest if trip > 0 else 0.0
         if queued > LONGER:
             self._by_delay = min(self._by_delay, rate * ENOUGH * ENOUGH)
             return self._trouble(now)
-        return lost > MUCH_LOST and self._lost(lost, rate, now)
+        if sent - self._sent_before < REPORTED:
+            return False
+        part = (lost - self._lost_before) / (sent - self._sent_before)
+        self._lost_before, self._sent_before = lost, sent
+        return part > MUCH_LOST and self._lost(part, rate, now)
 
     def missed(self, number: int, rate: float, now: float) -> bool:
         """The packet with this number, which never wraps, is missed. A receiver says so again and again."""
-        if number <= self._highest or not rate:
+        if number <= self._highest:
             return False
         self._highest = number
+        self._misses = self._misses + 1 if now - self._missed_at <= QUIET else 1
+        self._missed_at = now
+        if not rate:
+            return False
         if number - self._since >= WINDOW:
             self._missed, self._since = 0, number
         self._missed += 1
@@ -121,6 +145,16 @@ class Network:
         )
 
     # -- what is made of it
+
+    def is_noisy(self, now: float) -> bool:
+        """Whether packets get lost again and again."""
+        return self._misses >= NOISY and now - self._missed_at <= QUIET
+
+    def patience(self, trip: float, now: float) -> float | None:
+        """How long the receiver is to hold frames; None where there was never a reason to say so."""
+        if self.is_noisy(now):
+            return min(1.5 * trip + PATIENCE, MOST_PATIENCE)
+        return 0.0 if self._misses >= NOISY else None
 
     def settle(self, rate: float) -> None:
         """`rate` is what is sent, 0 where that is not known."""
@@ -131,7 +165,7 @@ class Network:
 
     def changed(self, rate: float, now: float) -> None:
         """Something else is sent from now on, of this `rate`."""
-        self._changed_at, self._fraction, self._queued = now, 0.0, 0.0
+        self._changed_at, self._queued = now, 0.0
         self.short = False
         self.settle(rate)
 
@@ -152,14 +186,13 @@ class Network:
     def forget(self) -> None:
         """What was known of the room is worth nothing any more: more than that got through, or is to be tried."""
         self._by_delay = self._by_loss = math.inf
-        self._fraction = 0.0
         self.short = False
 
     # -- inside
 
     def _lost(self, part: float, rate: float, now: float) -> bool:
-        self._by_loss = min(self._by_loss, rate) * (1 - min(part, MOST_LOST))
-        self._fraction = 0.0
+        # Of what is sent, and not of what was thought before: or one loss after the other would leave nothing.
+        self._by_loss = rate * (1 - min(part, MOST_LOST))
         self._missed, self._since = 0, self._highest + 1
         return self._trouble(now)
 

@@ -162,7 +162,7 @@ class WebRTCStream:
 
     def viewer(self, agreed: Agreed, pictures: Source, sound: Source, pinned: bool = False) -> Viewer:
         """A viewer of these, whose peer is still to be opened. `pinned` keeps to its quality."""
-        viewer = Viewer(agreed, self._services.reactor, self.stream.utc, self._closed)
+        viewer = Viewer(agreed.kept(), self._services.reactor, self.stream.utc, self._closed)
         viewer.watches = pictures.feed
         viewer.listens = sound.feed
         self.viewers[viewer] = (pictures, sound)

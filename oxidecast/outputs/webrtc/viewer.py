@@ -23,13 +23,13 @@ from oxidecast.media import TICKS, RemoteProtocolError
 from oxidecast.media.opus import SAMPLE_RATE
 from oxidecast.outputs.webrtc.adapting import Adapting
 from oxidecast.outputs.webrtc.crossing import Crossing
+from oxidecast.outputs.webrtc.extensions import Extensions
 from oxidecast.outputs.webrtc.feed import Feed, Frame, bitrate
 from oxidecast.outputs.webrtc.negotiation import Agreed
 from oxidecast.outputs.webrtc.network import Network
 from oxidecast.outputs.webrtc.numbering import STEP, Span
 from oxidecast.outputs.webrtc.quality import Figures
 from oxidecast.outputs.webrtc.resending import Resending
-from oxidecast.outputs.webrtc.send_time import SendTime
 from oxidecast.webrtc.peer import Peer
 from oxidecast.webrtc.srtp import SrtpSender
 from oxidecast.webrtc.srtp.streams import SrtpStream
@@ -76,11 +76,14 @@ class Viewer:
         "_clock",
         "_crossing",
         "_cursor",
+        "_extensions",
         "_failed",
         "_latest",
+        "_measured_by",
         "_on_closed",
         "_overhead",
         "_pacer",
+        "_patience",
         "_place",
         "_rate",
         "_replayed_at",
@@ -88,7 +91,6 @@ class Viewer:
         "_resend",
         "_resending",
         "_span",
-        "_stamp",
         "_utc",
         "_video",
         "_waiting",
@@ -158,7 +160,11 @@ class Viewer:
         self._failed = 0
         """Sends in a row."""
         self._crossing: Crossing | None = None
-        self._stamp: SendTime | None = None
+        self._measured_by = 0
+        """What its last report says of ours: a round trip counts once."""
+        self._extensions = Extensions(agreed.video.extensions if agreed.video is not None else ())
+        self._patience: float | None = None
+        """Seconds that it is to hold frames."""
         self._replayed_at = 0.0
 
     @property
@@ -262,8 +268,6 @@ class Viewer:
         if agreed.video is not None:
             sent = agreed.video
             self._video = sender.stream(sent.ssrc, sent.codec.payload_type, random.randrange(1 << 14))
-            for number, _ in sent.extensions:
-                self._stamp = SendTime(number)
             if sent.retransmission is not None:
                 again = sent.retransmission.payload_type
                 self._resend = sender.stream(sent.retransmission_ssrc, again, random.randrange(1 << 14))
@@ -412,7 +416,7 @@ class Viewer:
         assert self._span is not None
         self._place = frame.first + frame.count
         timestamp = self._latest = self._span.stamp(frame)
-        extension = self._stamp.at(self._clock.seconds()) if self._stamp is not None else b""
+        extension = self._extensions.at(self._clock.seconds(), self._patience)
         for run in frame.runs:
             packets = video.protect(run.payloads, timestamp, extension)
             self._sent(packets, run.size + self._overhead + len(extension))
@@ -461,6 +465,8 @@ class Viewer:
                     troubled |= self.network.missed(own, rate, now)
                 if self._resending.may(own, self.network, now):
                     self._send_again(own)
+                    if self.network.is_noisy(now) and not self.network.short:
+                        self._send_again(own)  # It gets lost as easily, and is missed much later then.
         if troubled:
             self._troubled()
 
@@ -470,7 +476,7 @@ class Viewer:
         if found is None or self._resend is None:
             return 0
         payload, timestamp = found
-        extension = self._stamp.at(self._clock.seconds()) if self._stamp is not None else b""
+        extension = self._extensions.at(self._clock.seconds(), self._patience)
         packet = self._resend.protect((payload,), timestamp, extension)
         self.figures.resent += 1
         self._sent(packet, len(packet))
@@ -533,7 +539,13 @@ class Viewer:
             return
         now = self._clock.seconds()
         trip = self.figures.heard(report, self._video.packets, now)
-        if self.watches is not None and self.network.report(report.fraction, trip, self._bitrate(), now):
+        if report.last_report == self._measured_by:
+            trip = 0.0  # Several reports may tell of one of ours: the later of them measure nothing anew.
+        self._measured_by = report.last_report
+        self._patience = self.network.patience(self.figures.round_trip, now)
+        if self.watches is not None and self.network.report(
+            report.lost, self._video.packets, trip, self._bitrate(), now
+        ):
             self._troubled()
 
 

@@ -9,7 +9,8 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any, ClassVar
 
@@ -17,9 +18,10 @@ from zope.interface import implementer
 
 from oxidecast.formats.framed_messages import Device, VideoFeed
 from oxidecast.interfaces import ITranscoderBackend
+from oxidecast.media import Codec
 from oxidecast.transcoding.backends.probing import Unavailable, output_of
 from oxidecast.transcoding.device import command
-from oxidecast.transcoding.profiles import Target
+from oxidecast.transcoding.targets import Target
 
 PROBE = Target(width=320, height=180, framerate=30.0, bitrate=500_000, maxrate=550_000, bufsize=1_000_000)
 """What is encoded for a try. Some devices take nothing below 256 pixels."""
@@ -37,7 +39,10 @@ class Backend:
     name: ClassVar[str]
     device: ClassVar[str | None] = None
     """What `hardware_acceleration.device` says to have it."""
-    encoder: ClassVar[str]
+    encoders: ClassVar[Mapping[Codec, str]]
+    """FFmpeg's names, H.264's first."""
+    lacking: ClassVar[Mapping[Codec, str]] = {}
+    """What the family has no encoder of."""
     pixel_format: ClassVar[str] = "yuv420p"
     devices: ClassVar[bool] = True
     """Whether it writes to device files, so that its child cannot be kept from writing."""
@@ -49,6 +54,8 @@ class Backend:
         self.ffmpeg_path = ffmpeg_path
         self.program: Device | None = None
         """Set by a probe that found that the whole way works."""
+        self.lacks: dict[Codec, str] = dict(self.lacking)
+        """Set by a probe: what it does not make here, and why."""
 
     def options(self, target: Target) -> dict[str, str]:
         """The encoder's options for a target. Keyframes are asked for picture by picture, and only so."""
@@ -68,36 +75,57 @@ class Backend:
     def arguments(self, target: Target) -> list[str]:
         """The encoder and its options, as FFmpeg's command line has them."""
         options = [part for key, value in self.options(target).items() for part in (f"-{key}:v", value)]
-        return ["-c:v", self.encoder, *options, "-force_key_frames:v", "source"]
+        return ["-c:v", self.encoders[target.codec], *options, "-force_key_frames:v", "source"]
 
     async def probe(self) -> str:
         """See `ITranscoderBackend`. Raises `Unavailable`. A device whose encoder works is tried from end to end."""
-        await self._try(
-            {"encoder": self.encoder, "pixel_format": self.pixel_format, "options": self.options(PROBE)}
-        )
+        self.lacks = dict(self.lacking)
+        found = await self._probe_first()
+        for codec, encoder in self.encoders.items():
+            if codec is Codec.H264:
+                continue
+            try:
+                await (self._probe_path(codec) if self.program is not None else self._probe_encoder(codec))
+                found += f"; {encoder} works"
+            except Unavailable as error:
+                self.lacks[codec] = str(error)
+                found += f"; {encoder} is not possible: {error}"
+        return found
+
+    async def _probe_first(self) -> str:
+        """H.264, which decides whether the device is used at all, and how."""
+        encoder = self.encoders[Codec.H264]
+        await self._probe_encoder(Codec.H264)
         if self.device is None:
-            return f"{self.encoder} works"
+            return f"{encoder} works"
         try:
             await self.probe_path()
         except Unavailable as error:
-            return (
-                f"{self.encoder} works; decoding and scaling on the processor, because on the device: {error}"
-            )
-        return f"{self.encoder} works, as do decoding and scaling on the device, by {self.ffmpeg_path}"
+            return f"{encoder} works; decoding and scaling on the processor, because on the device: {error}"
+        return f"{encoder} works, as do decoding and scaling on the device, by {self.ffmpeg_path}"
 
     async def probe_path(self) -> None:
         """Try the whole way on the device."""
         if shutil.which(self.ffmpeg_path) is None:
             raise Unavailable(f"there is no program {self.ffmpeg_path}")
+        await self._probe_path(Codec.H264)
+        self.program = self.path
+
+    async def _probe_encoder(self, codec: Codec) -> None:
+        options = self.options(replace(PROBE, codec=codec))
+        await self._try(
+            {"encoder": self.encoders[codec], "pixel_format": self.pixel_format, "options": options}
+        )
+
+    async def _probe_path(self, codec: Codec) -> None:
         feed = VideoFeed(
             feed=1,
             **{name: getattr(PROBE, name) for name in ("width", "height", "framerate", "bitrate")},
-            encoder=self.encoder,
-            options=self.options(PROBE),
+            encoder=self.encoders[codec],
+            options=self.options(replace(PROBE, codec=codec)),
         )
         size = (PROBE.width, PROBE.height)
         await self._try({"command": command(self.path, [(feed, size)], Fraction(30), 2.0)})
-        self.program = self.path
 
     async def _try(self, asked: dict[str, Any]) -> None:
         arguments = [
@@ -114,6 +142,9 @@ def rates(target: Target) -> dict[str, str]:
     """What every encoder calls the same."""
     return {"b": str(target.bitrate), "maxrate": str(target.maxrate), "bufsize": str(target.bufsize)}
 
+
+PROFILES = {Codec.H264: "high", Codec.HEVC: "main", Codec.AV1: "main"}
+"""Eight bits, as encoders call it."""
 
 NEVER = "100000"
 """Pictures between keyframes that an encoder would make by itself: hours."""

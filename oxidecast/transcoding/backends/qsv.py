@@ -1,22 +1,23 @@
 """Quick Sync Video: Intel's encoders, by oneVPL."""
 
-from oxidecast.transcoding.backends.base import NEVER, Backend, rates
-from oxidecast.transcoding.profiles import Target
+from oxidecast.media import Codec
+from oxidecast.transcoding.backends.base import NEVER, PROFILES, Backend, rates
+from oxidecast.transcoding.targets import Target
 
 
 class Qsv(Backend):
-    """`h264_qsv`."""
+    """`h264_qsv` and its like."""
 
     name = "qsv"
     device = "qsv"
-    encoder = "h264_qsv"
+    encoders = {Codec.H264: "h264_qsv", Codec.HEVC: "hevc_qsv", Codec.AV1: "av1_qsv"}
     pixel_format = "nv12"
     decode = ("-hwaccel", "qsv", "-hwaccel_output_format", "qsv")
 
     def options(self, target: Target) -> dict[str, str]:
         made = {
             "preset": "veryfast",
-            "profile": "high",
+            "profile": PROFILES[target.codec],
             **rates(target),
             "g": NEVER,
             "forced_idr": "1",

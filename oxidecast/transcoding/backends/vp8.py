@@ -4,10 +4,12 @@ Beside any backend: its pictures come out of the same child, whatever encodes th
 """
 
 import os
+from collections.abc import Mapping
 
 from oxidecast.formats.framed_messages import Device
+from oxidecast.media import Codec
 from oxidecast.transcoding.backends.base import NEVER, rates
-from oxidecast.transcoding.profiles import Target
+from oxidecast.transcoding.targets import Target
 
 _PIXELS_A_THREAD = 640 * 480
 """libvpx cuts a picture into columns for its threads; narrower ones than of such pictures win nothing."""
@@ -17,9 +19,13 @@ _MOST_THREADS = 4
 class _VP8:
     """A `transcoding.profiles.Encoder`."""
 
-    encoder = "libvpx"
+    name = "vp8"
     pixel_format = "yuv420p"
     program: Device | None = None
+
+    def __init__(self) -> None:
+        self.encoders: Mapping[Codec, str] = {Codec.VP8: "libvpx"}
+        self.lacks: Mapping[Codec, str] = {}
 
     def options(self, target: Target) -> dict[str, str]:
         """libvpx's for real time: no look ahead, no hidden frames, no picture left out."""

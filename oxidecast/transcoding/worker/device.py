@@ -7,7 +7,6 @@ A job or a track that is another is another process, from a keyframe on: picture
 import threading
 from bisect import bisect_right, insort
 from dataclasses import dataclass, field
-from fractions import Fraction
 from typing import Any
 
 import av
@@ -15,11 +14,12 @@ import msgspec
 
 from oxidecast.formats.framed import FramedPacket
 from oxidecast.formats.framed_messages import Device, FeedEnded, FeedFigures, Job, Resumed, VideoFeed
-from oxidecast.media import TICKS, Track, h264, nal
+from oxidecast.media import TICKS, Track
 from oxidecast.transcoding.device import command
 from oxidecast.transcoding.sizes import fit, shown_size
+from oxidecast.transcoding.targets import coded_rate
+from oxidecast.transcoding.worker.coded import coded_by
 from oxidecast.transcoding.worker.decoders import decoder, shape_of
-from oxidecast.transcoding.worker.encoding import without_sei
 from oxidecast.transcoding.worker.ffmpeg import Ffmpeg, ticks
 from oxidecast.transcoding.worker.frames import Picture
 from oxidecast.transcoding.worker.output import Output
@@ -156,7 +156,8 @@ class DevicePictures:
         feeds = [(one.feed, fit(shown, (one.feed.width, one.feed.height))) for one in self._running]
         arguments = command(self._device, feeds, track.frame_rate, self._interval)
         try:
-            self._ffmpeg = Ffmpeg(arguments, track, self._announce, self._made, self._fail)
+            most = max(one.feed.framerate for one in self._running)
+            self._ffmpeg = Ffmpeg(arguments, track, self._announce, self._made, self._fail, most)
         except OSError as error:
             self._fail(str(error))
 
@@ -178,10 +179,12 @@ class DevicePictures:
 
     def _announce(self, place: int, sets: bytes) -> None:
         one = self._running[place]
-        track = h264.track(h264.configuration_from_annexb(sets), one.feed.feed)
         source = self._track.frame_rate if self._track is not None else None
-        ceiling = Fraction(one.feed.framerate).limit_denominator(1001)
-        track = msgspec.structs.replace(track, frame_rate=min(source or ceiling, ceiling))
+        track = msgspec.structs.replace(
+            coded_by(one.feed.encoder).track(sets),
+            id=one.feed.feed,
+            frame_rate=coded_rate(source, one.feed.framerate),
+        )
         if track != one.track:
             one.track = track
             self._output.track(one.feed.feed, track)
@@ -209,7 +212,7 @@ class DevicePictures:
             del one.inside[:gone]
             one.first = pts if one.first is None else one.first
             one.latest = max(one.latest, pts)
-        payload = without_sei(nal.from_annexb(bytes(packet)))
+        payload = coded_by(one.feed.encoder).payload(bytes(packet))
         self._output.packet(one.feed.feed, dts, pts, packet.is_keyframe, payload)
 
     def _keyframe(self, packet: FramedPacket) -> None:

@@ -5,6 +5,7 @@ encoder's: with two B-frames it begins two pictures before the first `pts`, and 
 the next. Feeds for low latency have no B-frames and there `dts` is `pts`.
 """
 
+import os
 import threading
 import time
 from fractions import Fraction
@@ -14,8 +15,10 @@ import av
 import msgspec
 
 from oxidecast.formats.framed_messages import FeedEnded, FeedFigures, Trouble, VideoFeed
-from oxidecast.media import TICKS, Track, h264, nal, vp8
+from oxidecast.media import TICKS, Track
 from oxidecast.transcoding.sizes import fit, same_shape
+from oxidecast.transcoding.targets import coded_rate
+from oxidecast.transcoding.worker.coded import Coded, coded_by
 from oxidecast.transcoding.worker.decoders import why
 from oxidecast.transcoding.worker.frames import FrameQueue, Picture, Shape, most_queued
 from oxidecast.transcoding.worker.output import Output
@@ -23,7 +26,7 @@ from oxidecast.transcoding.worker.scaling import scaler
 
 TIME_BASE = Fraction(1, TICKS)
 
-_SEI = 6
+os.environ.setdefault("SVT_LOG", "1")  # SVT-AV1 is talkative: errors only.
 
 
 class VideoEncoder(threading.Thread):
@@ -32,6 +35,7 @@ class VideoEncoder(threading.Thread):
     def __init__(self, feed: VideoFeed, output: Output) -> None:
         super().__init__(daemon=True, name=f"feed {feed.feed}")
         self.feed = feed
+        """May be replaced; it is looked at when an encoder begins."""
         self.source_rate: Fraction | None = None
         self._output = output
         self._rate: Fraction | None = None
@@ -44,6 +48,7 @@ class VideoEncoder(threading.Thread):
         self._size = (0, 0)
         self._graph: Any = None
         self._encoder: Any = None
+        self._coded: Coded | None = None
         self._last_pts: int | None = None
         self._last_dts: int | None = None
         self._broken = 0
@@ -144,6 +149,8 @@ class VideoEncoder(threading.Thread):
         shown = shape.display_size
         if self._encoder is None or not same_shape(shown, self._size):
             size = fit(shown, (self.feed.width, self.feed.height))
+            if min(size) < self.feed.least:
+                raise ValueError(f"{self.feed.encoder} takes none of {size[0]}x{size[1]}")
             if size != self._size:
                 self._close()
                 self._size = size
@@ -151,8 +158,7 @@ class VideoEncoder(threading.Thread):
 
     def _open(self, frame: Any) -> None:
         feed = self.feed
-        ceiling = Fraction(feed.framerate).limit_denominator(1001)
-        rate = min(self.source_rate or ceiling, ceiling)
+        rate = coded_rate(self.source_rate, feed.framerate)
         encoder: Any = av.CodecContext.create(feed.encoder, "w")
         encoder.width, encoder.height = self._size
         encoder.pix_fmt, encoder.time_base, encoder.framerate = feed.pixel_format, TIME_BASE, rate
@@ -164,19 +170,19 @@ class VideoEncoder(threading.Thread):
         encoder.options = dict(feed.options)
         encoder.flags |= av.codec.context.Flags.global_header | av.codec.context.Flags.closed_gop
         encoder.open()
-        self._encoder, self._rate = encoder, rate
-        if not self.feed.is_vp8:
-            self._tell_track(h264.track(h264.configuration_from_annexb(bytes(encoder.extradata))))
+        self._encoder, self._rate, self._coded = encoder, rate, coded_by(feed.encoder)
+        if self._coded.in_band is None:
+            self._tell_track(self._coded.track(bytes(encoder.extradata)))
 
     def _hand_out(self, packets: list[Any]) -> None:
         for packet in packets:
             dts = packet.dts if self._last_dts is None else max(packet.dts, self._last_dts + 1)
             self._last_dts = dts
-            payload = bytes(packet)
-            if not self.feed.is_vp8:
-                payload = without_sei(nal.from_annexb(payload))
-            elif packet.is_keyframe:
-                self._tell_track(vp8.track(payload))
+            coded = self._coded
+            assert coded is not None
+            payload = coded.payload(bytes(packet))
+            if packet.is_keyframe and coded.in_band is not None:
+                self._tell_track(coded.in_band(payload))
             self._made += 1
             self._output.packet(self.feed.feed, dts, packet.pts, packet.is_keyframe, payload)
 
@@ -191,10 +197,3 @@ class VideoEncoder(threading.Thread):
             self._hand_out(self._encoder.encode(None))
         self._encoder = self._graph = self._shape = None
         self._size = (0, 0)
-
-
-def without_sei(payload: bytes) -> bytes:
-    """x264 writes its settings into the first picture; nobody needs to know them."""
-    found = nal.spans(payload)
-    unwanted = [at for at, (start, end) in enumerate(found) if start == end or payload[start] & 31 == _SEI]
-    return nal.without(payload, found, unwanted) if unwanted else payload

@@ -9,6 +9,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,10 @@ class Ffmpeg:
         stream: Callable[[int, bytes], None],
         packet: Callable[[int, Any], None],
         failed: Callable[[str], None],
+        most: float = 30.0,
     ) -> None:
+        """`most` is the pictures a second that encoders reckon with where the track does not say: by themselves they
+        would take the ticks for it, and give a picture next to no bits."""
         self._track = track
         self._stream, self._packet, self._failed = stream, packet, failed
         self._said: deque[str] = deque(maxlen=MOST_SAID)
@@ -61,7 +65,7 @@ class Ffmpeg:
         self._muxer: Any = av.open(
             self._process.stdin, "w", format="nut", options={"flush_packets": "1"}, buffer_size=4096
         )
-        rate = track.frame_rate or None
+        rate = track.frame_rate or Fraction(most).limit_denominator(1001)
         self._input = self._muxer.add_mux_stream(
             str(track.codec), rate=rate, width=track.width, height=track.height, time_base=TIME_BASE
         )

@@ -33,6 +33,8 @@ class Pictures:
         self._decoder: Any = None
         self._keyframes = KeyframeChoice(2.0)
         self._feeds: dict[int, tuple[VideoEncoder, RateCeiling]] = {}
+        self._ending: list[VideoEncoder] = []
+        """Those that may still hand out something."""
         self._wanted_keyframes: set[int] = set()
         self._made: dict[int, int] = {}
         """By feed, up to where another child made it: what comes before is only decoded."""
@@ -54,7 +56,11 @@ class Pictures:
         self._thumbnails.every, self._thumbnails.width = job.thumbnail_every, job.thumbnail_width
         wanted = {feed.feed: feed for feed in job.videos}
         for number in self._feeds.keys() - wanted.keys():
-            self._feeds.pop(number)[0].end()
+            encoder = self._feeds.pop(number)[0]
+            encoder.end()
+            self._ending = [one for one in self._ending if one.is_alive()] + [encoder]
+        for number, (encoder, _) in self._feeds.items():
+            encoder.feed = wanted[number]  # Its rates are for the next beginning.
         for number in wanted.keys() - self._feeds.keys():
             encoder = VideoEncoder(wanted[number], self._output)
             encoder.source_rate = self._track.frame_rate if self._track else None
@@ -113,6 +119,9 @@ class Pictures:
             waiting.append(done)
         for done in waiting:
             done.wait()
+        for encoder in self._ending:
+            encoder.join()
+        self._ending.clear()
 
     def figures(self) -> tuple[FeedFigures, ...]:
         return tuple(encoder.figures() for encoder, _ in list(self._feeds.values()))

@@ -11,7 +11,7 @@ from oxidecast.formats.sdp_offer import parse
 from oxidecast.ingest.whip import negotiation
 from oxidecast.ingest.whip.medium import SILENT
 from oxidecast.ingest.whip.publisher import SILENCE
-from oxidecast.interfaces import IIngest, IMeasured, IPublisher, ITotals
+from oxidecast.interfaces import IIngest, IMakesKeyframes, IMeasured, IPublisher, ITotals
 from oxidecast.media import TICKS, Codec
 from oxidecast.webrtc.srtp import Profile
 from tests.ingest.whip.stage import (
@@ -82,7 +82,9 @@ class TestPublishing(WHIPCase):
     def test_it_provides_what_it_says(self) -> None:
         for interface in (IIngest, IMeasured, ITotals):
             verifyObject(interface, self.whip)
-        verifyObject(IPublisher, self.join())
+        publisher = self.join()
+        verifyObject(IPublisher, publisher)
+        verifyObject(IMakesKeyframes, publisher)
 
     def test_what_a_browser_sends_is_a_stream(self) -> None:
         self.connect()
@@ -139,6 +141,21 @@ class TestPublishing(WHIPCase):
         self.browser.rtcp.clear()
         self.send(40, gop=1000)
         self.assertIn(len(self.said(rtcp.KeyframeWanted)), (1, 2))
+
+    def test_who_makes_keyframes_when_asked_is_asked_for_viewers(self) -> None:
+        self.connect()
+        self.send(70, gop=65)
+        source = self.stream.source
+        self.assertTrue(source.want_keyframe(), "one was asked for after two seconds, and came")
+        self.browser.rtcp.clear()
+        self.pass_by(0.3)
+        self.assertEqual(len(self.said(rtcp.KeyframeWanted)), 1)
+        self.send(70, gop=1000)
+        self.assertFalse(source.want_keyframe(), "none came any more")
+        self.encoder = Encoder(self).start()
+        self.encoder.send(60)
+        self.pass_by(1)
+        self.assertFalse(source.want_keyframe(), "RTMP cannot ask")
 
     def test_reports_and_when_packets_came(self) -> None:
         publisher = self.connect()

@@ -15,6 +15,7 @@ from oxidecast.media import Codec, Track
 from oxidecast.outputs.hls.output import FIRST_SEGMENT, LINGER, SWEEP, HLSOutput
 from oxidecast.outputs.hls.sessions import LEFT_AFTER
 from oxidecast.outputs.hls.settings import HlsSettings
+from oxidecast.streams.wanting import Planned
 from tests.formats.material import stream as material
 from tests.streams.stage import Encoder, HubCase, info, planned
 
@@ -158,6 +159,33 @@ class TestQualities(OutputCase):
         self.assertEqual(self.code("show/~forged/360p/playlist.m3u8"), (404, "no_session"))
         self.stream.plan({name: planned(name) for name in ("720p", "360p")})
         self.assertEqual(set(self.listed()), {"source", "720p", "360p"})
+
+
+class TestCodecs(OutputCase):
+    """Qualities of the ladder in codecs that not every container carries."""
+
+    def listed(self, kind: str) -> list[str]:
+        self.hls.reload(HlsSettings(segment_type=kind))  # type: ignore[arg-type]
+        encoder = self.live()
+        av1, packets = material(Codec.AV1, frames=150)
+        self.stream.planned = {
+            name: Planned(
+                name=name, codec=codec, width=64, height=64, frame_rate=None, peak=9, average=8, codecs=("x",)
+            )
+            for name, codec in (("hevc", Codec.HEVC), ("av1", Codec.AV1), ("runs", Codec.AV1))
+        }
+        runs = self.stream.add_rendition("runs", (av1, AUDIO))
+        for packet in packets:
+            runs.push(msgspec.structs.replace(packet, track=av1))
+        encoder.send(90)
+        text = bytes(self.ask("show/playlist.m3u8").body).decode()
+        return sorted(line.split("/")[1] for line in text.splitlines() if line.startswith("~"))
+
+    def test_fragments_carry_all(self) -> None:
+        self.assertEqual(self.listed("fmp4"), ["av1", "hevc", "runs", "source"])
+
+    def test_transport_streams_have_no_av1_and_sound_alone_is_no_quality(self) -> None:
+        self.assertEqual(self.listed("mpegts"), ["hevc", "source"])
 
 
 class TestFirstSegment(OutputCase):

@@ -370,6 +370,36 @@ class TestNotCarried(MulticastCase):
         self.assertEqual(self.sent().stats().keys(), {"source"})
         self.assertEqual(self.sent().stats()["source"]["state"], "not_carried")
 
+    async def test_a_quality_that_cannot_be_carried_is_not_sent_and_no_other_for_it(self) -> None:
+        await self.begin()
+        await self.live(VIDEO, AUDIO)
+        with self.host.entered():
+            self.stream.add_rendition("av1", (AV1, AUDIO))
+            self.stream.add_rendition("720p", (VIDEO, AUDIO))
+            await self.settled()
+        stats = self.sent().stats()
+        self.assertEqual(
+            {name: one["state"] == "not_carried" for name, one in stats.items()},
+            {"source": False, "av1": True, "720p": False},
+        )
+        self.assertEqual(self.sent().urls("av1"), {})
+        self.assertEqual(
+            list(self.stream.notices.values()), ["multicast of av1 is not sent: MPEG-TS cannot carry av1"]
+        )
+
+    async def test_hevc_is_carried(self) -> None:
+        await self.begin()
+        receiver = self.receiver()
+        await self.live(VIDEO, AUDIO)
+        track, packets = material(Codec.HEVC, frames=30)
+        with self.host.entered():
+            rendition = self.stream.add_rendition("720p", (track, AUDIO))
+            await self.settled()
+            for packet in packets:
+                rendition.push(msgspec.structs.replace(packet, track=track))
+        self.assertEqual((self.sent().stats()["720p"]["state"], self.stream.notices), ("sending", {}))
+        self.assertIsNotNone(receiver)
+
     def feed(self, rendition: Any) -> None:
         for packet in material(Codec.H264, frames=30)[1]:
             rendition.push(msgspec.structs.replace(packet, track=VIDEO))

@@ -24,7 +24,7 @@ class Line:
         self.capacity = 1e9
         self.estimate = 2_400_000.0
         self.over = 0.0
-        self.count = 0
+        self.count = self.sent = self.lost = 0
 
     def run(self, seconds: float) -> None:
         case = self.case
@@ -36,9 +36,10 @@ class Line:
             self.over = self.over + TICK if sent > self.capacity else 0.0
             if self.over > 0.5:
                 self.estimate = min(self.estimate, 0.85 * self.capacity)
-                if case.network.estimate(round(self.estimate), case.clock.seconds()) or (
-                    sent > 1.1 * self.capacity
-                    and case.network.report(1 - self.capacity / sent, 0.05, case.rate(), case.clock.seconds())
+                self.sent += 300
+                self.lost += round(300 * (1 - self.capacity / sent))
+                if case.network.estimate(round(self.estimate), case.clock.seconds()) or case.network.report(
+                    self.lost, self.sent, 0, case.rate(), case.clock.seconds()
                 ):
                     self.trouble()
             elif self.count % 5 == 0:

@@ -239,6 +239,16 @@ class TestWatching(WebRTCCase):
         self.clock.advance(port_module.PAUSE)
         self.assertEqual(self.readers, [self.port])
 
+    def test_of_the_offer_only_what_is_sent_is_kept(self) -> None:
+        self.on_air(30)
+        viewer, browser = self.connect()
+        self.send(30)
+        kept = viewer.agreed
+        self.assertEqual((kept.mid, [medium.mid for medium, _ in kept.media]), ("0", ["0", "1"]))
+        self.assertFalse(any(medium.codecs or medium.formats for medium, _ in kept.media))
+        assert kept.video is not None and kept.audio is not None
+        self.assertEqual({packet.ssrc for packet in browser.rtp}, {kept.video.ssrc, kept.audio.ssrc})
+
     def test_frames_are_made_once_for_all(self) -> None:
         self.on_air(30)
         self.connect()
