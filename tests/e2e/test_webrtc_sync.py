@@ -22,6 +22,8 @@ from tests.e2e.whep import PLAY
 
 SETTLED = 5
 """Beeps at the end: a browser takes a dozen seconds to bring sound and pictures together, a step each second or two."""
+PATIENCE = 30
+"""Seconds more."""
 
 MOST_OLD = 0.150
 """Seconds from the encoder's input to the screen."""
@@ -113,24 +115,34 @@ class SyncCase(BrowserTestCase):
         page.evaluate(clock.WATCH, clock.PAGE)
         return page
 
-    def watch(self, name: str, seconds: float) -> tuple[clock.Seen, clock.Seen]:
-        """What Chromium shows, and what comes to a viewer of our own."""
+    def watch(self, name: str, least: float, most_old: float = 10.0) -> tuple[clock.Seen, clock.Seen]:
+        """What Chromium shows, and what comes to a viewer of our own: for so many seconds at least, and until Chromium
+        has brought sound and pictures together, and shows them soon enough. A busy machine delays that; a server that
+        is to blame prevents it."""
         page = self.page(name)
         viewer = Viewer(self.whep(name))
         self.addCleanup(viewer.stop)
-        page.wait_for_timeout(1000 * seconds)
-        shown = clock.Seen.by_page(page.evaluate("window.seen"))
+        page.wait_for_timeout(1000 * least)
+        for _ in range(PATIENCE):
+            shown = clock.Seen.by_page(page.evaluate("window.seen"))
+            if is_together(shown) and shown.age() < most_old:
+                break
+            page.wait_for_timeout(1000)
         came = viewer.stop().seen()
-        print(f"{name}, in Chromium: {shown}")
+        print(f"{name}, in Chromium: {shown}, at the end {1000 * median(shown.apart()[-SETTLED:]):.0f}")
         print(f"{name}, as it comes: {came}")
+        self.assertGreater(len(came.apart()), least * 0.6)
+        self.assertLess(max(map(abs, came.apart())), MOST_APART)
+        self.assertTrue(is_together(shown), shown)
+        for seen in (shown, came):
+            self.assertLess(seen.age(), most_old)
         return shown, came
 
-    def assert_together(self, seconds: float, shown: clock.Seen, came: clock.Seen) -> None:
-        """In the browser once it has settled; in what comes to it always."""
-        for one in (shown, came):
-            self.assertGreater(len(one.apart()), seconds * 0.6)
-        self.assertLess(max(map(abs, came.apart())), MOST_APART)
-        self.assertLess(abs(median(shown.apart()[-SETTLED:])), MOST_APART)
+
+def is_together(seen: clock.Seen) -> bool:
+    """Whether sound and pictures are now, after the steps that a browser takes to that."""
+    apart = seen.apart()[-SETTLED:]
+    return len(apart) == SETTLED and abs(median(apart)) < MOST_APART
 
 
 @pytest.mark.alone
@@ -138,20 +150,17 @@ class WebRTCSyncTests(SyncCase):
     def test_what_is_passed_through(self) -> None:
         name, key = self.server.new_stream("Passed through")
         self.source(clock.rtmp(self.server.ingest(key), sound="libopus"))
-        shown, came = self.watch(name, 10)
-        self.assert_together(10, shown, came)
-        self.assertLess(came.age(), MOST_OLD)
-        self.assertLess(shown.age(), MOST_OLD)
+        self.watch(name, 8, MOST_OLD)
 
     def test_b_frames_and_aac_as_obs_sends_them(self) -> None:
         name, key = self.server.new_stream("As by OBS", transcoding_profiles=["360p"])
         self.source(clock.rtmp(self.server.ingest(key), bframes=2), 44_100)
-        self.assert_together(16, *self.watch(name, 16))
+        self.watch(name, 8)
 
     def test_what_is_published_by_whip_is_together_in_hls_and_by_whep(self) -> None:
         name, key = self.server.new_stream("By FFmpeg")
         self.source(clock.whip(self.whip, key))
-        self.assert_together(10, *self.watch(name, 10))
+        self.watch(name, 8, MOST_OLD)
         self.assert_hls_together(name)
 
     def test_what_a_browser_publishes_is_together_in_hls(self) -> None:
@@ -168,5 +177,5 @@ class WebRTCSyncTests(SyncCase):
             until(lambda: watcher.seconds() > 10, 30, "ten seconds of HLS")
         apart = sorted(Marks.of(watcher).sync)
         print(f"{name}, in HLS: {len(apart)} beeps, late {1000 * apart[0]:.0f} to {1000 * apart[-1]:.0f} ms")
-        self.assertGreater(len(apart), 5)
+        self.assertGreater(len(apart), 3)
         self.assertLess(abs(median(apart)), MOST_APART)
