@@ -14,6 +14,7 @@ COUNTED = {
     "keyframes_wanted": "Keyframes that viewers asked for",
     "replays": "Groups of pictures sent again to who asked for a keyframe",
     "dropped": "Sends that failed",
+    "stalls": "Times at which the connection of a viewer by TCP took no more",
 }
 
 

@@ -35,6 +35,9 @@ RATE_FACTOR = 4
 """Bits a second of who catches up: so many times the stream's own, since who can watch it has more than that; and at
 least so many, which nearly every network takes for half a second."""
 
+ROOM_AGAIN = 0.02
+"""Seconds until who has no room for a frame is looked at again."""
+
 STEP = 90
 """Ticks between frames of a beginning: a millisecond, as fast as a decoder goes through them."""
 
@@ -65,6 +68,8 @@ class Figures(msgspec.Struct):
     replays: int = 0
     dropped: int = 0
     """Sends that failed here."""
+    stalls: int = 0
+    """How often its connection took no more: by TCP only."""
     loss: float = 0.0
     """Of its last report: 0 to 1."""
     jitter: float = 0.0
@@ -210,16 +215,16 @@ class Viewer:
         if self._cursor is not None:
             if frame.keyframe:
                 self._cursor = frame.number  # Nothing before it is worth catching up with.
-        elif self._waiting:
-            if frame.keyframe:
-                self._waiting = False
+        elif frame.keyframe or not self._waiting:
+            self._waiting = False
+            if self.peer.has_room:
                 self._send(frame, frame.timestamp)
-        else:
-            self._send(frame, frame.timestamp)
+            else:
+                self._fall_behind(frame)
 
     def sound(self, payload: bytes, timestamp: int) -> None:
         audio = self._audio
-        if audio is not None:
+        if audio is not None and self.peer.has_room:
             packet = audio.protect(((PLAIN, payload),), timestamp)
             self._sent(packet, len(packet))
 
@@ -325,6 +330,17 @@ class Viewer:
         self._place = group[0].first
         self._pace(max(LEAST_RATE, RATE_FACTOR * bitrate(group)) * PACE / 8)
 
+    def _fall_behind(self, frame: Frame) -> None:
+        """The way takes no more for now: catch up from this frame on, or from a later keyframe."""
+        if self._video is None or self.watches is None:
+            return
+        self.figures.stalls += 1
+        self._cursor = frame.number
+        self._span = _Span(self._video.next_index, frame.first, self.watches, -1, 0, 0, 0)
+        self._spans.append(self._span)
+        self._place = frame.first
+        self._pace(LEAST_RATE * PACE / 8)
+
     def _pace(self, budget: float) -> None:
         """Send as many bytes as are due, and go on until there is no frame left."""
         self._pacer = None
@@ -333,14 +349,17 @@ class Viewer:
         if frames is None or cursor is None or span is None:
             self.wait()
             return
+        if not self.peer.has_room:
+            self._pacer = self._clock.callLater(ROOM_AGAIN, self._pace, budget)
+            return
         left = budget
         for frame in frames:
-            if left <= 0:
+            if left <= 0 or not self.peer.has_room:
                 break
             left -= frame.size
             cursor = frame.number + 1
             self._send(frame, span.stamp(frame))
-        if left > 0 or cursor > frames[-1].number:
+        if not frames or cursor > frames[-1].number:
             self._cursor = None
             return
         self._cursor = cursor

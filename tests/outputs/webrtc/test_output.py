@@ -6,6 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.internet.testing import MemoryReactor
 from zope.interface.verify import verifyObject
 
 from oxidecast.formats.rtcp import Goodbye, parse
@@ -47,6 +48,7 @@ class WebRTCCase(HubCase):
             callLater=self.clock.callLater,
             addReader=lambda reader: None,
             removeReader=lambda reader: None,
+            listenTCP=MemoryReactor().listenTCP,
         )
         self.port = WebRTCPort(WebrtcSettings(), reactor)
         services: Any = SimpleNamespace(reactor=reactor, hub=self.hub, ports={"webrtc": self.port})
