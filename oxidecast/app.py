@@ -328,7 +328,7 @@ class Server(MultiService):
             # A browser is content only with a name that the certificate has.
             names = (in_address(name) for name in self.tls.certificates[0].names if "*" not in name)
             web = f"https://{next(names, shown)}:{self.web.tls_number}/"
-        ingests = self.registry.ingest_addresses(shown)
+        ingests = self.registry.ingest_addresses(web.rstrip("/"))
         self.log.info("OxideCast is ready: {web} {ingests}", web=web, ingests=" ".join(ingests))
         if first is None:
             return  # What else there is to tell lies in the database.
@@ -341,7 +341,8 @@ class Server(MultiService):
                 data=shlex.quote(str(self.foundation.data_directory)),
             )
             return
-        lines = [f"Web     {web}", *(f"Server  {address}" for address in ingests)]
+        lines = [f"Web     {web}"]
+        lines += [f"{'WHIP  ' if one.startswith('http') else 'Server'}  {one}" for one in ingests]
         if first.key is not None:
             lines.append(f"Key     {first.key}")
         if first.password_file.exists():

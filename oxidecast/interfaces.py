@@ -195,7 +195,8 @@ class ISubscription(Interface):
 class IRendition(Interface):
     """One quality of a stream: a feed of packets."""
 
-    name: str = Attribute("`source`, or a ladder profile's name.")
+    name: str = Attribute("`source`, a ladder profile's name, or `layer.N` of a publisher who sends several.")
+    listed: bool = Attribute("Whether it is for everybody; others are for who wanted them.")
     tracks: tuple[Track, ...] = Attribute("The tracks as they are now; video first.")
 
     def subscribe(subscriber: ISubscriber, owner: Any = None) -> ISubscription:
@@ -224,6 +225,9 @@ class IStream(Interface):
     planned: Mapping[str, Any] = Attribute(
         "The ladder as it will be, by name: `oxidecast.streams.wanting.Planned`. Not all of it needs to be in "
         "`renditions` now: what is not is made while it is wanted."
+    )
+    withheld: str = Attribute(
+        "A sentence: why `planned` is empty for now, when the ladder cannot be made. Empty otherwise."
     )
 
     def want(spec: Any) -> "IWant":
@@ -296,8 +300,26 @@ class IPublication(Interface):
         stamp is only what the count is held to.
         """
 
+    def layer(name: str) -> "ILayer":
+        """A further quality of the same pictures, which the publisher sends beside them: a rendition of this name for
+        all outputs, with the stream's sound. Ask once for each, and only for a few."""
+
     def close(reason: str) -> None:
         """The publisher left. The stream waits for it for `streams.publisher_grace` seconds."""
+
+
+class ILayer(Interface):
+    """One more size of what a publisher sends. Times are those of its publication."""
+
+    def track(track: Track) -> None:
+        """Its configuration, before its first keyframe and whenever it changes."""
+
+    def packet(dts: int, pts: int, keyframe: bool, payload: bytes) -> None:
+        """One access unit. It becomes a rendition with its first keyframe, once the stream is live; what is silent for
+        a few seconds is none any more, until the next keyframe."""
+
+    def close(reason: str) -> None:
+        """It is not sent any more."""
 
 
 class IHub(Interface):
@@ -382,7 +404,7 @@ class IFollowsStream(Interface):
     """An `IOutputStream` that wants to hear when the stream's `info` has changed while it is live."""
 
     def info_changed() -> None:
-        """`stream.info` is another now: its title, its privacy, or what its owner chose."""
+        """`stream.info` is another now (its title, its privacy, what its owner chose), or `stream.planned` is."""
 
 
 class IRecorder(Interface):
@@ -412,7 +434,8 @@ class IIngest(Interface):
     """A way for publishers in. Usually also an `IService`: it listens, and calls `IHub.publish`."""
 
     def addresses() -> Iterable[str]:
-        """Where to publish, for people: `rtmp://HOST:1935/live`. `HOST` is put in by who shows it."""
+        """Where to publish, for people: `rtmp://HOST:1935/live`, or a path on the server's own HTTP port. `HOST`, or
+        what is before the path, is put in by who shows it."""
 
 
 class ITranscoderBackend(Interface):

@@ -241,12 +241,13 @@ class Registry:
             if one.state == "running" and (one.plugin.kind is kind or kind.providedBy(one.instance))
         )
 
-    def ingest_addresses(self, host: str) -> list[str]:
-        """Where to publish, for people who reach this server as `host`."""
+    def ingest_addresses(self, base: str) -> list[str]:
+        """Where to publish, for people who reach this server's HTTP port as `base` (`http://HOST:PORT`)."""
+        host = re.sub(r":[0-9]+$", "", base.partition("://")[2])
         found: list[str] = []
         for running in list(self.of(IIngest)):
             try:
                 found += running.call(lambda: [str(address) for address in running.instance.addresses()])  # noqa: B023
             except Detached:
                 continue
-        return [address.replace("HOST", host) for address in found]
+        return [base + one if one.startswith("/") else one.replace("HOST", host) for one in found]

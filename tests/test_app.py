@@ -173,6 +173,7 @@ class TestTerminal(AppCase):
         lines = await self.shown()
         self.assertEqual(lines["Web"], f"http://127.0.0.1:{self.server.web.number}/")
         self.assertEqual(lines["Server"], f"rtmp://127.0.0.1:{self.server.rtmp.number}/live")
+        self.assertEqual(lines["WHIP"], f"http://127.0.0.1:{self.server.web.number}/api/v1/webrtc/whip")
         self.assertEqual(len(lines["Key"]), 39)
 
     async def test_an_ipv6_host_stands_in_brackets(self) -> None:

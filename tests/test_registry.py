@@ -261,6 +261,12 @@ class TestIngestAddresses(SynchronousTestCase):
             yield "x://HOST"
             raise ValueError("broken")
 
-        registry = Registry([running("bad", later), running("good", lambda: ("rtmp://HOST:1935/live",))])
-        self.assertEqual(registry.ingest_addresses("example.com"), ["rtmp://example.com:1935/live"])
+        registry = Registry(
+            [running("bad", later), running("good", lambda: ("rtmp://HOST:1935/live", "/whip"))]
+        )
+        self.assertEqual(
+            registry.ingest_addresses("https://example.com:8443"),
+            ["rtmp://example.com:1935/live", "https://example.com:8443/whip"],
+        )
+        self.assertEqual(registry.ingest_addresses("http://[::1]:8080")[0], "rtmp://[::1]:1935/live")
         self.flushLoggedErrors(ValueError)

@@ -59,15 +59,19 @@ class TestPorts(SecureCase):
     async def test_without_a_certificate_nothing_listens_there(self) -> None:
         server = await self.start()
         self.assertEqual((server.tls, server.web.tls_number, server.rtmp.tls_number), (None, 0, 0))
-        self.assertFalse(any("rtmps" in one for one in server.registry.ingest_addresses("h")))
+        self.assertFalse(any("rtmps" in one for one in server.registry.ingest_addresses("https://h")))
 
     async def test_with_one_both_are_there(self) -> None:
         self.certify()
         server = await self.start()
         self.assertEqual((await self.securely("GET", "/health")).status, 200)
         self.assertEqual(
-            server.registry.ingest_addresses("h"),
-            [f"rtmp://h:{server.rtmp.number}/live", f"rtmps://h:{server.rtmp.tls_number}/live"],
+            server.registry.ingest_addresses("https://h"),
+            [
+                f"rtmp://h:{server.rtmp.number}/live",
+                f"rtmps://h:{server.rtmp.tls_number}/live",
+                "https://h/api/v1/webrtc/whip",
+            ],
         )
         self.assertEqual((await self.ask("GET", "/health")).status, 200)
 

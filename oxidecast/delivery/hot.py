@@ -197,8 +197,10 @@ class HotRequest:
             return self._query
         except AttributeError:
             self._query: dict[bytes, bytes] = {}
-            for name, value in parse_qsl(self.raw_query, keep_blank_values=True):
-                self._query.setdefault(name, value)
+            # As Latin-1, in which each byte stands for itself: bytes themselves would have to come out as ASCII.
+            text = self.raw_query.decode("latin-1")
+            for name, value in parse_qsl(text, keep_blank_values=True, encoding="latin-1"):
+                self._query.setdefault(name.encode("latin-1"), value.encode("latin-1"))
             return self._query
 
 

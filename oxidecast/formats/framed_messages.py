@@ -37,6 +37,11 @@ class VideoFeed(_Message, frozen=True, kw_only=True):
     """The encoder's own, as FFmpeg has them."""
     pixel_format: str = "yuv420p"
 
+    @property
+    def is_vp8(self) -> bool:
+        """All else is H.264."""
+        return self.encoder == "libvpx"
+
 
 class AudioFeed(_Message, frozen=True, kw_only=True):
     """A coding of the sound."""

@@ -1,7 +1,8 @@
 """VP8 in RTP (RFC 7741): frames to payloads of equal size, and back.
 
 A payload is a descriptor and a piece of a frame. Where the pieces are cut does not matter to a receiver, so
-the partitions of a frame are not looked at.
+the partitions of a frame are not looked at. The descriptor has no picture id: pictures are sent again to who has lost
+some, behind newer ones, and a receiver that saw an old id there would drop them.
 """
 
 from oxidecast.formats.rtp_frames import Depacketizer
@@ -13,50 +14,40 @@ _EXTENDED, _START, _PARTITION = 0x80, 0x10, 0x07  # X, S and PID of 4.2
 _HAS_PICTURE, _HAS_TL0, _HAS_TID, _HAS_KEY = 0x80, 0x40, 0x20, 0x10  # I, L, T and K
 _LONG = 0x80
 """M: a picture id of 15 bits."""
-_DESCRIPTOR = 4
+_DESCRIPTOR = 1
+"""Bytes of ours."""
 
 SMALLEST_LIMIT = 64
 """Bytes of payload: below it payloads are mostly headers."""
 
 
-def packetize(payload: bytes, limit: int, picture: int) -> list[Run]:
-    """A frame as runs of payloads of at most `limit` bytes. `picture` counts frames, and may run past 15 bits."""
+def packetize(payload: bytes, limit: int) -> list[Run]:
+    """A frame as runs of payloads of at most `limit` bytes."""
     if limit < SMALLEST_LIMIT:
         raise LocalProtocolError(f"RTP payloads of {limit} bytes are too small for VP8")
     if not payload:
         return []
-    tail = bytes((_HAS_PICTURE, _LONG | picture >> 8 & 0x7F, picture & 0xFF))
     count = -(-len(payload) // (limit - _DESCRIPTOR))
     size = -(-len(payload) // count)
     return runs(
-        [
-            bytes((_EXTENDED | (0 if at else _START),)) + tail + payload[at : at + size]
-            for at in range(0, len(payload), size)
-        ]
+        [bytes((0 if at else _START,)) + payload[at : at + size] for at in range(0, len(payload), size)]
     )
 
 
-def picture_id(payload: bytes) -> int | None:
-    """The picture id in a payload, of 7 or 15 bits; None where it has none."""
-    return _descriptor(payload)[1]
-
-
-def _descriptor(payload: bytes) -> tuple[int, int | None]:
-    """Where the frame's bytes begin, and the picture id."""
-    at, picture = 1, None
+def _descriptor(payload: bytes) -> int:
+    """Where the frame's bytes begin."""
+    at = 1
     try:
         if payload[0] & _EXTENDED:
             flags, at = payload[1], 2
             if flags & _HAS_PICTURE:
-                picture, at = payload[at], at + 1
-                if picture & _LONG:
-                    picture, at = (picture & 0x7F) << 8 | payload[at], at + 1
+                at += 2 if payload[at] & _LONG else 1
             at += (flags & _HAS_TL0 > 0) + (flags & (_HAS_TID | _HAS_KEY) > 0)
     except IndexError:
         at = len(payload)
     if at >= len(payload):
         raise RemoteProtocolError("VP8 RTP payload ends in its descriptor")
-    return at, picture
+    return at
 
 
 class VP8Depacketizer(Depacketizer):
@@ -72,7 +63,7 @@ class VP8Depacketizer(Depacketizer):
         return bool(payload[0] & _START) and not payload[0] & _PARTITION
 
     def _take(self, payload: bytes) -> None:
-        at, _ = _descriptor(payload)
+        at = _descriptor(payload)
         # Only the first piece may be a beginning, and it must be.
         if self._begins_frame(payload) == bool(self._pieces):
             self._broken = True

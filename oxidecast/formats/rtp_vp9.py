@@ -1,7 +1,7 @@
 """VP9 in RTP (RFC 9628): pictures to payloads of equal size, and back.
 
-We send one layer. A picture of several spatial layers that comes becomes a superframe (VP9 specification, annex
-B), which decoders take as one.
+We send one layer, and no picture ids, for the reason that VP8 has. A picture of several spatial layers that comes
+becomes a superframe (VP9 specification, annex B), which decoders take as one.
 """
 
 from oxidecast.formats.rtp_frames import Depacketizer
@@ -13,7 +13,8 @@ _PICTURE, _PREDICTED, _LAYERS, _FLEXIBLE, _BEGIN, _END, _STRUCTURE = 0x80, 0x40,
 """I, P, L, F, B, E and V of 4.2."""
 _LONG = 0x80
 """M: a picture id of 15 bits."""
-_DESCRIPTOR = 3
+_DESCRIPTOR = 1
+"""Bytes of ours."""
 _MOST_REFERENCES = 3
 MOST_LAYERS = 8
 """Frames that a superframe can have."""
@@ -22,37 +23,29 @@ SMALLEST_LIMIT = 64
 """Bytes of payload: below it payloads are mostly headers."""
 
 
-def packetize(payload: bytes, limit: int, picture: int) -> list[Run]:
-    """A picture as runs of payloads of at most `limit` bytes. `picture` counts them, and may run past 15 bits."""
+def packetize(payload: bytes, limit: int) -> list[Run]:
+    """A picture as runs of payloads of at most `limit` bytes."""
     if limit < SMALLEST_LIMIT:
         raise LocalProtocolError(f"RTP payloads of {limit} bytes are too small for VP9")
     if not payload:
         return []
-    tail = bytes((_LONG | picture >> 8 & 0x7F, picture & 0xFF))
-    flags = _PICTURE | (0 if vp9.is_keyframe(payload) else _PREDICTED)
+    flags = 0 if vp9.is_keyframe(payload) else _PREDICTED
     count = -(-len(payload) // (limit - _DESCRIPTOR))
     size = -(-len(payload) // count)
     made = []
     for at in range(0, len(payload), size):
         ends = _END if at + size >= len(payload) else 0
-        made.append(bytes((flags | (0 if at else _BEGIN) | ends,)) + tail + payload[at : at + size])
+        made.append(bytes((flags | (0 if at else _BEGIN) | ends,)) + payload[at : at + size])
     return runs(made)
 
 
-def picture_id(payload: bytes) -> int | None:
-    """The picture id in a payload, of 7 or 15 bits; None where it has none."""
-    return _descriptor(payload)[1]
-
-
-def _descriptor(payload: bytes) -> tuple[int, int | None, int]:
-    """Where the frame's bytes begin, the picture id, and the spatial layer."""
-    at, picture, layer = 1, None, 0
+def _descriptor(payload: bytes) -> tuple[int, int]:
+    """Where the frame's bytes begin, and the spatial layer."""
+    at, layer = 1, 0
     try:
         flags = payload[0]
         if flags & _PICTURE:
-            picture, at = payload[at], at + 1
-            if picture & _LONG:
-                picture, at = (picture & 0x7F) << 8 | payload[at], at + 1
+            at += 2 if payload[at] & _LONG else 1
         if flags & _LAYERS:
             layer = payload[at] >> 1 & 7
             at += 1 if flags & _FLEXIBLE else 2
@@ -69,7 +62,7 @@ def _descriptor(payload: bytes) -> tuple[int, int | None, int]:
         at = len(payload)
     if at >= len(payload):
         raise RemoteProtocolError("VP9 RTP payload ends in its descriptor")
-    return at, picture, layer
+    return at, layer
 
 
 def _after_structure(payload: bytes, at: int) -> int:
@@ -98,10 +91,10 @@ class VP9Depacketizer(Depacketizer):
     def _begins_frame(self, payload: bytes) -> bool:
         if not payload[0] & _BEGIN:
             return False
-        return not payload[0] & _LAYERS or _descriptor(payload)[2] == 0
+        return not payload[0] & _LAYERS or _descriptor(payload)[1] == 0
 
     def _take(self, payload: bytes) -> None:
-        at, *_ = _descriptor(payload)
+        at, _ = _descriptor(payload)
         if bool(payload[0] & _BEGIN) == bool(self._pieces):
             self._broken = True
         self._pieces.append(payload[at:])

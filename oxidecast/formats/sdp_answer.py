@@ -65,6 +65,8 @@ class Received(msgspec.Struct, frozen=True):
     retransmission: OfferedCodec | None = None
     extensions: tuple[tuple[int, str], ...] = ()
     """For `a=extmap`, of those that were offered."""
+    layers: tuple[str, ...] = ()
+    """The streams that are sent at once, by their `a=rid`; empty where there is one without a name."""
 
 
 def answer(
@@ -134,6 +136,9 @@ def _taken(medium: OfferedMedium, taken: Sent | Received, transport: Transport, 
         ]
     if isinstance(taken, Received):
         lines += [f"a=extmap:{number} {uri}" for number, uri in taken.extensions]
+        if taken.layers:
+            lines += [f"a=rid:{rid} recv" for rid in taken.layers]
+            lines.append(f"a=simulcast:recv {';'.join(taken.layers)}")
         return [*lines, *transport.candidates()]
     if again is not None:
         lines.append(f"a=ssrc-group:FID {taken.ssrc} {taken.retransmission_ssrc}")

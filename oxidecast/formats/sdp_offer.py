@@ -20,12 +20,15 @@ MAX_FORMATS = 64
 """Payload types of one medium: there are no more dynamic ones."""
 MAX_EXTENSIONS = 32
 """RTP header extensions of one medium: browsers have a dozen."""
+MAX_LAYERS = 8
+"""Streams of one medium that are sent at once: browsers have three."""
 
 DIRECTIONS = ("sendrecv", "sendonly", "recvonly", "inactive")
 
 _TOKEN = re.compile(r"[!#$%&'*+\-.0-9A-Z^_`a-z{|}~]{1,64}")
 _RTPMAP = re.compile(r"(\d{1,3}) ([A-Za-z0-9_.\-]{1,32})/(\d{1,9})(?:/(\d{1,2}))?")
 _EXTMAP = re.compile(r"(\d{1,3})(?:/[a-z]{8,8})? ([!-~]{1,200})(?: .*)?")
+_RID = re.compile(r"([A-Za-z0-9_\-]{1,64}) (send|recv)(?: (.*))?")
 _ICE = re.compile(r"[A-Za-z0-9+/]{4,256}")
 
 
@@ -51,6 +54,14 @@ class OfferedCodec(msgspec.Struct, frozen=True):
         return default
 
 
+class Layer(msgspec.Struct, frozen=True):
+    """A stream of a simulcast (`a=rid`, RFC 8851)."""
+
+    rid: str
+    payload_types: tuple[int, ...] = ()
+    """Those that it may have; empty: all of its medium."""
+
+
 class OfferedMedium(msgspec.Struct, frozen=True):
     """One `m=` section, with what the session says for all of them."""
 
@@ -70,6 +81,8 @@ class OfferedMedium(msgspec.Struct, frozen=True):
     setup: str
     extensions: tuple[tuple[int, str], ...] = ()
     """RTP header extensions (`a=extmap`, RFC 8285 5): numbers and names."""
+    layers: tuple[Layer, ...] = ()
+    """What is sent at once of one picture (`a=simulcast`, RFC 8853 5.1), in that order; of alternatives the first."""
 
     def retransmission(self, codec: OfferedCodec) -> OfferedCodec | None:
         """The payload type by which packets of `codec` are sent again (RFC 4588 8.6)."""
@@ -189,7 +202,33 @@ def _medium(session: _Section, section: _Section, number: int) -> OfferedMedium:
             for line in section.attributes.get("extmap", ())[:MAX_EXTENSIONS]
             if (match := _EXTMAP.fullmatch(line))
         ),
+        layers=_layers(section),
     )
+
+
+def _layers(section: _Section) -> tuple[Layer, ...]:
+    """What `a=simulcast` sends, of the streams that have a line `a=rid`."""
+    known: dict[str, Layer] = {}
+    for line in section.attributes.get("rid", ()):
+        match = _RID.fullmatch(line)
+        if match is not None and match[2] == "send":
+            known[match[1]] = Layer(match[1], _restricted(match[3] or ""))
+    words = section.one("simulcast").split()
+    sent = next((one for way, one in zip(words[::2], words[1::2], strict=False) if way == "send"), "")
+    # "h;m,n;~l": three streams, one of which has an alternative, and one is paused.
+    names = [alternatives.partition(",")[0].removeprefix("~") for alternatives in sent.split(";")]
+    return tuple(known[name] for name in dict.fromkeys(names) if name in known)[:MAX_LAYERS]
+
+
+def _restricted(text: str) -> tuple[int, ...]:
+    """The payload types of the restriction `pt=`, if there is one (RFC 8851 4)."""
+    for part in text.split(";"):
+        key, _, value = part.strip().partition("=")
+        if key == "pt":
+            return tuple(
+                int(one) for one in value.split(",") if one.isascii() and one.isdigit() and len(one) < 4
+            )
+    return ()
 
 
 def _codecs(section: _Section, formats: frozenset[str]) -> tuple[OfferedCodec, ...]:

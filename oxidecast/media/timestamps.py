@@ -145,7 +145,7 @@ class SampleClock:
 class _Line:
     """Where one track is on the output timeline."""
 
-    __slots__ = ("due", "last", "offset")
+    __slots__ = ("due", "last", "offset", "shown")
 
     def __init__(self) -> None:
         self.offset: int | None = None
@@ -154,6 +154,8 @@ class _Line:
         """The last dts issued. Times are never negative: MPEG-TS and fMP4 have no room for them."""
         self.due = 0
         """Where the next packet is expected."""
+        self.shown = 0
+        """Until when what was issued is shown: with B-frames later than `due`."""
 
 
 class Rebaser:
@@ -184,8 +186,8 @@ class Rebaser:
 
     @property
     def end(self) -> int:
-        """The tick after everything issued so far: the earliest time at which a new session can begin."""
-        return max((line.due for line in self._lines.values()), default=0)
+        """The tick after everything issued so far was shown: the earliest time at which a new session can begin."""
+        return max((max(line.due, line.shown) for line in self._lines.values()), default=0)
 
     def start(self, at: int) -> None:
         """A new publisher session begins: its first packet lands at `at`, or at `end` where that is later.
@@ -215,8 +217,11 @@ class Rebaser:
             jumped = offset != known
         out = max(dts + offset, line.last + 1)
         line.last = out
-        line.due = out + min(max(duration, 1), GAP)
-        return out, min(max(pts + offset, out), out + MAX_COMPOSITION), jumped
+        lasts = min(max(duration, 1), GAP)
+        line.due = out + lasts
+        shown = min(max(pts + offset, out), out + MAX_COMPOSITION)
+        line.shown = max(line.shown, shown + lasts)
+        return out, shown, jumped
 
     def _first_offset(self, dts: int) -> int:
         """For a track's first packet: the base of a running track if it lands near that, else beside it."""

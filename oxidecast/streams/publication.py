@@ -14,6 +14,7 @@ from zope.interface import implementer
 from oxidecast.interfaces import IPublication, IPublisher, PublishRequest
 from oxidecast.media import TICKS, Packet, Track
 from oxidecast.media.timestamps import SampleClock
+from oxidecast.streams.layer import Layer
 
 if TYPE_CHECKING:
     from oxidecast.streams.stream import Stream
@@ -82,6 +83,7 @@ class Publication:
         self._delta: dict[int, int] = {}
         self._clocks: dict[int, tuple[Track, SampleClock]] = {}
         self._restart: str | None = None
+        self._layers: list[Layer] = []
         self._open = True
 
     # -- what the ingest calls
@@ -130,10 +132,15 @@ class Publication:
             self._held_bytes += len(payload)
         self._probe(dts)
 
+    def layer(self, name: str) -> Layer:
+        self._layers.append(Layer(self.stream, name))
+        return self._layers[-1]
+
     def close(self, reason: str) -> None:
         if self._open:
             self._open = False
             self._held = None
+            self._end_layers(reason)
             self.stream.publication_closed(self, reason)
 
     # -- what the stream calls
@@ -153,6 +160,7 @@ class Publication:
         if self._open:
             self._open = False
             self._held = None
+            self._end_layers(sentence)
             try:
                 self.publisher.stop(code, sentence)
             except Exception:
@@ -163,6 +171,11 @@ class Publication:
     @property
     def _has_video(self) -> bool:
         return any(track.is_video for track in self._tracks.values())
+
+    def _end_layers(self, reason: str) -> None:
+        layers, self._layers = self._layers, []
+        for layer in layers:
+            layer.end(reason)
 
     def _drop_held(self) -> None:
         assert self._held is not None
@@ -234,7 +247,13 @@ class Publication:
         if raw.samples and track.sample_rate:
             dts, duration = self._counted(track, dts, raw.samples)
             pts = dts
-        self.stream.source.push(Packet(track, dts, pts, duration, raw.keyframe, raw.payload))
+        packet = Packet(track, dts, pts, duration, raw.keyframe, raw.payload)
+        self.stream.source.push(packet)
+        for layer in self._layers:
+            if track.is_video:
+                layer.follow(raw.pts, pts)
+            else:
+                layer.sound(packet)
 
     def _counted(self, track: Track, dts: int, samples: int) -> tuple[int, int]:
         """Audio time, counted in samples: (dts, duration)."""

@@ -23,7 +23,7 @@ from oxidecast.streams.publication import Publication
 from oxidecast.streams.rendition import Rendition
 from oxidecast.streams.timeline import Timeline
 from oxidecast.streams.viewer import Viewer
-from oxidecast.streams.wanting import Planned, RenditionSpec, Want
+from oxidecast.streams.wanting import OPUS, Planned, RenditionSpec, Want
 
 if TYPE_CHECKING:
     from oxidecast.streams.hub import Hub
@@ -64,7 +64,9 @@ class Stream:
         self.wanted: dict[RenditionSpec, int] = {}
         """What is wanted of whoever makes renditions, and how often."""
         self.planned: dict[str, Planned] = {}
-        """The ladder, whether it runs now or not."""
+        """The ladder, whether it runs now or not; `plan` changes it."""
+        self.withheld = ""
+        """Why nothing of the ladder is to be had now, where that is so."""
         self.left_out: dict[str, str] = {}
         """What its owner chose of the ladder that is not made, and why."""
         self._awaited: dict[str, list[Deferred[IRendition | None]]] = {}
@@ -207,6 +209,23 @@ class Stream:
         listed = [one for one in self.renditions.values() if one.listed]
         return sorted(listed, key=lambda one: order.get(one.name, len(order)))
 
+    def plan(self, planned: dict[str, Planned], withheld: str = "") -> None:
+        """The ladder is this from now on. Where it is empty because nothing can be made now, `withheld` says why, and
+        nobody is kept waiting for it."""
+        if (planned, withheld) == (self.planned, self.withheld):
+            return
+        self.planned, self.withheld = planned, withheld
+        if withheld:
+            for name in [name for name in self._awaited if self._is_withheld(name)]:
+                for waiting in self._awaited.pop(name):
+                    waiting.callback(None)
+        for slot in self.outputs:
+            slot.info_changed()
+
+    def _is_withheld(self, name: str) -> bool:
+        """Sound alone is made whatever else is."""
+        return bool(self.withheld) and name != OPUS
+
     def want(self, spec: RenditionSpec) -> Want:
         self.wanted[spec] = self.wanted.get(spec, 0) + 1
         if self.wanted[spec] == 1:
@@ -221,9 +240,9 @@ class Stream:
                 self._hub.changed(self)
 
     def when(self, name: str, within: float) -> "Deferred[IRendition | None]":
-        """The rendition as soon as it is there, or None when it is not within so many seconds."""
+        """The rendition as soon as it is there, or None when it is not within so many seconds, or cannot be made."""
         rendition = self.renditions.get(name)
-        if rendition is not None or self.state == "ended":
+        if rendition is not None or self.state == "ended" or self._is_withheld(name):
             return succeed(rendition)
         waiting: Deferred[IRendition | None] = Deferred()
         self._awaited.setdefault(name, []).append(waiting)

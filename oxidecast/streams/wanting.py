@@ -13,6 +13,7 @@ from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from oxidecast.interfaces import IRendition, IWant
+from oxidecast.media import Codec
 
 OPUS = "opus"
 
@@ -23,13 +24,17 @@ class RenditionSpec(msgspec.Struct, frozen=True):
 
     profile: str = ""
     low_latency: bool = False
+    codec: Codec = Codec.H264
+    """Of the pictures. VP8 is made for low latency only, for browsers without H.264."""
 
     @property
     def name(self) -> str:
         """The rendition's. A colon is in no profile's name."""
         if not self.profile:
             return OPUS
-        return f"{self.profile}:live" if self.low_latency else self.profile
+        if not self.low_latency:
+            return self.profile
+        return f"{self.profile}:live" if self.codec is Codec.H264 else f"{self.profile}:{self.codec}"
 
     @property
     def is_listed(self) -> bool:

@@ -4,7 +4,7 @@ The one idea: what should be made follows from the stream's `info`, what is want
 When one of them changes, `settle` looks at all again. The source's own viewers never notice any of it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
@@ -14,11 +14,12 @@ from zope.interface import implementer
 
 from oxidecast.formats.framed_messages import AudioFeed, Job, Thumbnail, Trouble
 from oxidecast.interfaces import ISubscriber, ISubscription
-from oxidecast.media import TICKS, Packet, Track
+from oxidecast.media import TICKS, Codec, Packet, Track
 from oxidecast.settings.sections import TranscodingSettings
 from oxidecast.streams.stream import Stream
 from oxidecast.streams.wanting import OPUS, Planned, RenditionSpec
 from oxidecast.transcoding import profiles
+from oxidecast.transcoding.backends.vp8 import VP8
 from oxidecast.transcoding.profiles import OPUS_FEED, Rendition
 from oxidecast.transcoding.renditions import Renditions
 from oxidecast.transcoding.supervisor import Supervisor
@@ -46,6 +47,7 @@ FULL = (
     "the server transcodes as many streams as it may (transcoding.max_concurrent): "
     "this one has its source only, until another ends"
 )
+GIVEN_UP = "its qualities cannot be made, which is tried again in some minutes"
 
 NAME_FULL, NAME_GIVEN_UP, NAME_FALLBACK = "transcoding:full", "transcoding:given_up", "transcoding:fallback"
 """Of the stream's notices."""
@@ -65,10 +67,10 @@ class Owner(Protocol):
         """The one to fall back to."""
 
     def may_run(self, ladder: "Ladder") -> bool:
-        """Whether there is room for one more ladder. Who is told no is told to `settle` when there is."""
+        """Whether there is room for one more ladder. All are told to `settle` when that is another."""
 
-    def freed(self) -> None:
-        """One that counted does so no more."""
+    def room_changed(self) -> None:
+        """One that did not count does now, or the other way round."""
 
     def stopped(self, ladder: "Ladder", ended: "Deferred[None]") -> None:
         """A child was told to end."""
@@ -101,8 +103,10 @@ class Ladder:
         self.left_out: Mapping[str, str] = {}
         self.plan: tuple[Rendition, ...] = ()
         """What is made."""
+        self.full = False
+        """Whether none of it can be made, because the server transcodes enough already."""
         self.waits = False
-        """Whether it has its source only, because the server transcodes enough already."""
+        """Whether something of it is wanted all the same, or always made."""
         self.counts = False
         """Whether it is one of `max_concurrent`."""
         self._given_up: tuple[tuple[Rendition, ...], tuple[AudioFeed, ...]] | None = None
@@ -130,14 +134,19 @@ class Ladder:
         if self._over:
             return
         self._look_at_wants()
-        self._make_plan()
+        planned = self._make_plan()
         if self._given_up == (self.plan, self._others):
-            self.stream.planned = {}
+            self._withhold(planned, GIVEN_UP)
             return
         self._try_again()
-        self.waits = bool(self.plan) and not self.counts and not self._owner.may_run(self)
-        if self.waits:
-            self.plan, self.stream.planned = (), {}
+        self.full = bool(planned or self.plan) and not self.counts and not self._owner.may_run(self)
+        self.waits = self.full and bool(self.plan)
+        if self.full:
+            self.plan = ()
+            self._withhold(planned, FULL)
+        else:
+            self.stream.left_out = dict(self.left_out)
+            self.stream.plan(planned)
         self.stream.notice(NAME_FULL, FULL if self.waits else None)
         if not (self.plan or self._others):
             self._stop("it is not wanted")
@@ -152,20 +161,26 @@ class Ladder:
                 self.supervisor.restart()
         self._count(self.supervisor is not None and bool(self.plan))
 
+    def _withhold(self, planned: Iterable[str], why: str) -> None:
+        """None of it can be made now."""
+        self.left_out = {**self.left_out, **dict.fromkeys(planned, why)}
+        self.stream.left_out = dict(self.left_out)
+        self.stream.plan({}, why)
+
     def _count(self, counts: bool) -> None:
         """Whether it is one of `max_concurrent`. Sound alone costs next to nothing."""
-        freed, self.counts = self.counts and not counts, counts
-        if freed:
-            self._owner.freed()
+        changed, self.counts = self.counts is not counts, counts
+        if changed:
+            self._owner.room_changed()
 
     def end(self) -> None:
         """The stream has ended, or the server stops."""
-        self._over, self.waits = True, False
+        self._over, self.full, self.waits = True, False, False
         for call in self._lingering.values():
             call.cancel()
         self._lingering.clear()
         self._stop("the stream ended")
-        self.stream.planned = {}
+        self.stream.plan({})
 
     def _look_at_wants(self) -> None:
         for spec in self.stream.wanted:
@@ -180,7 +195,8 @@ class Ladder:
         self._known.discard(spec)
         self.settle()
 
-    def _make_plan(self) -> None:
+    def _make_plan(self) -> dict[str, Planned]:
+        """Decide what is made; answers what could be."""
         settings, stream = self._owner.settings, self.stream
         tracks = {track.is_video: track for track in reversed(stream.source.tracks)}
         names = stream.info.transcoding_profiles
@@ -188,20 +204,19 @@ class Ladder:
         video, audio = tracks.get(True), tracks.get(False)
         ladder = profiles.ladder(settings.profiles, {*names, *live}, video, audio, self._most_sound)
         self.left_out = {name: why for name, why in ladder.left_out.items() if name in names}
-        self.stream.left_out = dict(self.left_out)
         listed = [one for one in ladder.renditions if one.name in names]
-        self.stream.planned = {one.name: _planned(one, video, audio) for one in listed}
         wanted = {spec.profile for spec in self._known if spec.is_listed}
         made = [one for one in listed if settings.mode == "always" or one.name in wanted]
         for spec in sorted(self._known, key=lambda spec: spec.name):
             made += [
-                profiles.low_latency(one, spec.name)
+                profiles.low_latency(one, spec.name, VP8 if spec.codec is Codec.VP8 else None)
                 for one in ladder.renditions
                 if spec.low_latency and one.name == spec.profile
             ]
         self.plan = tuple(made)
         opus = RenditionSpec() in self._known and audio is not None
         self._others = (profiles.opus(),) if opus else ()
+        return {one.name: _planned(one, video, audio) for one in listed}
 
     def _job(self) -> Job:
         assert self.backend is not None
@@ -231,6 +246,8 @@ class Ladder:
                 self._fall_back(missing)
         if self.backend is None:
             return  # It is being tried out; then all are settled again.
+        # Taken back while nothing was made.
+        self.stream.notice(NAME_FALLBACK, self.fallback or None)
         self.log.info(
             "{stream}: transcoding to {names} with {backend}",
             stream=self.stream.name,
@@ -348,11 +365,9 @@ class Ladder:
     def gave_up(self, reason: str) -> None:
         self._given_up = self.plan, self._others
         self._next_try = self._owner.reactor.callLater(NEXT_TRY, self._revive)
-        self.stream.planned = {}
+        self._withhold(self.stream.planned, GIVEN_UP)
         self._owner.count("given_up")
-        self.stream.notice(
-            NAME_GIVEN_UP, f"its qualities cannot be made, which is tried again in some minutes: {reason}"
-        )
+        self.stream.notice(NAME_GIVEN_UP, f"{GIVEN_UP}: {reason}")
         self._count(False)
 
     def _fall_back(self, why: str) -> None:

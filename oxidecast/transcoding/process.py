@@ -10,6 +10,9 @@ ENVIRONMENT = re.compile(
 )
 """What a child gets of the server's environment, which may hold secrets: what programs and drivers are found by."""
 
+_WAITS = ("S", "T", "t")
+"""Sleeping, stopped, and stopped by a debugger."""
+
 
 def resident(pid: int) -> int | None:
     """Bytes of memory that a process holds, where the system tells."""
@@ -18,6 +21,17 @@ def resident(pid: int) -> int | None:
     except (OSError, ValueError, IndexError):
         return None
     return pages * resource.getpagesize()
+
+
+def asleep(pid: int) -> int | None:
+    """Ticks of CPU time that a process has used, while it waits for something that is no disk, or is stopped. None
+    while it runs, wants to run, or reads from a disk, and where the system does not tell (proc(5), /proc/pid/stat)."""
+    try:
+        # The name before, in parentheses, may hold anything.
+        fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
+        return int(fields[11]) + int(fields[12]) if fields[0] in _WAITS else None
+    except (OSError, ValueError, IndexError):
+        return None
 
 
 def environment() -> dict[str, str]:

@@ -25,10 +25,10 @@ BUFFER = 2.0
 NEARLY_FITS = 1.1
 """Sound measured at up to a tenth above a profile's bitrate is copied: encoders wander around what they were asked."""
 
-_LOW_LATENCY = 64
+_LOW_LATENCY, _LOW_LATENCY_VP8 = 64, 32
 _AAC, _OPUS, _COPY = 128, 192, 255
-"""Feed numbers: a profile's place in the settings, that plus 64 without B-frames, and so on. They depend on nothing
-else, so that a rendition which comes later gets a number of its own."""
+"""Feed numbers: a profile's place in the settings, that plus 64 without B-frames, plus 32 in VP8, and so on. They
+depend on nothing else, so that a rendition which comes later gets a number of its own."""
 
 OPUS_FEED = _OPUS
 
@@ -76,6 +76,8 @@ class Rendition:
     video: int
     """The number of its feed."""
     audio: AudioFeed | None
+    encoder: Encoder | None = None
+    """Where it is not the backend's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,15 +127,16 @@ def ladder(
     return Ladder(tuple(renditions), left_out)
 
 
-def low_latency(rendition: Rendition, name: str) -> Rendition:
-    """The same for WebRTC: without B-frames, and with Opus."""
+def low_latency(rendition: Rendition, name: str, vp8: Encoder | None = None) -> Rendition:
+    """The same for WebRTC: without B-frames, and with Opus; in VP8 where there is an encoder for it."""
     audio = rendition.audio and opus()
     return replace(
         rendition,
         name=name,
         target=replace(rendition.target, low_latency=True),
-        video=rendition.video + _LOW_LATENCY,
+        video=rendition.video + (_LOW_LATENCY if vp8 is None else _LOW_LATENCY_VP8),
         audio=audio,
+        encoder=vp8,
     )
 
 
@@ -206,6 +209,7 @@ def _target(profile: Profile) -> Target:
 
 def _video(rendition: Rendition, backend: Encoder) -> VideoFeed:
     target = rendition.target
+    backend = rendition.encoder or backend
     return VideoFeed(
         feed=rendition.video,
         width=target.width,

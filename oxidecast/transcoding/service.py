@@ -54,6 +54,8 @@ class Transcoding(Service):
         self._ending: set[Deferred[None]] = set()
         self._probing: Deferred[None] | None = None
         self._later: Any = None
+        self._settling: Any = None
+        """All are about to be told whether there is room."""
 
     # -- Service
 
@@ -64,8 +66,9 @@ class Transcoding(Service):
 
     def stopService(self) -> Deferred[Any]:
         super().stopService()
-        if self._later is not None and self._later.active():
-            self._later.cancel()
+        for call in (self._later, self._settling):
+            if call is not None and call.active():
+                call.cancel()
         for ladder in list(self.ladders.values()):
             ladder.end()
         self.ladders.clear()
@@ -122,10 +125,10 @@ class Transcoding(Service):
     def may_run(self, ladder: Ladder) -> bool:
         return self.active < self.settings.max_concurrent
 
-    def freed(self) -> None:
-        # Not now: whoever stopped is in the middle of it.
-        if self.running:
-            self.reactor.callLater(0, self._settle_waiting)
+    def room_changed(self) -> None:
+        # Not now: whoever began or stopped is in the middle of it.
+        if self.running and self._settling is None:
+            self._settling = self.reactor.callLater(0, self._settle_others)
 
     def stopped(self, ladder: Ladder, ended: Deferred[None]) -> None:
         self._ending.add(ended)
@@ -222,9 +225,11 @@ class Transcoding(Service):
             (one.instance for one in self._registry.of(ITranscoderBackend) if fits(one.instance)), None
         )
 
-    def _settle_waiting(self) -> None:
-        for ladder in list(self.ladders.values()):
-            if ladder.waits:
+    def _settle_others(self) -> None:
+        """There is room now, or none any more. Who waits for it comes first."""
+        self._settling = None
+        for ladder in sorted(self.ladders.values(), key=lambda ladder: not ladder.waits):
+            if not ladder.counts and ladder.full == self.may_run(ladder):
                 ladder.settle()
 
     def _settle_all(self) -> None:

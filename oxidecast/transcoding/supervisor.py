@@ -41,32 +41,17 @@ from oxidecast.formats.framed_messages import (
 )
 from oxidecast.media import Packet, RemoteProtocolError, Track
 from oxidecast.transcoding.backlog import Backlog
-from oxidecast.transcoding.process import environment, resident
+from oxidecast.transcoding.process import asleep, environment, resident
 from oxidecast.transcoding.receiver import Receiver
+from oxidecast.transcoding.watch import LOOK_EVERY, MAX_MEMORY, Watch
 
 MAX_WAITING = 16 * 1024 * 1024
 """Bytes that wait for the child to read: some 20 s of 6 Mbit/s, while it starts or its decoder is behind. When they
 are full all of them are dropped, and it goes on at the next keyframe. The backlog for a new child may have half."""
 
-SILENT = 2.5
-"""Seconds without a word, after the first one: it owes one every second, whatever it does."""
-
-SILENT_AT_START = 15
-"""Before its first word: a busy machine takes a few seconds to load the libraries."""
-
-STUCK = 10
-"""Seconds without a packet for pictures that it holds, or without it reading: a large picture at a slow preset may take
-one, and a decoder some for a burst."""
-
-LOOK_EVERY = 0.5
-"""Seconds; all of these are multiples of it."""
-
-MAX_MEMORY = 2 * 1024 * 1024 * 1024
-"""Bytes resident. A ladder of 1080p takes 300 MB, of 2160p 1 GB; what takes more has been fed something crafted."""
-
 FIRST_WAIT, LONGEST_WAIT = 0.25, 2.0
 """Seconds before a new child: doubled with each death in short order. Whatever killed them, the ladder is to be back
-within five seconds: `SILENT`, this, and a start."""
+within five seconds: `watch.SILENT`, this, and a start."""
 
 HEALTHY = 10.0
 """Seconds that a child has to live for the waits to begin anew."""
@@ -149,6 +134,7 @@ class Supervisor:
         max_memory: int = MAX_MEMORY,
         max_waiting: int = MAX_WAITING,
         memory_of: Callable[[int], int | None] | None = None,
+        asleep_of: Callable[[int], int | None] | None = None,
     ) -> None:
         """`name` is the stream's, for logs. `devices` for hardware encoders, which write to device files."""
         self.name = name
@@ -162,9 +148,8 @@ class Supervisor:
         self._reactor = reactor
         self._receiver = receiver
         self._command = [*command, str(os.getpid()), str(nice), *(["devices"] if devices else [])]
-        self._max_memory = max_memory
         self._max_waiting = max_waiting
-        self._memory_of = memory_of or resident
+        self._watch = Watch(max_memory, memory_of or resident, asleep_of or asleep)
         self._child: _Child | None = None
         self._job: Job | None = None
         self._tracks: dict[bool, Track] = {}
@@ -187,11 +172,6 @@ class Supervisor:
         self._paused = True
         self._at_keyframe = self._lost = False
         self._discontinuities = self._answered = 0
-        # The watch: seconds since the child spoke, since it read, and since each feed gave a packet.
-        self._silent = self._unread = 0.0
-        self._silent_allowed: float = SILENT_AT_START
-        self._last_read = -1
-        self._idle: dict[int, int] = {}
 
     # -- For the owner of the stream ---------------------------------------------------------------------------------
 
@@ -215,7 +195,7 @@ class Supervisor:
         self._job = job
         videos = {feed.feed for feed in job.videos}
         self._made = {feed: pts for feed, pts in self._made.items() if feed in videos}
-        self._idle.clear()
+        self._watch.asked_for_else()
         self._send(framed.message(job))
 
     def restart(self) -> None:
@@ -286,10 +266,7 @@ class Supervisor:
         self._waiting.clear()
         self._waiting_bytes = 0
         self._paused, self._at_keyframe, self._lost = True, False, False
-        self._silent = self._unread = 0.0
-        self._silent_allowed = SILENT_AT_START
-        self._last_read = -1
-        self._idle.clear()
+        self._watch.begin()
         child = self._child = _Child(self)
         try:
             self._reactor.spawnProcess(child, self._command[0], self._command, env=environment())
@@ -310,7 +287,7 @@ class Supervisor:
         for track in self._tracks.values():
             self._send(framed.track(track))
         self._resume()
-        self._look = self._reactor.callLater(LOOK_EVERY, self._watch)
+        self._look = self._reactor.callLater(LOOK_EVERY, self._look_at_it)
 
     def _resume(self) -> None:
         """Send once more what is not made yet."""
@@ -367,6 +344,13 @@ class Supervisor:
         # Last, for it may stop us.
         self._receiver.trouble(Trouble(sentence=f"the transcoder's child died: {why}"))
 
+    def _look_at_it(self) -> None:
+        self._look = self._reactor.callLater(LOOK_EVERY, self._look_at_it)
+        if self._child is not None:
+            reason = self._watch.look(self._child.pid, self._waiting_bytes)
+            if reason is not None:
+                self._child.kill(reason)
+
     def _end_is_late(self) -> None:
         self._again = None
         if self._child is not None:
@@ -375,10 +359,10 @@ class Supervisor:
     # -- What the child says -----------------------------------------------------------------------------------------
 
     def _said(self, item: Track | FramedPacket | Message) -> None:
-        self._silent, self._silent_allowed = 0, SILENT
+        self._watch.spoke()
         receiver = self._receiver
         if isinstance(item, FramedPacket):
-            self._idle.pop(item.track_id, None)
+            self._watch.gave(item.track_id)
             if self._job is not None and any(feed.feed == item.track_id for feed in self._job.videos):
                 self._made_any = True
                 if self._answered == self._discontinuities:
@@ -388,7 +372,7 @@ class Supervisor:
             receiver.track(item)
         elif isinstance(item, Figures):
             self.latest = item
-            self._look_at(item)
+            self._watch.figures(item)
             receiver.figures(item)
         elif isinstance(item, Discontinuity):
             self._began_anew(item.number)
@@ -409,42 +393,6 @@ class Supervisor:
         self._answered = self._discontinuities if number is None else number
         self._made.clear()
         self._receiver.discontinuity()
-
-    # -- The watch ---------------------------------------------------------------------------------------------------
-
-    def _watch(self) -> None:
-        """It counts looks, not time: a reactor that stood still has not let the child speak."""
-        self._look = self._reactor.callLater(LOOK_EVERY, self._watch)
-        child = self._child
-        if child is None:
-            return
-        self._silent += LOOK_EVERY
-        self._unread = self._unread + LOOK_EVERY if self._waiting_bytes else 0.0
-        memory = self._memory_of(child.pid)
-        if memory is not None and self.latest is not None:
-            # It may have a process of its own.
-            memory = max(memory, self.latest.rss)
-        if memory is not None and memory > self._max_memory:
-            child.kill(f"it holds {memory >> 20} MiB of memory, above {self._max_memory >> 20}")
-        elif self._silent >= self._silent_allowed:
-            child.kill(f"it has said nothing for {self._silent:g} seconds")
-        elif self._unread >= STUCK:
-            child.kill(f"it has read nothing for {STUCK} seconds")
-        else:
-            stuck = [feed for feed, seconds in self._idle.items() if seconds >= STUCK]
-            if stuck:
-                child.kill(f"feed {stuck[0]} has given no picture for {STUCK} seconds")
-
-    def _look_at(self, figures: Figures) -> None:
-        if figures.read != self._last_read:
-            self._last_read = figures.read
-            self._unread = 0.0
-        for feed in figures.feeds:
-            # A feed whose queue is empty has nothing to do: the source has stopped, or cannot be decoded.
-            if feed.queue:
-                self._idle[feed.feed] = self._idle.get(feed.feed, 0) + 1
-            else:
-                self._idle.pop(feed.feed, None)
 
     # -- The way in --------------------------------------------------------------------------------------------------
 

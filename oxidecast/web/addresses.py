@@ -16,6 +16,9 @@ CONNECTION_TYPES = ("hls", "webrtc", "multicast", "rtmp", "flv", "websocket")
 WITHOUT_QUERY = frozenset({"udp", "rtp"})
 """Schemes of addresses at which nobody asks for anything: who knows them can watch."""
 
+ROOM_AGAIN = 30.0
+"""Seconds after which to ask again for a quality that cannot be made: another stream has to end, or be left."""
+
 TOKEN = Query("token", str, "For a private stream: a playback token, or an access token.")
 
 BIND = Query(
@@ -92,9 +95,21 @@ def qualities(stream: Stream) -> list[str]:
     return list(dict.fromkeys((*(one.name for one in stream.listed()), *stream.planned)))
 
 
+def to_be_had(stream: Stream, quality: str) -> None:
+    """Raise ApiError when this quality is the stream's, but cannot be made now."""
+    if stream.withheld and quality in stream.info.transcoding_profiles and quality not in qualities(stream):
+        sentence = f"The quality {quality} is not to be had now: {stream.withheld}."
+        raise ApiError(503, "no_quality", sentence, [("Retry-After", f"{ROOM_AGAIN:.0f}")])
+
+
+def is_unasked(url: str) -> bool:
+    """Whether nobody asks for anything at this address: what is sent there must be wanted by other ways."""
+    return url.partition("://")[0] in WITHOUT_QUERY
+
+
 def with_parameter(url: str, name: str, value: str) -> str:
     """An address with one more parameter in its query, where that means anything."""
-    if url.partition("://")[0] in WITHOUT_QUERY:
+    if is_unasked(url):
         return url
     return f"{url}{'&' if '?' in url else '?'}{name}={quote(value)}"
 

@@ -162,11 +162,6 @@ class Call:
             raise ApiError(400, "malformed", "The Host header is not valid.")
         return base
 
-    @property
-    def host(self) -> str:
-        """The host alone, for addresses of other protocols."""
-        return re.sub(r":[0-9]+$", "", self.base.partition("://")[2])
-
     def query(self, name: str) -> str | None:
         """The last value of a query parameter."""
         values: list[bytes] = (self.request.args or {}).get(name.encode(), [])

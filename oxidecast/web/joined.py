@@ -1,8 +1,9 @@
 """Viewers who say themselves that they watch: they join, go on saying so, and leave.
 
 The one idea: a viewer counts from its join on, and as long as its heartbeats come. What it watches by does not matter,
-so those are counted, too, whom no output sees (multicast). An output that sees its viewers finds in `stream.viewers`
-those that are counted already, by the `viewer` in the address that they were given.
+so those are counted, too, whom no output sees (multicast), and what they watch is wanted in their name. An output that
+sees its viewers finds in `stream.viewers` those that are counted already, by the `viewer` in the address that they were
+given.
 """
 
 from collections import Counter, OrderedDict
@@ -13,8 +14,9 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 
 from oxidecast.accounts.limits import network_of
-from oxidecast.interfaces import IViewer
+from oxidecast.interfaces import IViewer, IWant
 from oxidecast.streams.stream import Stream
+from oxidecast.streams.wanting import RenditionSpec
 
 HEARTBEAT = 10.0
 """Seconds between two heartbeats. A page in the background may run its timers once a minute only, but plays on; those
@@ -42,6 +44,7 @@ class _Joined(NamedTuple):
     viewer: IViewer
     network: str
     heard: float
+    want: IWant | None
 
 
 class JoinedViewers(Service):
@@ -69,9 +72,16 @@ class JoinedViewers(Service):
             self._sweeping.stop()
 
     def join(
-        self, stream: Stream, output: str, address: str, user_id: str | None = None, rendition: str = ""
+        self,
+        stream: Stream,
+        output: str,
+        address: str,
+        user_id: str | None = None,
+        rendition: str = "",
+        wants: bool = False,
     ) -> str:
-        """Count one more viewer of a live stream; answers its id. Raises TooManyViewers."""
+        """Count one more viewer of a live stream; answers its id. While it watches, the rendition is wanted where it
+        `wants` that. Raises TooManyViewers."""
         network = network_of(address)
         if (
             self._counts[stream.id, ""] >= MOST_OF_STREAM
@@ -80,7 +90,8 @@ class JoinedViewers(Service):
             raise TooManyViewers
         viewer = stream.viewer(output, address)
         viewer.user_id, viewer.rendition = user_id, rendition
-        self._joined[viewer.id] = _Joined(stream, viewer, network, self._clock.seconds())
+        want = stream.want(RenditionSpec(rendition)) if wants else None
+        self._joined[viewer.id] = _Joined(stream, viewer, network, self._clock.seconds(), want)
         self._count(stream.id, network, 1)
         return viewer.id
 
@@ -114,6 +125,8 @@ class JoinedViewers(Service):
 
     def _forget(self, viewer_id: str) -> None:
         joined = self._joined.pop(viewer_id)
+        if joined.want is not None:
+            joined.want.release()
         self._count(joined.stream.id, joined.network, -1)
 
     def _count(self, stream_id: str, network: str, change: int) -> None:

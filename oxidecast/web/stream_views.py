@@ -131,7 +131,7 @@ class StreamViews:
 
     def new(self, call: Call, info: StreamInfo, key: str) -> NewStreamView:
         """For who made it."""
-        ingest_url = next(iter(self._registry.ingest_addresses(call.host)), None)
+        ingest_url = next(iter(self._registry.ingest_addresses(call.base)), None)
         return NewStreamView(**self._fields(call, info), stream_key=key, ingest_url=ingest_url)
 
     def owned(self, call: Call, info: StreamInfo) -> StreamView:
@@ -143,7 +143,7 @@ class StreamViews:
             fields["qualities"] += [_left_out(name, why) for name, why in stream.left_out.items()]
         return StreamView(
             **fields,
-            ingest_urls=self._registry.ingest_addresses(call.host),
+            ingest_urls=self._registry.ingest_addresses(call.base),
             outputs=[slot_view(slot) for slot in (stream.outputs if stream is not None else ())],
             publisher=publisher_view(publication) if publication is not None else UNSET,
         )

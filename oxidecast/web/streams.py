@@ -14,7 +14,16 @@ from oxidecast.settings.sections import TranscodingSettings
 from oxidecast.streams.hub import Hub
 from oxidecast.streams.info import StreamInfo
 from oxidecast.web.access import StreamAccess
-from oxidecast.web.addresses import BIND, CONNECTION_TYPES, QUALITY, TOKEN, Addresses, not_live, qualities
+from oxidecast.web.addresses import (
+    BIND,
+    CONNECTION_TYPES,
+    QUALITY,
+    TOKEN,
+    Addresses,
+    not_live,
+    qualities,
+    to_be_had,
+)
 from oxidecast.web.api import PAGING, ApiError, Call, Page, Query, Reply, Route, invalid
 from oxidecast.web.consequences import Consequences
 from oxidecast.web.fields import Category, Description, Profiles, StreamName, Title
@@ -237,7 +246,8 @@ class StreamRoutes:
 
     async def url(self, call: Call) -> Address:
         """Where to watch by one type of connection; for a private stream with a fresh playback token in it. Which
-        qualities there are depends on what is sent, so one is named of a live stream only."""
+        qualities there are depends on what is sent, so one is named of a live stream only. One that is made on demand
+        is sent by multicast while somebody has joined the stream for it."""
         kind = call.query("connection_type") or "hls"
         info = await self._access.visible(call)
         bind, quality = call.flag("bind_address") or False, call.query("quality_profile")
@@ -245,6 +255,7 @@ class StreamRoutes:
             stream = self._views.live(info)
             if stream is None:
                 raise not_live("This stream is not live, and has no qualities until it is.")
+            to_be_had(stream, quality)
             known = qualities(stream)
             if quality not in known:
                 raise invalid("quality_profile", f"expected one of {', '.join(known)}")
@@ -252,7 +263,7 @@ class StreamRoutes:
 
     async def ingests(self, call: Call) -> Ingests:
         """Where to publish: for the start page, which cannot know on which port RTMP listens."""
-        return Ingests(self._registry.ingest_addresses(call.host))
+        return Ingests(self._registry.ingest_addresses(call.base))
 
     # -- inside
 

@@ -13,7 +13,15 @@ from msgspec import Meta
 from oxidecast.settings.sections import TranscodingSettings
 from oxidecast.streams.stream import Stream
 from oxidecast.web.access import StreamAccess
-from oxidecast.web.addresses import TOKEN, Addresses, not_live, qualities, with_parameter
+from oxidecast.web.addresses import (
+    TOKEN,
+    Addresses,
+    is_unasked,
+    not_live,
+    qualities,
+    to_be_had,
+    with_parameter,
+)
 from oxidecast.web.api import ApiError, Call, Query, Route, invalid, not_found
 from oxidecast.web.joined import HEARTBEAT, JoinedViewers, TooManyViewers
 from oxidecast.web.stream_views import StreamViews
@@ -22,7 +30,8 @@ VIEWER = Query("viewer_id", str, "Who leaves, where the body does not say it.")
 
 
 class Join(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`quality_profile` is a rendition of the stream; one that it does not have now gives the whole stream.
+    """`quality_profile` is a rendition of the stream; one that it does not have gives the whole stream. One that is
+    made on demand is made until the viewer leaves, where its address itself is never asked for anything (multicast).
     `bind_address` makes the token of a private stream good only from the address that joins."""
 
     connection_type: Annotated[str, Meta(max_length=64)]
@@ -96,13 +105,12 @@ class ViewerRoutes:
         the address that is given is not counted a second time for what it loads."""
         body = call.body(Join)
         info = await self._access.visible(call)
-        url = self._addresses.of(call, info, body.connection_type, bind=body.bind_address)
         stream = self._views.live(info)
         if stream is None:
             raise not_live("This stream is not live.")
+        to_be_had(stream, body.quality_profile or "")
         rendition = self._rendition(stream, body.quality_profile)
-        if rendition is not None:
-            url = self._addresses.of(call, info, body.connection_type, rendition, bind=body.bind_address)
+        url = self._addresses.of(call, info, body.connection_type, rendition, bind=body.bind_address)
         try:
             viewer_id = self._joined.join(
                 stream,
@@ -110,6 +118,7 @@ class ViewerRoutes:
                 call.address,
                 call.user.id if call.user is not None else None,
                 rendition or "",
+                wants=rendition in stream.planned and is_unasked(url),
             )
         except TooManyViewers:
             sentence = "There are as many viewers as can be counted."

@@ -1,3 +1,5 @@
+from hypothesis import given
+from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from oxidecast.delivery.hot import HotAnswer, HotRequest, decode_path
@@ -48,3 +50,17 @@ class HotRequestTests(SynchronousTestCase):
         request = HotRequest()
         request.raw_query = b"_HLS_msn=5&token=a%2Bb&token=c&empty="
         self.assertEqual(request.query, {b"_HLS_msn": b"5", b"token": b"a+b", b"empty": b""})
+
+    def test_a_query_of_any_bytes(self) -> None:
+        request = HotRequest()
+        request.raw_query = b"a=%ff%00&%C3%A9=\xfe&quality=H%C3%B6he"
+        self.assertEqual(
+            request.query,
+            {b"a": b"\xff\0", b"\xc3\xa9": b"\xfe", b"quality": "Höhe".encode()},
+        )
+
+    @given(st.binary(max_size=200))
+    def test_whatever_the_query_is_it_is_read(self, query: bytes) -> None:
+        request = HotRequest()
+        request.raw_query = query
+        request.query  # noqa: B018

@@ -18,8 +18,7 @@ NARROW = 1_200_000
 """Bits a second: the small picture twice over, the source not by half."""
 
 PATIENCE = 60
-"""Seconds. A small segment on a wide line is soon there, and so says little against what the narrow one has taught: the
-player has to see some of them before it believes."""
+"""Seconds. The player has to see two segments of a line before it believes in it, and shows first what it loaded."""
 
 WINDOW = {"width": 900, "height": 700}
 """More than 640 wide: the player asks for no larger picture than it can show. Not much more: without a graphics card

@@ -1,6 +1,7 @@
 """The quality ladder of a whole server: ffmpeg publishes, HLS offers qualities."""
 
 import contextlib
+import json
 import re
 from itertools import pairwise
 from typing import Any
@@ -54,6 +55,11 @@ class LadderCase(ServerCase):
             if line.startswith("#EXT-X-STREAM-INF")
         }
 
+    def sessions(self, name: str) -> list[str]:
+        """What a new viewer's addresses begin with, below the stream's."""
+        text = self.server.get(f"/api/v1/hls/{name}/playlist.m3u8")[1].decode()
+        return [line.split("/")[0] for line in text.splitlines() if line and not line.startswith("#")]
+
     def watch(self, name: str, rendition: str, *, fetch: bool = True) -> Watcher:
         watcher = Watcher(self.server.media_playlist(name, rendition)[0], fetch=fetch)
         self.addCleanup(watcher.stop)
@@ -80,6 +86,18 @@ class LadderCase(ServerCase):
         self.server.call("POST", f"/streams/{name}/stop", token=self.server.admin)
         until(lambda: not self.children(), PATIENCE, "no child is left")
 
+    def assert_same_times(self, source: Watcher, rendition: Watcher) -> None:
+        """Segments begin and end where the source's do. The first may begin within one, for the child takes a moment
+        to start."""
+        known = {segment.utc: segment.duration for segment in source.segments}
+        first, last = min(filter(None, known)), max(filter(None, known))
+        compared = 0
+        for segment in rendition.segments[1:]:
+            if segment.utc is not None and first <= segment.utc <= last:
+                self.assertEqual(known.get(segment.utc), segment.duration, segment.utc)
+                compared += 1
+        self.assertGreaterEqual(compared, 2)
+
 
 class LadderTests(LadderCase):
     def test_all_qualities_are_cut_at_the_same_keyframes(self) -> None:
@@ -94,6 +112,8 @@ class LadderTests(LadderCase):
             self.assertEqual(watcher.discontinuities, 0)
             self.assertEqual(watcher.targets, {2})
         source, *ladder = (shown(one) for one in watchers)
+        for watcher in watchers[1:]:
+            self.assert_same_times(watchers[0], watcher)
         for rendition in ladder:
             # The first may begin in the middle of one of the source's, for the child takes a moment to start.
             common = [start for start in list(rendition)[1:] if start <= max(source)]
@@ -150,20 +170,21 @@ class OnDemandTests(LadderCase):
         until(lambda: len(watcher.segments) >= 2, PATIENCE, "segments")
         self.assertEqual(watcher.stop().faults, [])
 
+        # There is no room for another, which is said instead of kept waiting for.
         second, other = self.begin("Second")
-        self.assertEqual(list(self.master(second)), LADDER)
-        line = next(
-            line
-            for line in self.server.get(f"/api/v1/hls/{second}/playlist.m3u8")[1].decode().splitlines()
-            if "/90p/" in line
-        )
-        self.assertEqual(self.server.get(f"/api/v1/hls/{second}/{line}")[0], 404)
-        self.assertIn("max_concurrent", " ".join(self.server.stream(second)["notices"]))
-        self.assertEqual(self.server.metric("oxidecast_transcoding_waiting"), 1)
         self.assertEqual(list(self.master(second)), ["source"])
-        # When the first has ended there is room.
+        states = [(one["name"], one["state"]) for one in self.server.stream(second)["qualities"]]
+        self.assertEqual(states, [("source", "running"), ("180p", "left_out"), ("90p", "left_out")])
+        status, answer = self.server.call("GET", f"/streams/{second}/url?quality_profile=90p")
+        self.assertEqual((status, answer["code"]), (503, "no_quality"))
+        self.assertIn("max_concurrent", answer["error"])
+        session = next(iter(self.sessions(second)))
+        status, body = self.server.get(f"/api/v1/hls/{second}/{session}/90p/playlist.m3u8")
+        self.assertEqual((status, json.loads(body)["code"]), (404, "no_quality"))
+        # When the first has ended there is.
         encoder.stop()
         self.server.call("POST", f"/streams/{name}/stop", token=self.server.admin)
-        self.wait_runs(second, ["source", "90p"])
-        self.assertEqual(self.server.stream(second)["notices"], [])
+        until(lambda: list(self.master(second)) == LADDER, PATIENCE, "the qualities are listed again")
+        watcher = self.watch(second, "90p", fetch=False)
+        until(lambda: len(watcher.segments) >= 2, PATIENCE, "segments")
         self.end(second, other)

@@ -152,6 +152,7 @@ class DeathTests(RecoveryCase):
         for watcher in (source, *ladder):
             self.assert_whole(watcher)
         for watcher in ladder:
+            self.assert_same_times(source, watcher)
             self.assertLess(max(segment.late for segment in watcher.segments[2:]), BACK)
             for kind, lasts in (("video", 1 / 30), ("audio", 1024 / 48_000)):
                 least, most = apart(watcher, kind)
@@ -229,6 +230,7 @@ class ChangeTests(RecoveryCase):
         for watcher in watchers:
             self.assert_whole(watcher, 4)
         for watcher in ladder:
+            self.assert_same_times(source, watcher)
             self.assert_same_numbers(source, watcher)
             self.assertLess(max(one.late for one in watcher.segments[2:]), BACK)
             # Each segment can be decoded by itself, and begins with a keyframe.

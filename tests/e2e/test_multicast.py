@@ -397,6 +397,37 @@ class ManyGroupsTests(MulticastCase):
         self.assertEqual(server.stream(name)["stream_urls"]["multicast"], f"udp://@239.255.0.3:{PORT + 2}")
 
 
+class OnDemandTests(MulticastCase):
+    def test_a_quality_is_sent_for_who_has_joined_it(self) -> None:
+        profile = '[{"name": "90p", "width": 160, "height": 90, "bitrate": 100000}]'
+        server = self.start(
+            {
+                "OXIDECAST_TRANSCODING_MODE": "on_demand",
+                "OXIDECAST_TRANSCODING_PRESET": "ultrafast",
+                "OXIDECAST_TRANSCODING_PROFILES": profile,
+            }
+        )
+        name, key = server.new_stream("Small", transcoding_profiles=["90p"])
+        self.encode(server, key)
+        server.wait_live(name)
+        # Where it will be is known before it is made.
+        query, address = "connection_type=multicast&quality_profile=90p", f"udp://@239.255.0.2:{PORT + 1}"
+        self.assertEqual(server.call("GET", f"/streams/{name}/url?{query}")[1]["data"]["url"], address)
+        receiver, nothing = self.receive("239.255.0.2", PORT + 1, seconds=1)
+        self.assertEqual(nothing, [])
+        wanted = {"connection_type": "multicast", "quality_profile": "90p"}
+        status, joined = server.call("POST", f"/streams/{name}/join", wanted)
+        self.assertEqual((status, joined["data"]["stream_url"]), (200, address))
+        with watching(address, self.log("vlc"), self.network.receiver) as player:
+            player.wait_frames(60, 30)
+        received = receiver.read()
+        self.assertEqual(stream_of(received).faults, [])
+        with av.open(io.BytesIO(b"".join(one.data for one in received)), format="mpegts") as container:
+            picture = container.streams.video[0].codec_context
+            self.assertEqual((picture.width, picture.height), (160, 90))
+        self.assertEqual(server.call("DELETE", f"/viewers/{joined['data']['viewer_id']}")[0], 200)
+
+
 class PrivateTests(MulticastCase):
     def test_a_private_stream_is_sent_when_its_owner_insists(self) -> None:
         server = self.start()

@@ -14,11 +14,16 @@ WINDOWS = 4
 PLAIN_H264 = ("libx264", "-preset", "ultrafast", "-bf", "0", "-profile:v", "baseline")
 
 PLAY = """
-async ([address, port]) => {
+async ([address, port, codecs]) => {
     const pc = window.pc = new RTCPeerConnection({bundlePolicy: 'max-bundle'});
     const stream = new MediaStream();
-    pc.addTransceiver('video', {direction: 'recvonly'});
+    const pictures = pc.addTransceiver('video', {direction: 'recvonly'});
     pc.addTransceiver('audio', {direction: 'recvonly'});
+    if (codecs?.length) {
+        const all = RTCRtpReceiver.getCapabilities('video').codecs;
+        const names = [...codecs, 'rtx'].map(name => `video/${name}`);
+        pictures.setCodecPreferences(all.filter(one => names.includes(one.mimeType)));
+    }
     pc.ontrack = event => stream.addTrack(event.track);
     const video = window.video = document.createElement('video');
     video.autoplay = true; video.srcObject = stream;
@@ -39,8 +44,11 @@ async ([address, port]) => {
 STATS = """
 async () => {
     const all = {state: window.pc.connectionState, first: window.firstFrame ?? null};
-    for (const report of (await window.pc.getStats()).values()) {
+    const reports = await window.pc.getStats();
+    for (const report of reports.values()) {
         if (report.type === 'inbound-rtp') all[report.kind] = report;
+        if (report.type === 'inbound-rtp' && report.kind === 'video')
+            all.codec = reports.get(report.codecId)?.mimeType;
         if (report.type === 'transport') all.transport = report;
     }
     return all;

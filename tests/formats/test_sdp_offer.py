@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oxidecast.formats.sdp_answer import Sent, Transport, answer, fragment
-from oxidecast.formats.sdp_offer import MAX_MEDIA, MAX_OFFER, parse, parse_fragment
+from oxidecast.formats.sdp_offer import MAX_LAYERS, MAX_MEDIA, MAX_OFFER, Layer, parse, parse_fragment
 from oxidecast.media import RemoteProtocolError
 
 FINGERPRINT = "sha-256 " + ":".join(["AB"] * 32)
@@ -132,6 +132,22 @@ class TestOffers(TestCase):
             parse_fragment(text)
         except RemoteProtocolError:
             pass
+
+    def test_several_sizes_of_one_picture(self) -> None:
+        lines = "a=rid:h send\r\na=rid:m send max-width=640;pt=96,102,x\r\na=rid:l recv\r\n"
+        text = OFFER.replace("a=recvonly", f"a=sendonly\r\n{lines}a=simulcast:recv l send ~h;m,o;l;h", 1)
+        self.assertEqual(parse(text).media[0].layers, (Layer("h"), Layer("m", (96, 102))))
+        self.assertEqual(parse(OFFER).media[0].layers, ())
+        many = [f"n{number}" for number in range(2 * MAX_LAYERS)]
+        lines = "".join(f"a=rid:{rid} send\r\n" for rid in many)
+        text = OFFER.replace("a=recvonly", f"{lines}a=simulcast:send {';'.join(many)}", 1)
+        self.assertEqual(len(parse(text).media[0].layers), MAX_LAYERS)
+
+    @given(st.text("send rcv;~,=hpt01:", max_size=40), st.text("send rcv;~,=hpt01:", max_size=40))
+    def test_any_lines_of_sizes(self, rid: str, simulcast: str) -> None:
+        lines = f"a=rid:h send\r\na=rid:{rid}\r\na=simulcast:{simulcast}\r\na=simulcast:send h"
+        for layer in parse(OFFER.replace("a=recvonly", lines, 1)).media[0].layers:
+            self.assertRegex(layer.rid, r"\A[A-Za-z0-9_-]{1,64}\Z")
 
     @given(st.lists(st.tuples(st.integers(0, len(OFFER)), st.sampled_from("\r\n=:;/ 0a\x00é")), max_size=8))
     def test_an_offer_with_faults_is_refused_or_read(self, faults: list[tuple[int, str]]) -> None:

@@ -259,6 +259,15 @@ class TwoTracksTests(SynchronousTestCase):
         rebaser.start(at=0)
         self.assertEqual(feed(rebaser, [(VIDEO, 0)]), [(VIDEO, end)])
 
+    def test_nor_before_it_was_shown(self) -> None:
+        """With B-frames the last pictures are shown later than they are decoded, and a new encoder may have none."""
+        rebaser = Rebaser()
+        for number, ahead in enumerate((2, 5, 1, 0)):
+            rebaser.stamp(VIDEO, number * FRAME, (number + ahead) * FRAME, FRAME)
+        self.assertEqual(rebaser.end, TICKS + 7 * FRAME)
+        rebaser.start(at=0)
+        self.assertEqual(rebaser.stamp(VIDEO, 0, 0, FRAME)[1], TICKS + 7 * FRAME)
+
     @FUZZ
     @given(
         st.lists(

@@ -26,6 +26,7 @@ from oxidecast.streams.hub import Hub
 from oxidecast.streams.info import StreamInfo
 from oxidecast.streams.settings import StreamsSettings
 from oxidecast.streams.stream import Stream
+from oxidecast.streams.wanting import Planned
 
 VIDEO = Track(id=1, codec=Codec.H264, extradata=b"v1", codec_string="avc1.64001f", width=640, height=360)
 WIDE = Track(id=1, codec=Codec.H264, extradata=b"v2", codec_string="avc1.64001f", width=1280, height=720)
@@ -47,6 +48,12 @@ def info(name: str = "show", **changes: Any) -> StreamInfo:
         "created_at": datetime(2026, 1, 1, tzinfo=UTC),
     }
     return StreamInfo(**{**values, **changes})
+
+
+def planned(name: str) -> Planned:
+    return Planned(
+        name=name, width=640, height=360, frame_rate=None, peak=2, average=1, codecs=("avc1.64001e",)
+    )
 
 
 def picture(dts: int, keyframe: bool = False, size: int = 100, track: Track = VIDEO) -> Packet:

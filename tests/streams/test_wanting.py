@@ -55,6 +55,20 @@ class WantingTests(HubCase):
         self.assertIsNone(self.successResultOf(want.rendition(5)))
         want.release()
 
+    def test_nobody_waits_for_what_cannot_be_made(self) -> None:
+        want, sound = self.stream.want(SPEC), self.stream.want(RenditionSpec())
+        waiting, listening = want.rendition(5), sound.rendition(5)
+        self.stream.plan({}, "the server is full")
+        self.assertIsNone(self.successResultOf(waiting))
+        self.assertIsNone(self.successResultOf(want.rendition(5)))
+        self.assertNoResult(listening)
+        # It may be later.
+        self.stream.plan({})
+        waiting = want.rendition(5)
+        made = self.stream.add_rendition("720p", (VIDEO,))
+        self.assertIs(self.successResultOf(waiting), made)
+        self.stream.end("over")
+
     def test_what_is_not_for_everybody(self) -> None:
         name = RenditionSpec("720p", low_latency=True).name
         self.stream.add_rendition(name, (VIDEO,), listed=False)

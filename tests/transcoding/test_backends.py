@@ -1,5 +1,6 @@
 """Encoders: the options of each, the commands of the device path, and probes that really try."""
 
+import subprocess
 import sys
 from fractions import Fraction
 from pathlib import Path
@@ -25,6 +26,7 @@ from oxidecast.transcoding.backends.probing import output_of
 from oxidecast.transcoding.backends.software import threads
 from oxidecast.transcoding.device import command
 from oxidecast.transcoding.profiles import Target, job, ladder, low_latency
+from tests.settings.support import temporary_folder
 from tests.transcoding.child import run
 from tests.transcoding.clips import plain
 from tests.transcoding.test_profiles import PROFILES, sound, source
@@ -209,6 +211,22 @@ class TestProbes(TestCase):
                 return {"preset": "none of them"}
 
         self.assertIn("none of them", await self.reason(Wrong(reactor)))
+
+    async def test_a_try_is_confined(self) -> None:
+        """As the child that would encode so: an encoder that writes a file of its own cannot."""
+        written = temporary_folder(self) / "statistics"
+
+        class Writes(Software):
+            def options(self, target: Target) -> dict[str, str]:
+                return {"x264-params": f"pass=1:stats={written}"}
+
+        await self.reason(Writes(reactor))
+        self.assertEqual(list(written.parent.iterdir()), [])
+
+    def test_a_try_whose_server_is_gone_ends(self) -> None:
+        asked = [sys.executable, "-m", "oxidecast.transcoding.worker.probe", "1", "{}"]
+        done = subprocess.run(asked, capture_output=True, timeout=60, check=False)
+        self.assertEqual((done.returncode, done.stdout), (1, b""))
 
     async def said(self, code: str, within: float = 30.0) -> str:
         arguments: Any = [sys.executable, "-c", code]

@@ -12,7 +12,9 @@ import msgspec
 import psutil
 
 from oxidecast.formats.framed_messages import Device, FeedEnded
-from oxidecast.media import TICKS
+from oxidecast.media import TICKS, Codec
+from oxidecast.transcoding.backends.base import PROBE
+from oxidecast.transcoding.backends.vp8 import VP8
 from tests.transcoding.child import frame, job, run, small
 from tests.transcoding.clips import audio, clip, later, plain, video
 from tests.transcoding.test_worker_sound import AAC
@@ -44,6 +46,39 @@ class TestDevice(WorkerCase):
             source = clip(video(1, codec=codec))
             made = self.of(source, small(1), device=PLAIN)
             self.assertEqual(times(made.packets(1)), times(source.video), codec)
+
+    def test_vp8_is_made_beside_it(self) -> None:
+        source = clip(video(3, gop=1))
+        options = VP8.options(PROBE)
+        vp8 = small(33, 96, 54, encoder=VP8.encoder, options=options)
+        made = self.of(source, small(1), vp8, device=PLAIN, lossless=True)
+        for feed, codec in ((1, Codec.H264), (33, Codec.VP8)):
+            self.assertEqual([track.codec for track in made.tracks(feed)], [codec])
+            self.assertEqual(times(made.packets(feed)), times(source.video))
+            self.assertEqual([one.pts for one in made.decoded(feed)], times(source.video))
+            self.assertEqual(made.keyframes(feed), source.keyframes)
+        self.assertEqual([one.made for one in made.figures.feeds], [90, 90])
+        # On demand, and not any more: from a keyframe on, and the rest does not notice.
+        at = next(
+            n for n, packet in enumerate(source.packets) if packet.track_id == 1 and packet.pts > TICKS // 2
+        )
+        end = next(
+            n for n, packet in enumerate(source.packets) if packet.track_id == 1 and packet.pts > 2 * TICKS
+        )
+        one, both = (job(*feeds, device=PLAIN, lossless=True) for feeds in ((small(1),), (small(1), vp8)))
+        made = self.made(
+            one,
+            *source.tracks,
+            *source.packets[:at],
+            both,
+            *source.packets[at:end],
+            one,
+            *source.packets[end:],
+        )
+        self.assertEqual(times(made.packets(1)), times(source.video))
+        between = [at for at in times(source.video) if TICKS <= at <= 2 * TICKS]
+        self.assertEqual(times(made.packets(33)), between)
+        self.assertEqual([item.feed for item in made.of(FeedEnded)], [33])
 
     def test_a_ceiling_leaves_pictures_out_but_no_keyframe(self) -> None:
         source = clip(video(2, rate=60, gop=0.55))

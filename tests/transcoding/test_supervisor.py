@@ -29,13 +29,10 @@ from oxidecast.transcoding.supervisor import (
     FIRST_WAIT,
     HEALTHY,
     LONGEST_WAIT,
-    LOOK_EVERY,
     MOST_DEATHS,
-    SILENT,
-    SILENT_AT_START,
-    STUCK,
     Supervisor,
 )
+from oxidecast.transcoding.watch import ASLEEP_AT_START, LOOK_EVERY, SILENT, SILENT_AT_START, STUCK
 from tests.streams.stage import AUDIO, VIDEO, picture, sound
 from tests.transcoding.child import frame, small
 
@@ -108,12 +105,18 @@ class SupervisorCase(SynchronousTestCase):
         self.processes: list[tuple[Any, Process]] = []
         self.spawn_error: OSError | None = None
         self.memory: int | None = 1 << 20
+        self.asleep: int | None = None
         self.listener = Listener()
         reactor = SimpleNamespace(
             callLater=self.clock.callLater, seconds=self.clock.seconds, spawnProcess=self.spawn
         )
         self.supervisor = Supervisor(
-            reactor, "show", self.listener, max_waiting=1000, memory_of=lambda pid: self.memory
+            reactor,
+            "show",
+            self.listener,
+            max_waiting=1000,
+            memory_of=lambda pid: self.memory,
+            asleep_of=lambda pid: self.asleep,
         )
 
     def spawn(self, protocol: Any, executable: str, arguments: list[str], env: Any) -> None:
@@ -408,6 +411,22 @@ class TestWatch(SupervisorCase):
         self.assertEqual(self.process.signals, [])
         self.pass_time(1)
         self.assertEqual(self.process.signals, ["KILL"])
+
+    def test_a_child_that_hangs_before_its_first_word(self) -> None:
+        self.begin()
+        for used in (1, 2, None, 2):
+            self.asleep = used
+            self.pass_time(ASLEEP_AT_START)
+            self.assertEqual(self.process.signals, [])
+        self.pass_time(LOOK_EVERY)
+        self.end(ProcessTerminated(signal=9))
+        self.assertIn("done nothing for 3 seconds before its first word", self.take()[-1])
+
+    def test_a_child_that_has_spoken_may_sleep(self) -> None:
+        self.begin()
+        self.asleep = 7
+        self.pass_time(30, Figures())
+        self.assertEqual(self.process.signals, [])
 
     def test_a_child_that_falls_silent(self) -> None:
         self.begin()

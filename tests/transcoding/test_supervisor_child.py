@@ -15,6 +15,7 @@ from twisted.trial.unittest import TestCase
 from oxidecast.formats.framed import FramedPacket
 from oxidecast.formats.framed_messages import AudioFeed, Job
 from oxidecast.media import TICKS, Packet
+from oxidecast.transcoding.process import asleep
 from oxidecast.transcoding.supervisor import Supervisor
 from tests.transcoding.child import small
 from tests.transcoding.clips import Clip, clip, plain, video
@@ -121,6 +122,29 @@ class TestChild(SupervisedCase):
             {one.track_id for one in self.listener.heard if isinstance(one, FramedPacket)}, {1, 128}
         )
         self.assertEqual([one for one in self.listener.heard if isinstance(one, str)], [])
+
+    async def test_one_that_hangs_before_its_first_word(self) -> None:
+        supervisor = self.begin(command=(sys.executable, "-c", "import time; time.sleep(600)"))
+        pid = supervisor.pid
+        assert pid is not None
+        await self.until(lambda: supervisor.restarts)
+        self.assert_gone(pid)
+        self.assertIn("before its first word", self.listener.heard[0])
+
+    async def test_who_sleeps_and_who_does_not(self) -> None:
+        works = psutil.Popen([sys.executable, "-c", "while True: pass"])
+        sleeps = psutil.Popen(["sleep", "60"])
+        for process in (works, sleeps):
+            self.addCleanup(process.wait)
+            self.addCleanup(process.kill)
+        await self.until(lambda: asleep(sleeps.pid) is not None)
+        self.assertEqual(asleep(sleeps.pid), asleep(sleeps.pid))
+        await self.until(lambda: works.cpu_times().user > 0.1)
+        self.assertIsNone(asleep(works.pid))
+        os.kill(works.pid, signal.SIGSTOP)
+        await self.until(lambda: asleep(works.pid) is not None)
+        self.assertGreater(asleep(works.pid), 0)
+        self.assertIsNone(asleep(2**22 + 1))
 
     async def test_it_is_given_no_secret_of_the_environment(self) -> None:
         for name in ("OXIDECAST_SERVER_SECRET_KEY", "DATABASE_URL", "PYTHONPATH"):

@@ -193,6 +193,7 @@ class TestFrame(ApiCase):
             stream["stream_urls"]["hls"], "https://tv.example.com:8443/api/v1/hls/show/playlist.m3u8"
         )
         self.assertRegex(stream["ingest_urls"][0], "^rtmp://tv.example.com:[0-9]+/live$")
+        self.assertEqual(stream["ingest_urls"][-1], "https://tv.example.com:8443/api/v1/webrtc/whip")
 
     async def test_an_exception_tells_the_client_nothing(self) -> None:
         async def broken(call: Any) -> None:

@@ -1,5 +1,6 @@
 """Viewers who say themselves that they watch, on a clock."""
 
+from oxidecast.streams.wanting import RenditionSpec
 from oxidecast.web import joined as module
 from oxidecast.web.joined import GONE_AFTER, HEARTBEAT, JoinedViewers, TooManyViewers
 from tests.streams.stage import HubCase
@@ -42,6 +43,24 @@ class TestJoined(HubCase):
         self.wait(2)
         self.assertEqual((self.stream.viewer_count, len(self.joined)), (0, 0))
         self.assertFalse(self.joined.heartbeat(viewer))
+
+    def test_what_it_watches_is_wanted_as_long(self) -> None:
+        spec = RenditionSpec("720p")
+        first, second, third = (
+            self.joined.join(self.stream, "multicast", HOME, rendition="720p", wants=True) for _ in range(3)
+        )
+        self.joined.join(self.stream, "hls", HOME, rendition="720p")
+        self.assertEqual(self.stream.wanted, {spec: 3})
+        self.joined.leave(first)
+        self.wait(GONE_AFTER - 1)
+        self.joined.heartbeat(second)
+        self.wait(2)
+        self.assertEqual(self.stream.wanted, {spec: 1})
+        self.assertFalse(self.joined.heartbeat(third))
+        stream = self.stream
+        stream.end("enough")
+        self.joined.heartbeat(second)
+        self.assertEqual(stream.wanted, {})
 
     def test_each_is_gone_at_its_own_time(self) -> None:
         early = self.join()

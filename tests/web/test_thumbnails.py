@@ -83,7 +83,12 @@ class TestThumbnails(ThumbnailsCase):
         self.assertEqual((await self.ask("GET", f"{board}.vtt")).status, 401)
         url = (await self.ask("GET", f"{STREAMS}/show/url", token=self.owner)).data["url"]
         token = url.partition("token=")[2]
-        listed = await self.ask("GET", f"{board}.vtt?token={token}")
+        self.assertEqual((await self.ask("GET", f"{board}.vtt?pass=x")).status, 401)
+        for listed in (
+            await self.ask("GET", f"{board}.vtt", token=self.owner),
+            await self.ask("GET", f"{board}.vtt?token={token}"),
+        ):
+            self.assertNotIn("token", listed.body.decode())
         self.assertEqual(listed.headers["content-type"], "text/vtt; charset=utf-8")
         self.assertEqual(listed.headers["cache-control"], "private, max-age=10")
         line = listed.body.decode().splitlines()[-1]
@@ -93,6 +98,26 @@ class TestThumbnails(ThumbnailsCase):
         self.assertEqual((sheet.status, sheet.headers["content-type"]), (200, "image/jpeg"))
         again = await self.ask("GET", f"/api/v1/thumbnails/show/{where}", If_None_Match=sheet.headers["etag"])
         self.assertEqual(again.status, 304)
+        # What opens the sheet opens nothing else, and not the next broadcast's.
+        opens = where.partition("&")[2]
+        for other in (f"{board}.vtt", "/api/v1/thumbnails/show.jpg"):
+            self.assertEqual((await self.ask("GET", f"{other}?{opens}")).status, 401)
+        for changed in (opens[:-1], f"{opens}0", opens[:-1] + "1", opens.replace("=", "=0", 1), "pass=%ff"):
+            self.assertEqual((await self.ask("GET", f"{board}.jpg?{changed}")).status, 401)
+        self.server.hub.find("show").started_at += 1  # type: ignore[union-attr]
+        self.assertEqual((await self.ask("GET", f"{board}.jpg?{opens}")).status, 401)
+
+    async def test_a_pass_of_a_token_that_is_for_one_address(self) -> None:
+        await self.on_air(is_private=True)
+        while await self.url() is None:
+            await _soon()
+        asked = f"{STREAMS}/show/url?bind_address=true"
+        token = (await self.ask("GET", asked, token=self.owner)).data["url"].partition("token=")[2]
+        listed = await self.ask("GET", f"/api/v1/thumbnails/show/storyboard.vtt?token={token}")
+        where = listed.body.decode().splitlines()[-1].partition("#")[0]
+        self.assertEqual((await self.ask("GET", f"/api/v1/thumbnails/show/{where}")).status, 200)
+        self.from_address = "127.9.0.1"
+        self.assertEqual((await self.ask("GET", f"/api/v1/thumbnails/show/{where}")).status, 401)
 
     async def test_no_picture_outlives_its_stream(self) -> None:
         await self.on_air()

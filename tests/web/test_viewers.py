@@ -3,8 +3,12 @@
 import re
 from typing import Any
 
+from twisted.internet import reactor
+from twisted.internet.task import deferLater
+
+from oxidecast.streams.wanting import RenditionSpec
 from tests.house import Answer
-from tests.web.test_api import ApiCase
+from tests.web.test_api import PLANNED, ApiCase
 
 STREAM = "/api/v1/streams/show"
 
@@ -56,6 +60,43 @@ class TestJoining(ViewersCase):
         await self.on_air()
         for profile in ("source", "720p", None):
             self.assertEnvelope(await self.join(quality_profile=profile), 200)
+
+    async def test_a_quality_that_is_made_on_demand_is_made_for_who_watches_it_by_multicast(self) -> None:
+        await self.on_air()
+        stream = self.server.hub.find("show")
+        assert stream is not None
+        for kind, wanted in (("hls", {}), ("multicast", {RenditionSpec("720p"): 1})):
+            stream.plan({"720p": PLANNED})
+            url = f"{STREAM}/url?connection_type={kind}&quality_profile=720p"
+            # The group's number is being written down.
+            while (answer := await self.ask("GET", url)).status == 404:
+                await deferLater(reactor, 0.02)
+            joined = await self.join(kind, quality_profile="720p")
+            self.assertEnvelope(joined, 200)
+            self.assertTrue(joined.data["stream_url"].startswith(answer.data["url"]))
+            self.assertEqual(stream.wanted, wanted)
+        await self.ask("DELETE", f"/api/v1/viewers/{joined.data['viewer_id']}")
+        self.assertEqual(stream.wanted, {})
+
+    async def test_a_quality_for_which_there_is_no_room(self) -> None:
+        self.environ["OXIDECAST_TRANSCODING_MODE"] = "on_demand"
+        await self.on_air(transcoding_profiles=["720p"])
+        stream = self.server.hub.find("show")
+        assert stream is not None
+        self.assertEqual(list(stream.planned), ["720p"])
+        stream.plan({}, "the server is full")
+        for kind in ("hls", "multicast"):
+            url = f"{STREAM}/url?connection_type={kind}&quality_profile=720p"
+            for answer in (await self.ask("GET", url), await self.join(kind, quality_profile="720p")):
+                self.assertEnvelope(answer, 503, "no_quality")
+                self.assertEqual(
+                    answer.json["error"], "The quality 720p is not to be had now: the server is full."
+                )
+                self.assertIn("retry-after", answer.headers)
+        self.assertEqual(
+            [one["name"] for one in (await self.ask("GET", STREAM)).data["qualities"]], ["source"]
+        )
+        self.assertEqual(await self.count(), 0)
 
     async def test_a_private_stream_is_joined_with_a_token(self) -> None:
         await self.on_air(is_private=True)

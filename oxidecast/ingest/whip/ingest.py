@@ -33,6 +33,8 @@ from oxidecast.webrtc.signalling import (
     reached,
 )
 
+ADDRESS: Final = "/api/v1/webrtc/whip"
+
 LONGEST_NAME: Final = 120
 """Characters of an encoder's name that are kept."""
 
@@ -63,8 +65,8 @@ class WHIPIngest(Service):
         self.port.gates["whip"] = WHIPResource(self)
 
     def addresses(self) -> Iterable[str]:
-        """None: it is on the server's own HTTP port, as the API is."""
-        return ()
+        """On the server's own HTTP port, as the API is."""
+        yield ADDRESS
 
 
 class WHIPResource(SignallingResource):
@@ -110,7 +112,7 @@ class WHIPResource(SignallingResource):
             publisher.closed("there is no room")
             raise Answer(503, "full", f"{error} Try again later.", LATER)
         self._ingest.sessions[session] = publisher
-        self.created(request, publisher.peer, f"/api/v1/webrtc/whip/{session}")
+        self.created(request, publisher.peer, f"{ADDRESS}/{session}")
         return agreed.answer(port.transport(publisher.peer, reached(request))).encode()
 
     async def _publish(self, request: Request, publisher: WHIPPublisher, key: str, address: str) -> None:

@@ -6,7 +6,7 @@ own; another source takes over only from one that is silent. So a peer can make 
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Final
+from typing import Final, Protocol
 
 from oxidecast.formats import rtp_opus
 from oxidecast.formats.rtp import RTPPacket
@@ -19,7 +19,6 @@ from oxidecast.formats.rtp_vp9 import VP9Depacketizer
 from oxidecast.formats.sdp_answer import Received
 from oxidecast.ingest.whip.negotiation import VIDEO
 from oxidecast.ingest.whip.timeline import DecodingTimes, StreamTime, Timeline
-from oxidecast.interfaces import IPublication
 from oxidecast.media import Codec, RemoteProtocolError, Track, av1, h264, hevc, opus, vp8, vp9
 from oxidecast.webrtc.receiving import PATIENCE, ReceiveBuffer, original
 from oxidecast.webrtc.reception import Reception
@@ -89,12 +88,22 @@ _CHANGES: Final[Mapping[Codec, Callable[[bytes, Track], Track | None]]] = {
 }
 
 
+class Target(Protocol):
+    """Where a medium goes: a publication, or one size of a simulcast. As in `IPublication`."""
+
+    def track(self, track: Track) -> None: ...
+
+    def packet(
+        self, track_id: int, dts: int, pts: int, keyframe: bool, payload: bytes, samples: int = 0
+    ) -> None: ...
+
+
 class Medium(ABC):
     """What pictures and sound have in common."""
 
     def __init__(self, received: Received, timeline: Timeline) -> None:
         self.received = received
-        self.publication: IPublication | None = None
+        self.target: Target | None = None
         self.nacks = "nack" in received.feedback
         """Whether what is missing is asked for."""
         self.ssrc: int | None = None
@@ -204,6 +213,11 @@ class Pictures(Medium):
             self.buffer.want_keyframe()
         return self.ssrc is not None and self.buffer.keyframe_due(now)
 
+    def ask_along(self, now: float) -> bool:
+        """Another size is asked for a keyframe: whether this one is, too, so that theirs have one time."""
+        self.buffer.want_keyframe()
+        return self.ssrc is not None and self.buffer.keyframe_due(now)
+
     def _begin_source(self, ssrc: int | None) -> None:
         super()._begin_source(ssrc)
         self._depacketizer = _DEPACKETIZERS[self.codec]()
@@ -228,8 +242,8 @@ class Pictures(Medium):
         stamped = self._decoding.stamp(self.time.ticks(frame.timestamp, now))
         if stamped is None:
             self.faults += 1
-        elif self._track is not None and self.publication is not None:
-            self.publication.packet(VIDEO_ID, *stamped, frame.keyframe, frame.payload)
+        elif self._track is not None and self.target is not None:
+            self.target.packet(VIDEO_ID, *stamped, frame.keyframe, frame.payload)
 
     def _configure(self, payload: bytes) -> None:
         """Announce the track that begins with this keyframe, when it is another."""
@@ -244,8 +258,8 @@ class Pictures(Medium):
                 return
             changed = found
         self._track = changed
-        if self.publication is not None:
-            self.publication.track(changed)
+        if self.target is not None:
+            self.target.track(changed)
 
 
 class Sound(Medium):
@@ -256,11 +270,11 @@ class Sound(Medium):
         super().__init__(received, timeline)
 
     def _take(self, sequence: int, packet: RTPPacket, now: float) -> None:
-        if not packet.payload or self.publication is None:
+        if not packet.payload or self.target is None:
             return
         samples = rtp_opus.depacketize(packet.payload)
         if not self._announced:
             self._announced = True
-            self.publication.track(OPUS)
+            self.target.track(OPUS)
         at = self.time.ticks(packet.timestamp, now)
-        self.publication.packet(AUDIO_ID, at, at, True, packet.payload, samples)
+        self.target.packet(AUDIO_ID, at, at, True, packet.payload, samples)

@@ -30,8 +30,16 @@ _LAST: Final = {"vp9": 1, "vp8": 2}
 """Few players take VP9 in HLS, and none takes VP8."""
 
 TRANSPORT_WIDE: Final = "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01"
+MID: Final = "urn:ietf:params:rtp-hdrext:sdes:mid"
+RID: Final = "urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id"
+REPAIRED_RID: Final = "urn:ietf:params:rtp-hdrext:sdes:repaired-rtp-stream-id"
+"""What says of which stream a packet is, and of which one that is sent again (RFC 8852)."""
 MAX_ELEMENT: Final = 14
 """The highest number of a header extension whose header has one byte (RFC 8285 4.2)."""
+LONGEST_RID: Final = 16
+"""Bytes that such an extension holds."""
+MAX_LAYERS: Final = 4
+"""Streams of one picture that are taken, each with a buffer and a rendition of its own: browsers send three."""
 
 VIDEO_FEEDBACK: Final = ("nack", "nack pli", "transport-cc", "goog-remb")
 AUDIO_FEEDBACK: Final = ("nack", "transport-cc")
@@ -123,13 +131,28 @@ def _video(medium: OfferedMedium) -> Received | None:
     if not fitting:
         return None
     codec = min(fitting, key=_rank)
+    layers = _layers(medium, codec)
+    names = (TRANSPORT_WIDE, MID, RID, REPAIRED_RID) if layers else (TRANSPORT_WIDE,)
     return Received(
         codec,
         codec.parameters,
         tuple(one for one in VIDEO_FEEDBACK if one in codec.feedback),
         medium.retransmission(codec),
-        _extensions(medium),
+        _extensions(medium, *names),
+        layers,
     )
+
+
+def _layers(medium: OfferedMedium, codec: OfferedCodec) -> tuple[str, ...]:
+    """The streams of a simulcast that are received; none where their packets do not say which they are of."""
+    if not _extensions(medium, RID):
+        return ()
+    return tuple(
+        layer.rid
+        for layer in medium.layers
+        if len(layer.rid) <= LONGEST_RID
+        and (not layer.payload_types or codec.payload_type in layer.payload_types)
+    )[:MAX_LAYERS]
 
 
 def _rank(codec: OfferedCodec) -> tuple[int, bool]:
@@ -141,13 +164,19 @@ def _audio(medium: OfferedMedium) -> Received | None:
     for codec in medium.codecs:
         if (codec.name, codec.clock_rate, codec.channels) == ("opus", 48_000, 2):
             feedback = tuple(one for one in AUDIO_FEEDBACK if one in codec.feedback)
-            return Received(codec, "minptime=10;useinbandfec=1;stereo=1", feedback, None, _extensions(medium))
+            return Received(
+                codec,
+                "minptime=10;useinbandfec=1;stereo=1",
+                feedback,
+                None,
+                _extensions(medium, TRANSPORT_WIDE),
+            )
     return None
 
 
-def _extensions(medium: OfferedMedium) -> tuple[tuple[int, str], ...]:
-    return tuple(
-        (number, name)
-        for number, name in medium.extensions
-        if name == TRANSPORT_WIDE and 0 < number <= MAX_ELEMENT
-    )[:1]
+def _extensions(medium: OfferedMedium, *names: str) -> tuple[tuple[int, str], ...]:
+    """Those that are made something of, each once."""
+    found = {
+        name: number for number, name in medium.extensions if name in names and 0 < number <= MAX_ELEMENT
+    }
+    return tuple((number, name) for name, number in found.items())

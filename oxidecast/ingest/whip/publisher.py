@@ -16,8 +16,9 @@ from zope.interface import implementer
 
 from oxidecast.formats import rtcp
 from oxidecast.formats.rtp import RTPPacket, element
-from oxidecast.ingest.whip.medium import Medium, Pictures, Sound
-from oxidecast.ingest.whip.negotiation import Agreed, payload_types
+from oxidecast.ingest.whip.medium import Medium, Pictures, Sound, Target
+from oxidecast.ingest.whip.negotiation import TRANSPORT_WIDE, Agreed, payload_types
+from oxidecast.ingest.whip.simulcast import Layers, Simulcast
 from oxidecast.ingest.whip.timeline import Timeline
 from oxidecast.interfaces import IPublication, IPublisher
 from oxidecast.media import RemoteProtocolError
@@ -56,14 +57,18 @@ class WHIPPublisher:
         self._on_gone = on_gone
         self._publication: IPublication | None = None
         timeline = Timeline()
-        self.pictures = Pictures(agreed.video, timeline) if agreed.video is not None else None
+        video = agreed.video
+        self.pictures = [Pictures(video, timeline) for _ in video.layers or ("",)] if video else []
+        """One for each size that is sent at once."""
         self.sound = Sound(agreed.audio, timeline) if agreed.audio is not None else None
-        self.media: list[Medium] = [one for one in (self.pictures, self.sound) if one is not None]
+        self.media: list[Medium] = [*self.pictures, *([self.sound] if self.sound is not None else [])]
+        self._layers = Layers(video) if video is not None and video.layers else None
         self._by_type = {number: one for one in self.media for number in payload_types(one.received)}
         self._elements = {
-            number: one.received.extensions[0][0]
+            number: place
             for number, one in self._by_type.items()
-            if one.received.extensions
+            for place, name in one.received.extensions
+            if name == TRANSPORT_WIDE
         }
         """By payload type: the number of the header extension that has the transport-wide number."""
         self._feedback = TransportFeedback() if self._elements else None
@@ -81,9 +86,13 @@ class WHIPPublisher:
     def begin(self, publication: IPublication) -> None:
         """The key was good."""
         self._publication = publication
-        for medium in self.media:
-            medium.publication = publication
-        publication.expect(self.pictures is not None, self.sound is not None)
+        targets: list[Target] = [publication] * len(self.media)
+        if self._layers is not None:
+            simulcast = Simulcast(publication, len(self.pictures))
+            targets = [*simulcast.targets, simulcast.sound]
+        for medium, target in zip(self.media, targets, strict=False):
+            medium.target = target
+        publication.expect(bool(self.pictures), self.sound is not None)
 
     def end(self, reason: str) -> None:
         """It, or the server, ends the session."""
@@ -100,8 +109,8 @@ class WHIPPublisher:
     def connected(self, sender: SrtpSender, profile: str) -> None:
         self.profile = profile
         self._heard = self._clock.seconds()
-        if self.pictures is not None:
-            self.pictures.buffer.want_keyframe()
+        for pictures in self.pictures:
+            pictures.buffer.want_keyframe()
         self._ticking.start(TICK, now=False).addErrback(self._failed)
 
     def rtp(self, packet: bytes) -> None:
@@ -111,6 +120,9 @@ class WHIPPublisher:
             self.unreadable += 1
             return
         medium = self._by_type.get(parsed.payload_type)
+        if medium is not None and medium is not self.sound and self._layers is not None:
+            layer = self._layers.place(parsed)
+            medium = self.pictures[layer] if layer is not None else None
         if medium is None:
             self.unreadable += 1
             return
@@ -151,7 +163,7 @@ class WHIPPublisher:
     def _let_go(self) -> IPublication | None:
         publication, self._publication = self._publication, None
         for medium in self.media:
-            medium.publication = None
+            medium.target = None
         return publication
 
     def _failed(self, failure: Failure) -> None:
@@ -169,9 +181,10 @@ class WHIPPublisher:
             missing = medium.poll(now)
             if missing and medium.ssrc is not None:
                 said.append(rtcp.nack(self._ssrc, medium.ssrc, missing))
-        pictures = self.pictures
-        if pictures is not None and pictures.ssrc is not None and pictures.keyframe_due(now):
-            said.append(rtcp.picture_loss(self._ssrc, pictures.ssrc))
+        due = [pictures for pictures in self.pictures if pictures.keyframe_due(now)]
+        if due:
+            due += [one for one in self.pictures if one not in due and one.ask_along(now)]
+        said += [rtcp.picture_loss(self._ssrc, one.ssrc) for one in due if one.ssrc is not None]
         heard = [medium.ssrc for medium in self.media if medium.ssrc is not None]
         if self._feedback is not None and self._ticks % FEEDBACK == 0 and heard:
             for one in self._feedback.take(self._ssrc, heard[0]):

@@ -18,6 +18,7 @@ from oxidecast.delivery.hot import HotAnswer, HotRequest, IHotResource
 from oxidecast.delivery.playing import admitted, client_of, refusal
 from oxidecast.formats import m3u8
 from oxidecast.interfaces import (
+    IFollowsStream,
     IOutput,
     IOutputStream,
     IReloadable,
@@ -50,7 +51,7 @@ def address(name: str) -> Mapping[str, str]:
     return {"hls": f"/api/v1/hls/{name}/playlist.m3u8"}
 
 
-@implementer(IOutputStream)
+@implementer(IOutputStream, IFollowsStream)
 class HLSStream:
     """One stream's playlists."""
 
@@ -90,6 +91,10 @@ class HLSStream:
         gone = self._before[name] = self.renditions.pop(name)
         gone.close()
         gone.files.clear()
+
+    def info_changed(self) -> None:
+        # What somebody waits for may not come any more.
+        self._wake()
 
     def closed(self, reason: str) -> None:
         for want, _ in self._wants.values():
@@ -139,14 +144,14 @@ class HLSStream:
         return HotAnswer(text.encode(), PLAYLIST_TYPE, cache_control=b"no-store", cors=True)
 
     async def media(self, name: str) -> HotAnswer | None:
-        """The playlist of a rendition that has none yet; None when it has none even after a wait."""
+        """The playlist of a rendition that has none yet; None when it has none even after a wait, or will have none."""
         self.asked(name)
 
         def playlist() -> HotAnswer | None:
             rendition = self.renditions.get(name)
             return rendition.playlist if rendition is not None else None
 
-        await self._until(playlist)
+        await self._until(lambda: playlist() or name not in self.stream.planned)
         return playlist()
 
     def asked(self, name: str) -> None:
@@ -157,6 +162,11 @@ class HLSStream:
             known[1][0] = now
         elif name in self.stream.planned and self.closed_at is None:
             self._wants[name] = self.stream.want(RenditionSpec(name)), [now]
+
+    def is_withheld(self, name: str) -> bool:
+        """Whether this quality was listed, perhaps, and will be again, but cannot be made now."""
+        chosen = name in self.stream.info.transcoding_profiles
+        return chosen and bool(self.stream.withheld) and self.closed_at is None
 
     def sweep(self) -> None:
         """Let go of viewers, and of renditions, that nobody has asked for any more."""
@@ -231,7 +241,10 @@ class HLSResource(Resource):
             name, session = parts[2], parts[1][1:]
             rendition = stream.renditions.get(name)
             planned = name in stream.stream.planned and stream.closed_at is None
-            if (rendition is None and not planned) or not stream.sessions.valid(session, client_of(request)):
+            valid = stream.sessions.valid(session, client_of(request))
+            if valid and rendition is None and stream.is_withheld(name):
+                return self._withheld(stream)
+            if not valid or (rendition is None and not planned):
                 return self._missing(
                     "no_session", "This playback session does not exist: start from playlist.m3u8."
                 )
@@ -269,9 +282,16 @@ class HLSResource(Resource):
         return self._missing("no_segment", "The stream has just started: try again in a moment.", retry=True)
 
     async def _media(self, stream: HLSStream, name: str) -> HotAnswer:
-        return await stream.media(name) or self._missing(
+        answer = await stream.media(name)
+        if answer is None and stream.is_withheld(name):
+            return self._withheld(stream)
+        return answer or self._missing(
             "no_segment", "This quality is being started: try again in a moment.", retry=True
         )
+
+    def _withheld(self, stream: HLSStream) -> HotAnswer:
+        # A player that is told 404 goes elsewhere at once; after a 503 it would ask again, and its viewer wait.
+        return self._missing("no_quality", f"This quality is not to be had now: {stream.stream.withheld}.")
 
     def render_GET(self, request: Any) -> bytes:
         """Paths that no hot resource is asked about, because they try to be more than a name."""

@@ -255,7 +255,7 @@ class HLSRendition:
             init = f"init-{self._prefix}-{self._generation}.mp4"
             if init not in self.files:
                 self.files[init] = self._immutable(init, self._container.init, self._container.content_type)
-        body = self._container.segment(run.packets, run.start + run.duration)
+        body = self._container.segment(run.packets, run.end)
         name = self._name(self._container.suffix)
         answer = self._immutable(name, body, self._container.content_type)
         entry = m3u8.Segment(

@@ -89,6 +89,16 @@ class Cuts:
         """Of the segment in which this time is; None where it is not known any more."""
         return next((cut.number for cut in reversed(self._all) if cut.pts <= pts), None)
 
+    def last_end(self, pts: int) -> int | None:
+        """Where the source's segment ends in which this time is, if that is its last one before a new beginning."""
+        following = None
+        for cut in reversed(self._all):
+            if cut.pts <= pts:
+                is_last = following is None or following.number != cut.number
+                return cut.end if is_last and cut.end is not None and cut.end > pts else None
+            following = cut
+        return None
+
     def within(self, after: int, until: int) -> list[tuple[int, int, int]]:
         """What the source has of this time: where each piece begins and ends, and its number of discontinuities."""
         pieces = []
@@ -100,15 +110,14 @@ class Cuts:
 
 
 class Run:
-    """The packets of one segment: `start` and `duration` in ticks, of the track that leads (video when there is
-    one)."""
+    """The packets of one segment, in ticks of the track that leads (video when there is one): it is decoded from
+    `start` to `end`, and shown from `pts` on for `duration`."""
 
-    __slots__ = ("cut", "duration", "independent", "packets", "pts", "size", "start")
+    __slots__ = ("cut", "duration", "end", "independent", "packets", "pts", "size", "start")
 
     def __init__(self, start: int, pts: int, independent: bool) -> None:
-        self.start = start
+        self.start = self.end = start
         self.pts = pts
-        """Of the first packet that leads: when the segment is shown."""
         self.duration = 0
         self.independent = independent
         """Whether it begins with a keyframe."""
@@ -167,7 +176,7 @@ class Segmenter:
         if done is None:
             return over
         if over is None and self._held is None:
-            if run is None or run.pts <= run.start or run.start > done.start + done.duration:
+            if run is None or run.pts <= run.start or run.start > done.end:
                 return done
             self._held = done
             return None
@@ -202,7 +211,7 @@ class Segmenter:
         kept = {id(one) for one in late}
         run.packets = [one for one in run.packets if id(one) not in kept]
         self._run = following
-        return self._end(run, following.start)
+        return self._end(run, begin, begin)
 
     def flush(self) -> Run | None:
         """What is left, one after the other, then None: the last is ended by what is known of its last packet."""
@@ -210,7 +219,14 @@ class Segmenter:
             held, self._held = self._held, None
             return held
         run, self._run = self._run, None
-        return self._end(run, self._known_end(run)) if run is not None else None
+        if run is None:
+            return None
+        end, shown = self._known_ends(run)
+        last = self._cuts.last_end(run.pts) if self._follows else None
+        if last is not None and abs(last - shown) <= HOLE:
+            # Pictures that are missing just there are a stutter as well.
+            shown = last
+        return self._end(run, end, shown)
 
     @property
     def _limit(self) -> int:
@@ -218,11 +234,13 @@ class Segmenter:
         return round(((self.target or self._cuts.target or self._bound) + ROUNDING) * TICKS)
 
     @staticmethod
-    def _known_end(run: Run) -> int:
-        """Where a run ends that nothing follows: with the last packet of the track that leads in it."""
+    def _known_ends(run: Run) -> tuple[int, int]:
+        """Where a run ends that nothing follows, in decoding and as shown: with the last packets of the track that
+        leads in it."""
         leader = min((packet.track for packet in run.packets), key=lambda track: track.id)
-        last = next(packet for packet in reversed(run.packets) if packet.track.id == leader.id)
-        return last.dts + last.duration
+        leading = [packet for packet in run.packets if packet.track.id == leader.id]
+        shown = max(packet.pts + packet.duration for packet in leading)
+        return leading[-1].dts + leading[-1].duration, shown
 
     def _lead(self, packet: Packet) -> Run | None:
         run = self._run
@@ -232,27 +250,30 @@ class Segmenter:
             self._keyframe_at = packet.dts
         if run is None:
             if packet.keyframe:
-                self._begin(packet)
+                self._begin(packet, packet.pts)
             return None
         age = packet.dts - run.start
         limit = self._limit
-        if age > limit or (self._follows and packet.keyframe and packet.dts - self._known_end(run) > HOLE):
+        hole = self._follows and packet.keyframe and packet.pts - self._known_ends(run)[1] > HOLE
+        if age > limit or hole:
             # The time between belongs to no segment.
             self._anew = True
-            self._begin(packet)
-            return self._end(run, self._known_end(run))
+            self._begin(packet, packet.pts)
+            return self._end(run, *self._known_ends(run))
         full = run.size + len(packet.payload) > self._max_bytes
         if age > 0 and (
             full or (packet.keyframe and self._is_due(run, packet, age)) or age + packet.duration > limit
         ):
-            self._begin(packet)
-            return self._end(run, packet.dts)
+            # Pictures that come after one that is no keyframe may be shown before it.
+            pts = packet.pts if packet.keyframe else run.pts + age
+            self._begin(packet, pts)
+            return self._end(run, packet.dts, pts)
         return None
 
-    def _begin(self, packet: Packet) -> None:
-        self._run = Run(packet.dts, packet.pts, packet.keyframe)
+    def _begin(self, packet: Packet, pts: int) -> None:
+        self._run = Run(packet.dts, pts, packet.keyframe)
         if not self._follows:
-            self._run.cut = self._cuts.add(packet.pts, self._anew)
+            self._run.cut = self._cuts.add(pts, self._anew)
         self._anew = False
 
     def _is_due(self, run: Run, packet: Packet, age: int) -> bool:
@@ -261,9 +282,11 @@ class Segmenter:
             return self._cuts.between(run.pts, packet.pts)
         return age >= self._wanted - self._early
 
-    def _end(self, run: Run, end: int) -> Run:
+    def _end(self, run: Run, end: int, shown: int) -> Run:
+        """`end` is where decoding goes on, `shown` until when it is shown."""
         # A last packet may claim any duration; TARGETDURATION holds all the same.
-        run.duration = min(max(end - run.start, 1), self._limit)
+        run.end = run.start + min(max(end - run.start, 1), self._limit)
+        run.duration = min(max(shown - run.pts, 1), self._limit)
         if run.cut is not None:
             run.cut.end = run.pts + run.duration
         if not self.target:

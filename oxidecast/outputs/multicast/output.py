@@ -16,6 +16,7 @@ from zope.interface import implementer
 
 from oxidecast.database import DatabaseError
 from oxidecast.delivery.pacing import Pacer
+from oxidecast.formats.m3u import Channel
 from oxidecast.formats.mpegts import TSWriter
 from oxidecast.interfaces import (
     IFollowsStream,
@@ -100,7 +101,10 @@ class MulticastStream:
         group = next(
             (one for name, one in self.groups.items() if one.sends and rendition in (None, name)), None
         )
-        return {NAME: group.channel().uri} if group is not None else {}
+        if group is not None:
+            return {NAME: group.channel().uri}
+        url = self._will_be_at(rendition) if rendition in self._planned() else None
+        return {NAME: url} if url is not None else {}
 
     def stats(self) -> Mapping[str, Any]:
         return {name: group.stats() for name, group in self.groups.items()}
@@ -108,15 +112,29 @@ class MulticastStream:
     # -- inside
 
     def _wanted(self) -> Iterator[str]:
+        """Renditions that run and are sent."""
+        return self._chosen(self._renditions)
+
+    def _planned(self) -> list[str]:
+        """Those that will be as soon as somebody wants them: whoever does has to know where."""
+        return list(self._chosen(name for name in self.stream.planned if name not in self._renditions))
+
+    def _chosen(self, names: Iterable[str]) -> Iterator[str]:
         if not self._over:
             choices = choices_of(self.stream.info)
-            for name in self._renditions:
+            for name in names:
                 if choices.wants(name, self.stream.info.is_private):
                     yield name
 
+    def _will_be_at(self, name: str) -> str | None:
+        """The address of one that does not run."""
+        number = self._output.numbers.known(self.stream.id, name)
+        senders = {group.channel().source for group in self.groups.values()}
+        return self._output.address(number, next(iter(senders), "")) if number is not None else None
+
     def _settle(self) -> None:
-        wanted = set(self._wanted())
-        for name in [name for name in self.asking if name not in wanted]:
+        wanted, planned = set(self._wanted()), self._planned()
+        for name in [name for name in self.asking if name not in wanted and name not in planned]:
             self.asking.pop(name).cancel()
             self.stream.notice(f"{NAME}:{name}:number", None)
         for name in [name for name in self.groups if name not in wanted]:
@@ -124,6 +142,10 @@ class MulticastStream:
         for name in self._renditions:
             if name in wanted and name not in self.groups and name not in self.asking:
                 self._open(name)
+        if not self.asking:
+            # One after another, so that their numbers are in order, and after those that run.
+            unknown = (name for name in planned if self._output.numbers.known(self.stream.id, name) is None)
+            self._ask_for(next(unknown, None))
         for name, group in self.groups.items():
             group.feed(self._source(name), self)
         self._say()
@@ -147,13 +169,18 @@ class MulticastStream:
             except LocalProtocolError as error:
                 self.stream.notice(f"{NAME}:{name}:number", f"multicast of {name} cannot be sent: {error}")
             return
+        self._ask_for(name)
+
+    def _ask_for(self, name: str | None) -> None:
+        if name is None:
+            return
         asking = Deferred.fromCoroutine(self._ask(name))
         asking.addErrback(self._not_asked)
         if not asking.called:
             self.asking[name] = asking
 
     async def _ask(self, name: str) -> None:
-        """Get a number for a rendition, then send it."""
+        """Get a number for a rendition, then send it if it runs."""
         numbers, in_use = self._output.numbers, self._output.in_use()
         try:
             await numbers.give(self.stream.id, name, in_use)
@@ -243,12 +270,8 @@ class MulticastOutput(Service):
         number = self.numbers.known(info.id, "source")
         if number is None or not choices_of(info).wants("source", info.is_private):
             return {}
-        group, port = self.addresses.of(number)
-        if is_source_specific(group):
-            return {}  # Whose address receivers must name is known only when it is sent.
-        scheme = self.settings.encapsulation
-        host = f"[{group}]" if ":" in group else group
-        return {NAME: f"{scheme}://@{host}:{port}"}
+        url = self.address(number)
+        return {NAME: url} if url is not None else {}
 
     def routes(self) -> Mapping[str, Any]:
         return {NAME: ChannelsResource(self.public_groups, self.services.reactor.seconds)}
@@ -269,6 +292,14 @@ class MulticastOutput(Service):
         return self._figures.collect(self._groups(), streams)
 
     # -- what streams use
+
+    def address(self, number: int, source: str = "") -> str | None:
+        """Where a group will be; None where receivers must name the sender, and that is not known."""
+        group, port = self.addresses.of(number)
+        if is_source_specific(group) and not source:
+            return None
+        rtp = self.settings.encapsulation == "rtp"
+        return Channel(id="", name="", group=group, port=port, rtp=rtp, source=source).uri
 
     def in_use(self) -> list[int]:
         """The numbers that are live."""

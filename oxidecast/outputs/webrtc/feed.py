@@ -13,11 +13,11 @@ from typing import Protocol
 import msgspec
 from zope.interface import implementer
 
-from oxidecast.formats import rtp_h264
 from oxidecast.formats.rtp_opus import SampleClock
 from oxidecast.formats.rtp_runs import Payload, Run
 from oxidecast.interfaces import IRendition, ISubscriber, ISubscription
-from oxidecast.media import TICKS, Codec, Packet, RemoteProtocolError, Track, h264
+from oxidecast.media import TICKS, Codec, Packet, RemoteProtocolError, Track
+from oxidecast.outputs.webrtc.payloads import packetize
 
 LIMIT = 1_170
 """Bytes of payload: with RTP header (12), GCM tag (16) and the number in a retransmission (2) the 1,200 that browsers
@@ -141,7 +141,7 @@ class Feed:
     # -- ISubscriber
 
     def packet(self, packet: Packet) -> None:
-        if packet.track.codec is Codec.H264:
+        if packet.track.is_video:
             self._picture(packet)
         elif packet.track.codec is Codec.OPUS and len(packet.payload) <= LIMIT:
             # More would be 470 kbit/s in frames of 20 ms: nobody sends that, and no datagram takes it.
@@ -168,8 +168,10 @@ class Feed:
             self.has_b_frames = True
             self._on_change(self)
         self._latest_pts = packet.pts
-        sets = h264.parse_configuration(packet.track.extradata)
-        made = tuple(rtp_h264.packetize(packet.payload, LIMIT, (*sets.sps, *sets.pps)))
+        try:
+            made = packetize(packet, LIMIT)
+        except RemoteProtocolError:
+            return  # No picture of its codec: a receiver could do nothing with it.
         if not made:
             return
         count = sum(len(run.payloads) for run in made)

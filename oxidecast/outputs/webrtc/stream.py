@@ -1,8 +1,8 @@
 """One stream's viewers by WebRTC, and where their pictures and sound come from.
 
 The one idea: pictures and sound may come from different renditions. What a browser cannot take as the publisher sends
-it (B-frames, AAC) is *wanted* of the hub for as long as the viewer is there; a stream that needs no repair is passed
-through as it is.
+it (B-frames, AAC, a codec that it does not offer) is *wanted* of the hub for as long as the viewer is there; a stream
+that needs no repair is passed through as it is.
 """
 
 import random
@@ -13,8 +13,10 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from oxidecast.formats.sdp_offer import Offer
 from oxidecast.interfaces import IFollowsStream, IOutputStream, IRendition, IServices, IStream, IWant
 from oxidecast.media import Codec, Track
+from oxidecast.outputs.webrtc import negotiation
 from oxidecast.outputs.webrtc.feed import Feed
 from oxidecast.outputs.webrtc.negotiation import Agreed
 from oxidecast.outputs.webrtc.viewer import Viewer
@@ -38,7 +40,16 @@ def address(name: str) -> Mapping[str, str]:
 
 
 class NotCarried(Exception):
-    """WebRTC cannot show this stream; the sentence says why and what to do."""
+    """WebRTC cannot show this stream to who offers that: the sentence says why and what to do, the `code` is one of
+    the API's errors."""
+
+    def __init__(self, sentence: str, code: str = "not_carried") -> None:
+        super().__init__(sentence)
+        self.code = code
+
+
+class NotNow(NotCarried):
+    """It can, but not at the moment."""
 
 
 class Source:
@@ -112,40 +123,45 @@ class WebRTCStream:
 
     # -- viewers
 
-    async def pictures(self, wanted: str) -> Source:
-        """Where the pictures of a viewer come from, who wants this rendition (empty: the best that there is). Raises
-        NotCarried."""
-        source = self.stream.renditions[SOURCE]
-        track = _track(source, video=True)
-        if track is None:
+    async def pictures(self, wanted: str, offer: Offer) -> Source:
+        """Where the pictures of a viewer with this offer come from, who wants this rendition (empty: the best that
+        there is). Raises NotCarried."""
+        if _track(self.stream.renditions[SOURCE], video=True) is None:
             return Source(None)
-        profile = wanted if wanted in self.stream.planned else ""
-        reason = ""
+        codec = negotiation.repaired(offer)
+        profile = wanted if codec is not None and wanted in self.stream.planned else ""
+        fault = None
         if not profile:
-            if track.codec is not Codec.H264:
-                reason = f"WebRTC cannot carry the pictures of this stream ({track.codec_string})."
-            else:
-                feed = self.feed(source)
-                if not feed.has_b_frames:
-                    return Source(feed)
-                self._let_go(feed)
-                reason = (
-                    "The pictures of this stream have B-frames, which browsers cannot show by WebRTC: switch them off "
-                    "in the encoder, or give the stream a transcoding profile."
-                )
+            feed = self.feed(self._sent(wanted))
+            fault = _fault(feed, offer)
+            if fault is None:
+                return Source(feed)
+            self._let_go(feed)
             profile = next(iter(self.stream.planned), "")
-        if not profile:
-            raise NotCarried(reason)
-        want = self.stream.want(RenditionSpec(profile, low_latency=True))
+            if codec is not None and not profile and self.stream.withheld:
+                # It has a profile, so other advice is of no use.
+                raise NotNow(
+                    f"What browsers could show of this stream is not to be had now: {self.stream.withheld}."
+                )
+            if codec is None or not profile:
+                raise fault
+        assert codec is not None
+        want = self.stream.want(RenditionSpec(profile, low_latency=True, codec=codec))
         try:
             rendition = await want.rendition(PICTURE_WITHIN)
         except BaseException:
             want.release()
             raise
         found = _track(rendition, video=True) if rendition is not None else None
-        if rendition is None or found is None or found.codec is not Codec.H264:
+        if rendition is None or found is None:
             want.release()
-            raise NotCarried(reason or f"The quality {profile} is not to be had at the moment.")
+            why = self.stream.withheld or "it did not start in time"
+            raise NotNow(f"The quality {profile} is not to be had now: {why}.")
+        if not negotiation.takes(offer, found):
+            want.release()
+            raise fault or NotCarried(
+                f"The quality {profile} is nothing that was offered to be shown.", "no_codec"
+            )
         return Source(self.feed(rendition), want)
 
     def sound(self) -> Source:
@@ -186,6 +202,12 @@ class WebRTCStream:
 
     # -- inside
 
+    def _sent(self, wanted: str) -> IRendition:
+        """The rendition that is wanted, of those that the publisher itself sends."""
+        found = self.stream.renditions.get(wanted)
+        sent = found is not None and found.listed and wanted not in self.stream.planned
+        return found if found is not None and sent else self.stream.renditions[SOURCE]
+
     def _ask_for_sound(self, viewer: Viewer, sound: Source) -> None:
         asking = Deferred.fromCoroutine(self._attach_sound(viewer, sound))
         self._asking.add(asking)
@@ -207,9 +229,11 @@ class WebRTCStream:
     def _changed(self, feed: Feed) -> None:
         """A feed begins anew, or shows that it cannot be carried."""
         track = feed.track(True)
-        gone = track is not None and track.codec is not Codec.H264 and bool(feed.watching)
         for viewer in [viewer for viewer in self.viewers if viewer.watches is feed]:
-            if gone or feed.has_b_frames:
+            sent = viewer.agreed.video
+            if feed.has_b_frames or (
+                track is not None and sent is not None and not negotiation.goes_on(sent.codec, track)
+            ):
                 # It comes back, and is told what can be done, or given another rendition.
                 viewer.end("the pictures cannot be carried any more")
             else:
@@ -247,6 +271,24 @@ class WebRTCStream:
     def _end_all(self, reason: str) -> None:
         for viewer in list(self.viewers):
             viewer.end(reason)
+
+
+def _fault(feed: Feed, offer: Offer) -> NotCarried | None:
+    """Why the pictures of a feed cannot be sent as they are to who made this offer."""
+    track = feed.track(True)
+    if track is not None and not negotiation.takes(offer, track):
+        name = negotiation.NAMES[track.codec]
+        return NotCarried(
+            f"The pictures of this stream are {name} ({track.codec_string}), which the offer does not have: "
+            "give the stream a transcoding profile, of which it is made into H.264 or VP8 for who offers one of them.",
+            "no_codec",
+        )
+    if feed.has_b_frames:
+        return NotCarried(
+            "The pictures of this stream have B-frames, which browsers cannot show by WebRTC: switch them off "
+            "in the encoder, or give the stream a transcoding profile."
+        )
+    return None
 
 
 def _track(rendition: IRendition, video: bool) -> Track | None:

@@ -5,16 +5,16 @@ Addresses below `/api/v1/webrtc/`: `{stream}/whep` takes offers; `{stream}/whep/
 # twisted.web carries few annotations.
 # mypy: allow-untyped-calls
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from twisted.web.server import Request
 
-from oxidecast.formats.sdp_offer import parse
+from oxidecast.formats.sdp_offer import Offer, parse
 from oxidecast.interfaces import PlayRequest, Refused
 from oxidecast.media import RemoteProtocolError
 from oxidecast.outputs.webrtc import negotiation
-from oxidecast.outputs.webrtc.stream import NotCarried, Source, WebRTCStream
+from oxidecast.outputs.webrtc.stream import NotCarried, NotNow, Source, WebRTCStream
 from oxidecast.outputs.webrtc.viewer import Viewer
 from oxidecast.webrtc.port import PortFull
 from oxidecast.webrtc.signalling import (
@@ -66,14 +66,16 @@ class WHEPResource(SignallingResource):
         return agreed.answer(transport).encode()
 
     async def _viewer(
-        self, request: Request, found: WebRTCStream, offer: Any
+        self, request: Request, found: WebRTCStream, offer: Offer
     ) -> tuple[Viewer, negotiation.Agreed]:
         rendition = query(request, "rendition")
         wants_pictures, wants_sound = negotiation.wanted(offer)
         try:
-            pictures = await found.pictures(rendition) if wants_pictures else Source(None)
+            pictures = await found.pictures(rendition, offer) if wants_pictures else Source(None)
+        except NotNow as error:
+            raise Answer(503, "no_quality", str(error), LATER)
         except NotCarried as error:
-            raise Answer(422, "not_carried", str(error))
+            raise Answer(422, error.code, str(error))
         if not found.is_open:
             found.let_go(pictures)
             raise Answer(404, "no_stream", "This stream is not live.", SOON)
@@ -81,9 +83,9 @@ class WHEPResource(SignallingResource):
         try:
             track = pictures.feed.track(True) if pictures.feed is not None else None
             has_sound = sound.feed is not None or sound.want is not None
-            agreed = negotiation.agree(offer, track.codec_string if track is not None else "", has_sound)
+            agreed = negotiation.agree(offer, track, has_sound)
             if agreed.video is None and (track is not None or agreed.audio is None):
-                what = "H.264 with packetization-mode 1" if track is not None else "Opus"
+                what = negotiation.NAMES[track.codec] if track is not None else "Opus"
                 raise Answer(422, "no_codec", f"The stream is sent as {what}, which the offer does not have.")
         except BaseException:
             found.let_go(pictures, sound)

@@ -6,6 +6,7 @@ is used where a probe of it works.
 """
 
 import json
+import os
 import shutil
 import sys
 from collections.abc import Sequence
@@ -99,8 +100,14 @@ class Backend:
         self.program = self.path
 
     async def _try(self, asked: dict[str, Any]) -> None:
-        arguments = [sys.executable, "-m", "oxidecast.transcoding.worker.probe", json.dumps(asked)]
-        await output_of(self._reactor, arguments, PROBE_TIMEOUT)
+        arguments = [
+            sys.executable,
+            "-m",
+            "oxidecast.transcoding.worker.probe",
+            str(os.getpid()),
+            json.dumps(asked),
+        ]
+        await output_of(self._reactor, [*arguments, *["devices"] * self.devices], PROBE_TIMEOUT)
 
 
 def rates(target: Target) -> dict[str, str]:

@@ -8,7 +8,6 @@ long. The latest picture of a stream is kept in memory, as the answer that all w
 import hashlib
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
-from urllib.parse import quote
 
 from prometheus_client.core import CounterMetricFamily
 from twisted.application.service import Service
@@ -20,7 +19,7 @@ from twisted.web.resource import Resource
 from zope.interface import implementer
 
 from oxidecast.delivery.hot import HotAnswer, HotRequest, IHotResource
-from oxidecast.delivery.playing import admitted, refusal
+from oxidecast.delivery.playing import admitted, client_of, refusal
 from oxidecast.formats.framed_messages import Tile
 from oxidecast.interfaces import (
     IMeasured,
@@ -36,6 +35,7 @@ from oxidecast.interfaces import (
 from oxidecast.media import Packet
 from oxidecast.streams.info import StreamInfo
 from oxidecast.transcoding.thumbnails.child import Child, NoThumbnail, Sheet
+from oxidecast.transcoding.thumbnails.passes import Passes
 from oxidecast.transcoding.thumbnails.settings import ThumbnailsSettings
 from oxidecast.transcoding.thumbnails.storyboard import JPEG, VTT, Made, Storyboard
 
@@ -205,14 +205,15 @@ class ThumbnailResource(Resource):
     async def _storyboard(self, one: StreamThumbnails | None, board: str, request: HotRequest) -> HotAnswer:
         if one is None:
             return self._answer(None)
-        query = ""
-        if one.stream.info.is_private:
+        query, passes = "", self._output.passes
+        given = request.query.get(b"pass", b"").decode("utf-8", "replace")
+        if one.stream.info.is_private and not (
+            board == JPEG and passes.opens(given, one.stream, client_of(request))
+        ):
             only_here = await admitted(self._output.services, one.stream.info, request, "thumbnails")
             if isinstance(only_here, HotAnswer):
                 return only_here
-            # Where the picture is asked for by the list, there is nobody else to say the token again.
-            token = request.query.get(b"token")
-            query = f"&token={quote(token, safe='')}" if token else ""
+            query = f"&pass={passes.new(one.stream, client_of(request) if only_here else '')}"
         made = await one.storyboard.sheet()
         if made is None:
             return self._answer(None)
@@ -245,6 +246,7 @@ class ThumbnailsOutput(Service):
         sheet: Callable[..., Any] = Sheet,
     ) -> None:
         self.services = services
+        self.passes = Passes(services.secret("storyboard"))
         self.streams: dict[str, StreamThumbnails] = {}
         """By public name and by id."""
         self.interval = settings.interval

@@ -14,7 +14,7 @@ import av
 import msgspec
 
 from oxidecast.formats.framed_messages import FeedEnded, FeedFigures, Trouble, VideoFeed
-from oxidecast.media import TICKS, h264, nal
+from oxidecast.media import TICKS, Track, h264, nal, vp8
 from oxidecast.transcoding.sizes import fit, same_shape
 from oxidecast.transcoding.worker.decoders import why
 from oxidecast.transcoding.worker.frames import FrameQueue, Picture, Shape, most_queued
@@ -34,6 +34,8 @@ class VideoEncoder(threading.Thread):
         self.feed = feed
         self.source_rate: Fraction | None = None
         self._output = output
+        self._rate: Fraction | None = None
+        self._told: Track | None = None
         self._queue = FrameQueue()
         self._began = False
         self._taken = self._left_out = self._made = 0
@@ -162,17 +164,27 @@ class VideoEncoder(threading.Thread):
         encoder.options = dict(feed.options)
         encoder.flags |= av.codec.context.Flags.global_header | av.codec.context.Flags.closed_gop
         encoder.open()
-        self._encoder = encoder
-        track = h264.track(h264.configuration_from_annexb(bytes(encoder.extradata)))
-        self._output.track(feed.feed, msgspec.structs.replace(track, frame_rate=rate))
+        self._encoder, self._rate = encoder, rate
+        if not self.feed.is_vp8:
+            self._tell_track(h264.track(h264.configuration_from_annexb(bytes(encoder.extradata))))
 
     def _hand_out(self, packets: list[Any]) -> None:
         for packet in packets:
             dts = packet.dts if self._last_dts is None else max(packet.dts, self._last_dts + 1)
             self._last_dts = dts
-            payload = without_sei(nal.from_annexb(bytes(packet)))
+            payload = bytes(packet)
+            if not self.feed.is_vp8:
+                payload = without_sei(nal.from_annexb(payload))
+            elif packet.is_keyframe:
+                self._tell_track(vp8.track(payload))
             self._made += 1
             self._output.packet(self.feed.feed, dts, packet.pts, packet.is_keyframe, payload)
+
+    def _tell_track(self, track: Track) -> None:
+        track = msgspec.structs.replace(track, frame_rate=self._rate)
+        if track != self._told:
+            self._told = track
+            self._output.track(self.feed.feed, track)
 
     def _close(self) -> None:
         if self._encoder is not None:

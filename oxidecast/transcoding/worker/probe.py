@@ -1,7 +1,9 @@
-"""`python -m oxidecast.transcoding.worker.probe JSON`: encode one picture, and say what went wrong if it does not work.
+"""`python -m oxidecast.transcoding.worker.probe PARENT JSON [devices]`: encode one picture, and say what went wrong if
+it does not work.
 
-JSON has `encoder`, `pixel_format` and `options`; or `command`, an FFmpeg command (`transcoding/device.py`) that gets
-a second of H.264. The exit code is 0 when a coded picture came out.
+It dies with PARENT (a process id), and is confined as the transcoder's child is that would encode so. JSON has
+`encoder`, `pixel_format` and `options`; or `command`, an FFmpeg command (`transcoding/device.py`) that gets a second of
+H.264. The exit code is 0 when a coded picture came out.
 """
 
 import json
@@ -13,6 +15,7 @@ import av
 import av.logging
 
 from oxidecast.media import h264, nal
+from oxidecast.transcoding.worker.confinement import confine, die_with_parent
 from oxidecast.transcoding.worker.ffmpeg import Ffmpeg
 
 WIDTH, HEIGHT = 320, 180
@@ -62,7 +65,9 @@ def run(command: list[str]) -> int:
 
 def main() -> None:
     av.logging.set_level(av.logging.ERROR)
-    asked = json.loads(sys.argv[1])
+    die_with_parent(int(sys.argv[1]))
+    confine(devices="devices" in sys.argv[3:])
+    asked = json.loads(sys.argv[2])
     with av.logging.Capture(local=False) as logs:
         try:
             made = run(**asked) if "command" in asked else encode(**asked)

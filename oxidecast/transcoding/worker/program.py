@@ -25,7 +25,7 @@ from oxidecast.formats.framed_messages import (
     Resumed,
 )
 from oxidecast.media import RemoteProtocolError, Track
-from oxidecast.transcoding.worker.device import DevicePictures
+from oxidecast.transcoding.worker.beside import DeviceAndVP8
 from oxidecast.transcoding.worker.output import Output
 from oxidecast.transcoding.worker.pictures import Pictures
 from oxidecast.transcoding.worker.sound import Sound
@@ -42,7 +42,7 @@ class Program:
     def __init__(self, output: Output) -> None:
         self._output = output
         self._read = 0
-        self._pictures: Pictures | DevicePictures = Pictures(output)
+        self._pictures: Pictures | DeviceAndVP8 = Pictures(output)
         self._sound = Sound(output)
         self._video: int | None = None
         self._audio: int | None = None
@@ -81,7 +81,7 @@ class Program:
                 self._sound.track(item)
         elif isinstance(item, Job):
             if item.device is not None and isinstance(self._pictures, Pictures):
-                self._pictures = DevicePictures(self._output, item.device)
+                self._pictures = DeviceAndVP8(self._output, item.device)
             self._pictures.job(item)
             self._sound.job(item)
         elif isinstance(item, Discontinuity):

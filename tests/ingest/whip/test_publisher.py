@@ -117,9 +117,8 @@ class TestPublishing(WHIPCase):
             self.again(sequence)
         self.assertEqual(len(self.reader.of(True)), 15)
         self.assertEqual(self.reader.of(True)[-1].payload[-20:], PACKETS[0].payload[-20:])
-        assert publisher.pictures is not None
-        self.assertLess(publisher.pictures.buffer.rtt, 0.1, "the round trip was measured")
-        self.assertEqual(publisher.pictures.reception.received, len(self.kept) - 2)
+        self.assertLess(publisher.pictures[0].buffer.rtt, 0.1, "the round trip was measured")
+        self.assertEqual(publisher.pictures[0].reception.received, len(self.kept) - 2)
 
     def test_what_never_comes_is_given_up_and_a_keyframe_is_asked_for(self) -> None:
         self.connect()
@@ -202,28 +201,26 @@ class TestPublishing(WHIPCase):
     def test_another_source_takes_over_only_from_one_that_is_silent(self) -> None:
         publisher = self.connect()
         self.send(15)
-        assert publisher.pictures is not None
         self.ssrcs[VIDEO] = 5555
         del self.streams[VIDEO]
         self.rtp(VIDEO, b"\x65", 0)
-        self.assertEqual(publisher.pictures.ssrc, 1111)
+        self.assertEqual(publisher.pictures[0].ssrc, 1111)
         self.pass_by(SILENT + 0.1)
         self.pictures = 24
         self.send(15)
-        self.assertEqual(publisher.pictures.ssrc, 5555)
+        self.assertEqual(publisher.pictures[0].ssrc, 5555)
         self.assertEqual(len(self.reader.of(True)), 30)
 
     def test_a_source_may_say_goodbye(self) -> None:
         publisher = self.connect()
         self.send(15)
         self.say(rtcp.goodbye([1111], b"cname"))
-        assert publisher.pictures is not None
-        self.assertIsNone(publisher.pictures.ssrc)
+        self.assertIsNone(publisher.pictures[0].ssrc)
         self.ssrcs[VIDEO] = 5555
         del self.streams[VIDEO]
         self.pictures = 24
         self.send(15)
-        self.assertEqual(publisher.pictures.ssrc, 5555)
+        self.assertEqual(publisher.pictures[0].ssrc, 5555)
 
     def report(self, payload_type: int, at: float, timestamp: int) -> bytes:
         return rtcp.sender_report(self.ssrcs[payload_type], at, timestamp, 1, 1, b"cname")
@@ -272,14 +269,12 @@ class TestLife(WHIPCase):
             raise RuntimeError("a mistake")
 
         publisher = self.connect()
-        assert publisher.pictures is not None
-        publisher.pictures.rtp = fails  # type: ignore[method-assign, assignment]
+        publisher.pictures[0].rtp = fails  # type: ignore[method-assign, assignment]
         self.rtp(VIDEO, b"x", 0)
         self.assertFalse(publisher.peer.is_open)
         self.streams.clear()
         publisher = self.connect()
-        assert publisher.pictures is not None
-        publisher.pictures.poll = fails  # type: ignore[method-assign, assignment]
+        publisher.pictures[0].poll = fails  # type: ignore[method-assign, assignment]
         self.pass_by(0.1)
         self.assertFalse(publisher.peer.is_open)
         self.assertEqual((len(self.flushLoggedErrors(RuntimeError)), len(self.port), self.gone), (2, 0, 2))

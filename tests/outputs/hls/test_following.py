@@ -1,7 +1,7 @@
 """A rendition of the ladder beside its source: what it lacks is told as gaps, and discontinuities have the same
 numbers."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from itertools import pairwise
 from typing import Any
 
@@ -247,6 +247,41 @@ class TestFollowing(FollowingCase):
         self.assertEqual(set(self.marks("small")[:-2]), {"g"})
         self.assertLess(len(self.hls["small"]._segments), 60)
         self.assert_in_step()
+
+    def test_pictures_that_are_lost_change_no_times(self) -> None:
+        """With B-frames an encoder makes `dts` of the pictures that it got, so losses show there at other places."""
+        for lost in ((), range(54, 60), range(61, 66), range(140, 150), range(85, 95)):
+            self.setUp()
+            for count in (150, 180):
+                self.send_reordered(count, lost)
+            self.send(2.1)
+            times = {
+                name: [(one.program_date_time, one.duration) for one in self.segments(name)]
+                for name in ("source", "small")
+            }
+            self.assertEqual(times["small"], times["source"], lost)
+            self.assertEqual((self.marks("source"), self.marks("small")), ("sss|sss|s", "sss|sss|s"), lost)
+
+    def send_reordered(self, count: int, lost: Collection[int]) -> None:
+        """The source up to a new beginning, and what x264 with two B-frames makes of it, half a second later."""
+        kept = [self.at + number * PICTURE for number in range(count) if number not in lost]
+        decoded = [kept[0] - 2 * PICTURE, kept[0] - PICTURE, *kept]
+        made = [
+            Packet(
+                self.tracks["small"], dts, pts, following - dts, (pts - kept[0]) % (60 * PICTURE) == 0, BODY
+            )
+            for pts, dts, following in zip(kept, decoded, decoded[1:], strict=False)
+        ]
+        for number in range(count):
+            key = number % 60 == 0
+            self.feeds["source"].push(Packet(VIDEO, self.at, self.at, PICTURE, key, BODY))
+            self.at += PICTURE
+            while made and made[0].pts < self.at - TICKS // 2:
+                self.feeds["small"].push(made.pop(0))
+        self.restart("source", self.tracks["source"])
+        for packet in made:
+            self.feeds["small"].push(packet)
+        self.restart("small", self.tracks["small"])
 
     @settings(deadline=None, max_examples=50)
     @given(

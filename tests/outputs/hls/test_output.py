@@ -4,6 +4,7 @@ import json
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import CancelledError, Deferred
 from zope.interface.verify import verifyObject
@@ -15,7 +16,7 @@ from oxidecast.outputs.hls.output import FIRST_SEGMENT, LINGER, SWEEP, HLSOutput
 from oxidecast.outputs.hls.sessions import LEFT_AFTER
 from oxidecast.outputs.hls.settings import HlsSettings
 from tests.formats.material import stream as material
-from tests.streams.stage import Encoder, HubCase, info
+from tests.streams.stage import Encoder, HubCase, info, planned
 
 VIDEO, AUDIO = material(Codec.H264, frames=2)[0], material(Codec.AAC, frames=2)[0]
 MP3 = Track(id=2, codec=Codec.MP3, extradata=b"", codec_string="mp4a.6B", sample_rate=44_100, channels=2)
@@ -120,6 +121,43 @@ class TestAddresses(OutputCase):
         self.live()
         self.assertIn(b"#EXT-X-INDEPENDENT-SEGMENTS", bytes(self.ask(self.media_playlist()).body))
         self.assertNotIn(b"#EXT-X-INDEPENDENT-SEGMENTS", bytes(self.ask("show/playlist.m3u8").body))
+
+
+class TestQualities(OutputCase):
+    """That are made when a player asks for them."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.live()
+        self.stream.info = msgspec.structs.replace(self.stream.info, transcoding_profiles=("720p", "360p"))
+        self.stream.plan({name: planned(name) for name in ("720p", "360p")})
+
+    def listed(self) -> dict[str, str]:
+        text = bytes(self.ask("show/playlist.m3u8").body).decode()
+        paths = [line for line in text.splitlines() if line and not line.startswith("#")]
+        return {path.split("/")[1]: f"show/{path}" for path in paths}
+
+    def test_they_are_listed_and_waited_for(self) -> None:
+        self.assertEqual(set(self.listed()), {"source", "720p", "360p"})
+        waiting = self.resource.hot(self.request(self.listed()["360p"]))
+        self.assertNoResult(waiting)
+        self.assertEqual([spec.name for spec in self.stream.wanted], ["360p"])
+        self.clock.advance(FIRST_SEGMENT)
+        self.assertEqual(self.successResultOf(waiting).status, 404)
+
+    def test_nobody_is_kept_waiting_for_what_cannot_be_made(self) -> None:
+        before = self.listed()
+        waiting = self.resource.hot(self.request(before["360p"]))
+        self.stream.plan({}, "the server is full")
+        for answer in (self.successResultOf(waiting), self.ask(before["360p"]), self.ask(before["720p"])):
+            said = json.loads(bytes(answer.body))
+            self.assertEqual((answer.status, said["code"]), (404, "no_quality"))
+            self.assertEqual(said["error"], "This quality is not to be had now: the server is full.")
+        self.assertEqual(list(self.listed()), ["source"])
+        self.assertEqual(self.code(before["360p"].replace("360p", "8k")), (404, "no_session"))
+        self.assertEqual(self.code("show/~forged/360p/playlist.m3u8"), (404, "no_session"))
+        self.stream.plan({name: planned(name) for name in ("720p", "360p")})
+        self.assertEqual(set(self.listed()), {"source", "720p", "360p"})
 
 
 class TestFirstSegment(OutputCase):

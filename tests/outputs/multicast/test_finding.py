@@ -13,7 +13,8 @@ from oxidecast.outputs.multicast.announcer import SHORTEST_LOCAL
 from oxidecast.outputs.multicast.check import check
 from oxidecast.outputs.multicast.settings import MulticastSettings
 from tests.formats.sdp_parser import parse
-from tests.outputs.multicast.stage import MulticastCase
+from tests.outputs.multicast.stage import VIDEO, MulticastCase
+from tests.streams.stage import planned
 
 
 class TestAnnouncements(MulticastCase):
@@ -191,3 +192,51 @@ class TestCheck(MulticastCase):
         with self.host.entered():
             found = list(check(MulticastSettings(buffer_size=1 << 30)))
         self.assertIn(("warn", "sysctl -w net.core.wmem_max=1073741824"), [(v, s[-38:]) for v, s in found])
+
+
+class TestPlanned(MulticastCase):
+    """Qualities that are made when somebody wants them."""
+
+    def plan(self, *names: str) -> None:
+        with self.host.entered():
+            self.stream.plan({name: planned(name) for name in names})
+
+    async def test_their_addresses_are_known_before_they_run(self) -> None:
+        await self.begin()
+        await self.live()
+        self.plan("720p", "360p")
+        await self.settled()
+        sent = self.sent()
+        self.assertEqual(sent.urls("720p"), {"multicast": "udp://@239.255.0.2:30001"})
+        self.assertEqual(sent.urls("360p"), {"multicast": "udp://@239.255.0.3:30002"})
+        self.assertEqual(sent.urls(None), {"multicast": "udp://@239.255.0.1:30000"})
+        self.assertEqual((list(sent.groups), sent.urls("1080p")), (["source"], {}))
+        with self.host.entered():
+            self.stream.add_rendition("360p", (VIDEO,))
+        self.assertEqual(sent.urls("360p"), {"multicast": "udp://@239.255.0.3:30002"})
+        with self.host.entered():
+            self.stream.remove_rendition("360p", "nobody wants it")
+        self.assertEqual(sent.urls("360p"), {"multicast": "udp://@239.255.0.3:30002"})
+        self.plan()
+        self.assertEqual(sent.urls("360p"), {})
+
+    async def test_a_group_that_is_joined_by_its_sender(self) -> None:
+        await self.begin(base_address="232.1.1.1")
+        await self.live()
+        self.plan("720p")
+        await self.settled()
+        self.assertEqual(self.sent().urls("720p"), {"multicast": "udp://127.0.0.1@232.1.1.2:30001"})
+
+    async def test_what_the_owner_does_not_send_has_none(self) -> None:
+        await self.begin()
+        await self.live()
+        choices = {"multicast": {"renditions": {"360p": False}}}
+        with self.host.entered():
+            self.stream.change_info(msgspec.structs.replace(self.stream.info, outputs=choices))
+        self.plan("720p", "360p")
+        await self.settled()
+        self.assertEqual(self.sent().urls("720p"), {"multicast": "udp://@239.255.0.2:30001"})
+        self.assertEqual(self.sent().urls("360p"), {})
+        with self.host.entered():
+            self.stream.change_info(msgspec.structs.replace(self.stream.info, is_private=True))
+        self.assertEqual(self.sent().urls("720p"), {})

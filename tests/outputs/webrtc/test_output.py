@@ -16,7 +16,7 @@ from oxidecast.interfaces import IMeasured, IOutput, IOutputStream, IReloadable
 from oxidecast.media import Codec, Packet
 from oxidecast.outputs.webrtc import negotiation
 from oxidecast.outputs.webrtc.output import WebRTCOutput
-from oxidecast.outputs.webrtc.stream import NotCarried, WebRTCStream
+from oxidecast.outputs.webrtc.stream import PICTURE_WITHIN, NotCarried, NotNow, WebRTCStream
 from oxidecast.outputs.webrtc.viewer import MAX_RESENT, REPLAY_PAUSE, Viewer
 from oxidecast.webrtc import port as port_module
 from oxidecast.webrtc.ice import CONSENT_TIMEOUT
@@ -27,7 +27,7 @@ from oxidecast.webrtc.srtp import Profile
 from tests.formats.material import stream as material
 from tests.formats.test_rtcp import feedback
 from tests.outputs.webrtc.stage import ADDRESS, BROWSER, Browser, MemorySocket, offer
-from tests.streams.stage import PICTURE, Encoder, HubCase
+from tests.streams.stage import PICTURE, Encoder, HubCase, planned
 
 TRACK, PACKETS = material(Codec.H264, frames=24, size=128)
 OPUS, SOUNDS = material(Codec.OPUS, frames=24)
@@ -96,12 +96,12 @@ class WebRTCCase(HubCase):
         """A viewer that has its answer."""
         offered = parse_offer(offer(**changes))
         negotiation.check(offered)
-        pictures = self.successResultOf(Deferred.fromCoroutine(self.shown.pictures("")))
+        pictures = self.successResultOf(Deferred.fromCoroutine(self.shown.pictures("", offered)))
         sound = self.shown.sound()
         assert pictures.feed is not None
         track = pictures.feed.track(True)
         assert track is not None
-        agreed = negotiation.agree(offered, track.codec_string, sound.feed is not None)
+        agreed = negotiation.agree(offered, track, sound.feed is not None)
         viewer = self.shown.viewer(agreed, pictures, sound)
         viewer.peer = self.port.open(agreed.ufrag, agreed.fingerprints, viewer, "192.0.2.7")
         self.webrtc.joined(viewer, self.shown, "192.0.2.7", "")
@@ -423,32 +423,35 @@ class TestLife(WebRTCCase):
 class TestWhatIsSent(WebRTCCase):
     def test_pictures_in_another_order_than_shown_are_not_carried(self) -> None:
         self.on_air(30, reordered=True)
-        failure = self.failureResultOf(Deferred.fromCoroutine(self.shown.pictures("")), NotCarried)
+        asked = self.shown.pictures("", parse_offer(offer()))
+        failure = self.failureResultOf(Deferred.fromCoroutine(asked), NotCarried)
         self.assertIn("B-frames", str(failure.value))
         self.assertEqual(self.shown._feeds, {})
+
+    def test_why_browsers_get_nothing_of_a_stream_that_has_a_profile(self) -> None:
+        """It is no advice to give it one."""
+        self.on_air(30, reordered=True)
+        self.stream.plan({"720p": planned("720p")})
+        late = Deferred.fromCoroutine(self.shown.pictures("", parse_offer(offer())))
+        self.clock.advance(PICTURE_WITHIN)
+        full = Deferred.fromCoroutine(self.shown.pictures("720p", parse_offer(offer())))
+        self.stream.plan({}, "the server is full")
+        after = Deferred.fromCoroutine(self.shown.pictures("720p", parse_offer(offer())))
+        for waiting, why in (
+            (late, "did not start in time"),
+            (full, "server is full"),
+            (after, "server is full"),
+        ):
+            sentence = str(self.failureResultOf(waiting, NotNow).value)
+            self.assertIn(why, sentence)
+            self.assertNotIn("profile", sentence)
+        self.assertEqual((self.shown._feeds, self.stream.wanted), ({}, {}))
 
     def test_who_watches_when_such_pictures_come_has_to_ask_again(self) -> None:
         self.on_air(30)
         viewer, _ = self.connect()
         self.send(6, reordered=True)
         self.assertFalse(viewer.peer.is_open)
-
-    def test_the_decoder_that_is_nearest(self) -> None:
-        for codec_string, payload_type in (
-            ("avc1.42c01e", 102),
-            ("avc1.4d401e", 105),
-            ("avc1.64001f", 105),
-            ("avc1.7a001f", 105),
-        ):
-            agreed = negotiation.agree(parse_offer(offer()), codec_string, True)
-            assert agreed.video is not None
-            self.assertEqual((codec_string, agreed.video.codec.payload_type), (codec_string, payload_type))
-
-    def test_an_offer_without_a_codec(self) -> None:
-        agreed = negotiation.agree(parse_offer(offer(h264="H264>H263")), "avc1.42c01e", True)
-        self.assertIsNone(agreed.video)
-        assert agreed.audio is not None
-        self.assertEqual(agreed.audio.codec.name, "opus")
 
     def test_offers_that_nothing_can_be_sent_to(self) -> None:
         for change, word in (

@@ -125,6 +125,13 @@ class TestWHEP(WHEPCase):
         await self.on_air(frames=12, reordered=True)
         self.assert_refused(await self.request("POST", "show/whep", offer()), 422, "not_carried")
 
+    async def test_pictures_that_no_browser_can_show_now(self) -> None:
+        await self.on_air(frames=12, reordered=True)
+        self.server.hub.find("show").plan({}, "the server is full")  # type: ignore[union-attr]
+        answer = await self.request("POST", "show/whep", offer())
+        self.assert_refused(answer, 503, "no_quality")
+        self.assertEqual(answer.headers["retry-after"], "5")
+
     async def test_when_there_is_no_room(self) -> None:
         self.environ["OXIDECAST_WEBRTC_MAX_SESSIONS"] = "1"
         await self.on_air()

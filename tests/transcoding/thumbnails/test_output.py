@@ -47,7 +47,7 @@ class ThumbnailsCase(HubCase):
     def setUp(self) -> None:
         super().setUp()
         self.children: list[Making] = []
-        services: Any = SimpleNamespace(reactor=self.clock, hub=self.hub)
+        services: Any = SimpleNamespace(reactor=self.clock, hub=self.hub, secret=lambda purpose: b"s" * 32)
         self.thumbnails = ThumbnailsOutput(ThumbnailsSettings(), services, self.make)
         self.registry.running.remove(self.watching)
         self.add("thumbnails", IOutput, self.thumbnails)

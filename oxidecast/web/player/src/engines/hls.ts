@@ -1,6 +1,6 @@
 // hls.js as the engine: its own retries first, then ours on top of what it calls fatal.
 
-import Hls, { ErrorTypes, Events, type ErrorData } from "hls.js/light";
+import Hls, { ErrorTypes, Events, type ErrorData, type FragBufferedData } from "hls.js/light";
 import { serverNow } from "../api";
 import type { Engine, EngineListener, Level } from "../engine";
 
@@ -8,6 +8,14 @@ import type { Engine, EngineListener, Level } from "../engine";
 const MEDIA_ERROR_MEMORY = 20_000;
 /** How many segments behind the edge a stream with several qualities is played (RFC 8216, 6.3.3). */
 const LADDER_SEGMENTS = 3;
+/** A line that is so many times as fast, or as slow, as was believed is another line. */
+const ANOTHER = 3;
+/** How much of a faster one is believed at first. */
+const BELIEVED = 0.7;
+/** Of a segment's duration: who loads in less is in no hurry. */
+const SLOW = 0.5;
+/** Milliseconds: what was loaded in less is said to have taken so long. */
+const LEAST_LOADING = 50;
 const GENTLE_MEDIA_TRIES = 3;
 const NETWORK_TRIES = 3;
 
@@ -24,6 +32,7 @@ export class HlsEngine implements Engine {
   private mediaErrors: number[] = [];
   private lastNews = performance.now();
   private lastSegment = -1;
+  private lastRate = 0;
   private timer: number | undefined;
   private retryTimer: number | undefined;
 
@@ -58,9 +67,10 @@ export class HlsEngine implements Engine {
       // A playlist that was over before anything was watched is yesterday's broadcast, not a live one.
       if (this.finished && !this.played) this.end();
     });
-    this.hls.on(Events.FRAG_BUFFERED, () => {
+    this.hls.on(Events.FRAG_BUFFERED, (_, data) => {
       this.played = true;
       this.networkTries = 0;
+      this.measure(data);
     });
     this.hls.on(Events.ERROR, (_, data) => this.failed(data));
     video.addEventListener("ended", this.end);
@@ -134,6 +144,23 @@ export class HlsEngine implements Engine {
       }))
       .sort((a, b) => b.height - a.height || b.bitrate - a.bitrate);
     this.listener.levelsKnown();
+  }
+
+  /**
+   * hls.js weighs a segment by the time that it took: small ones on a fast line hardly count against what a slow one has
+   * taught, and the picture stays small for half a minute; and what a fast one has taught over an hour outlives the first
+   * slow segment, and stalls. So what was learned is forgotten when it is plainly wrong: by two segments in a row that
+   * were faster, or by one that was slower.
+   */
+  private measure({ frag, stats }: FragBufferedData): void {
+    if (frag.type !== "main" || frag.sn === "initSegment") return;
+    const took = stats.loading.end - stats.loading.start;
+    const rate = (stats.loaded * 8000) / Math.max(took, LEAST_LOADING);
+    const twice = Math.min(rate, this.lastRate);
+    const believed = this.hls.bandwidthEstimate;
+    this.lastRate = rate;
+    if (twice > ANOTHER * believed) this.hls.bandwidthEstimate = twice * BELIEVED;
+    else if (took > SLOW * 1000 * frag.duration && rate * ANOTHER < believed) this.hls.bandwidthEstimate = rate;
   }
 
   private failed(data: ErrorData): void {
