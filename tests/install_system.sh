@@ -5,6 +5,7 @@ set -eu
 packages="${*:-python3-venv ffmpeg vlc-bin vlc-plugin-base vlc-plugin-access-extra vlc-plugin-video-output obs-studio xvfb
 x11-utils xdotool imagemagick libgl1-mesa-dri libegl1 dbus dbus-x11 openbox chromium nginx-light libnginx-mod-stream haproxy wrk curl procps
 iproute2 tshark gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad
+gstreamer1.0-plugins-ugly gstreamer1.0-libav gstreamer1.0-nice gir1.2-gst-plugins-bad-1.0 python3-gst-1.0 firefox-esr
 postgresql}"
 
 if ! command -v dpkg-query >/dev/null; then

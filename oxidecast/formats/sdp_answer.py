@@ -12,6 +12,9 @@ from oxidecast.formats.sdp_offer import OfferedCodec, OfferedMedium
 _HOST_PRIORITY = 126 << 24 | 255
 """RFC 8445 5.1.2.1: of host candidates of component 1, less the local preference."""
 
+_TCP_PRIORITY = 90 << 24 | 4 << 21 | 255
+"""The same of passive ones by TCP, which are the second choice (RFC 6544 4.2)."""
+
 
 class Transport(msgspec.Struct, frozen=True):
     """What a peer needs to reach and to know us."""
@@ -30,12 +33,14 @@ class Transport(msgspec.Struct, frozen=True):
         return [f"a=ice-ufrag:{self.ufrag}", f"a=ice-pwd:{self.password}"]
 
     def candidates(self) -> list[str]:
-        """Lines of our candidates, best first."""
-        lines = [
-            f"a=candidate:{number} 1 udp {_HOST_PRIORITY | 65535 - number << 8} {address} {self.port} typ host"
-            for number, address in enumerate(self.addresses, 1)
-        ]
-        return [*lines, "a=end-of-candidates"]
+        """Lines of our candidates, best first: UDP and, for networks that let none through, TCP."""
+        udp, tcp = [], []
+        for number, address in enumerate(self.addresses, 1):
+            end = f"{address} {self.port} typ host"
+            udp.append(f"a=candidate:{number} 1 udp {_HOST_PRIORITY | 65535 - number << 8} {end}")
+            priority = _TCP_PRIORITY | 8191 - number << 8
+            tcp.append(f"a=candidate:{number + len(self.addresses)} 1 tcp {priority} {end} tcptype passive")
+        return [*udp, *tcp, "a=end-of-candidates"]
 
 
 class Sent(msgspec.Struct, frozen=True):

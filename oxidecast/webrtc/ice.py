@@ -9,6 +9,7 @@ datagram from an address that never passed a check belongs to nobody.
 import re
 import secrets
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import msgspec
 
@@ -21,8 +22,17 @@ CONSENT_TIMEOUT = 30.0
 MAX_ADDRESSES = 16
 """Of one session at a time. A laptop with two networks, both families and TURN has eight."""
 
-Address = tuple[str, int] | tuple[str, int, int, int]
-"""Where a datagram came from, as sockets say it: host, port and, for IPv6, flow and scope."""
+
+class TcpAddress(NamedTuple):
+    """Where a connection of ICE-TCP comes from. Its serial number tells it from UDP, and from a later connection."""
+
+    host: str
+    port: int
+    serial: int
+
+
+Address = tuple[str, int] | tuple[str, int, int, int] | TcpAddress
+"""Where a datagram came from. Of UDP as sockets say it: host, port and, for IPv6, flow and scope."""
 
 _UFRAG = re.compile(r"[A-Za-z0-9+/]{4,256}")  # RFC 8839 5.4
 _KNOWN = frozenset((stun.USERNAME, stun.PRIORITY, stun.USE_CANDIDATE))
@@ -141,6 +151,14 @@ class IceSessions:
         """Whose address this is: the question for every datagram that is no STUN."""
         return self._by_address.get(source)
 
+    def lost(self, source: Address) -> None:
+        """Nothing can be sent to this address any more; its session has until its deadline to come by another."""
+        session = self._by_address.pop(source, None)
+        if session is not None:
+            session._addresses.pop(source)
+            if session.selected == source:
+                session.selected = None
+
     def close(self, session: IceSession) -> None:
         """Forget a session: its checks are answered by 401 from now on. Closing twice does nothing."""
         if self._sessions.pop(session, self) is self:
@@ -203,9 +221,7 @@ class IceSessions:
         if owner is not session:
             if owner is not None:
                 # A NAT has given the port to another peer, who has just proved to be there.
-                del owner._addresses[source]
-                if owner.selected == source:
-                    owner.selected = None
+                self.lost(source)
             if len(session._addresses) >= MAX_ADDRESSES:
                 oldest = next(known for known in session._addresses if known != session.selected)
                 del session._addresses[oldest], self._by_address[oldest]

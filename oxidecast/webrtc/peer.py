@@ -97,13 +97,19 @@ class Peer:
         to = self.ice.selected
         if to is None:
             return False
-        return self._port.socket.send(packets, size, to)
+        return self._port.send(packets, size, to)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether another frame may be begun: a peer by TCP that reads slowly has none for a while."""
+        to = self.ice.selected
+        return to is None or self._port.has_room(to)
 
     def send_rtcp(self, packet: bytes) -> None:
         """Encrypt and send a compound RTCP packet."""
         if self._sender is not None and self.ice.selected is not None:
             sealed = self._sender.protect_rtcp(packet)
-            self._port.socket.send(sealed, len(sealed), self.ice.selected)
+            self._port.send(sealed, len(sealed), self.ice.selected)
 
     def close(self, reason: str) -> None:
         """Say goodbye and be forgotten."""
@@ -205,4 +211,4 @@ class Peer:
 
     def _send(self, datagrams: list[bytes], to: Address) -> None:
         for datagram in datagrams:
-            self._port.socket.send(datagram, len(datagram), to)
+            self._port.send(datagram, len(datagram), to)

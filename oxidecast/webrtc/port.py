@@ -1,4 +1,4 @@
-"""The one UDP port that all WebRTC peers share.
+"""The one port that all WebRTC peers share: UDP, and TCP on the same number for networks that let no UDP through.
 
 The one idea: a datagram says by its first octets what it is (RFC 7983), and by its sender whose it is, once a check
 has proved that the sender belongs to a session. So nothing that strangers send makes anything: sessions are opened
@@ -12,6 +12,7 @@ from ipaddress import IPv6Address, ip_address
 from typing import Any
 
 from twisted.application.service import Service
+from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IDelayedCall, IReadDescriptor
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
@@ -27,9 +28,10 @@ from oxidecast.webrtc.certificate import Certificate, Fingerprint
 from oxidecast.webrtc.datagrams import DatagramSocket, route_addresses
 from oxidecast.webrtc.demux import Kind, classify
 from oxidecast.webrtc.dtls import context
-from oxidecast.webrtc.ice import Address, IceSession, IceSessions
+from oxidecast.webrtc.ice import Address, IceSession, IceSessions, TcpAddress
 from oxidecast.webrtc.peer import Peer, PeerUser
 from oxidecast.webrtc.settings import WebrtcSettings
+from oxidecast.webrtc.tcp import Connections
 
 SWEEP = 1.0
 """Seconds between two looks for peers of whom nothing was heard."""
@@ -43,6 +45,9 @@ the way here take arrivals that close together for one (5 ms in Chromium)."""
 MAX_CONNECTING = 250
 """Peers at once that are not connected yet: OpenSSL holds 90 KB for each. A handshake takes a moment, so this many
 come every second."""
+
+TRIES = 8
+"""For a number that is free for both UDP and TCP, where the system chooses one."""
 
 MAX_ADVERTISED = 8
 """Addresses in an answer: each costs the peer checks."""
@@ -78,6 +83,7 @@ class WebRTCPort(Service):
         self.capacity = Capacity(reactor, self.__len__)
         self.datagrams: Counter[str] = Counter()
         """What came, by kind; `refused` is what was no valid message of its kind, or nobody's."""
+        self.connections = Connections(reactor, self)
         self._ice = IceSessions()
         self._peers: dict[IceSession, Peer] = {}
         self._by_network: Counter[str] = Counter()
@@ -92,7 +98,7 @@ class WebRTCPort(Service):
 
     @property
     def number(self) -> int:
-        """The UDP port that is listened on; 0 while none is."""
+        """The port that is listened on; 0 while none is."""
         return self.socket.port if self._listening else 0
 
     # -- Service
@@ -101,14 +107,7 @@ class WebRTCPort(Service):
         Service.startService(self)
         if not self.used:
             return
-        host, port = self.settings.host, self.settings.port
-        try:
-            self.socket = DatagramSocket(host, port)
-        except OSError as error:
-            raise StartError(
-                f"WebRTC cannot use UDP port {port} of {host or 'this machine'}: {error.strerror}. "
-                "Free the port, or set webrtc.port."
-            )
+        self._listen()
         self.certificate = Certificate.generate(datetime.fromtimestamp(self.reactor.seconds(), UTC))
         self.context = context(self.certificate)
         self._listening = True
@@ -116,10 +115,10 @@ class WebRTCPort(Service):
         self._sweep.start(SWEEP, now=False)
         self.capacity.start()
 
-    def stopService(self) -> None:
+    def stopService(self) -> Any:
         Service.stopService(self)
         if not self._listening:
-            return
+            return None
         for peer in list(self._peers.values()):
             peer.close("the server is stopping")
         self._sweep.stop()
@@ -130,6 +129,7 @@ class WebRTCPort(Service):
         self.reactor.removeReader(self)
         self._listening = False
         self.socket.close()
+        return self.connections.stop()
 
     # -- sessions
 
@@ -193,11 +193,38 @@ class WebRTCPort(Service):
     def forget(self, peer: Peer) -> None:
         """Called by a peer that has closed."""
         del self._peers[peer.ice]
+        for address in peer.ice.addresses:
+            if isinstance(address, TcpAddress):
+                self.connections.end(address)
         self._ice.close(peer.ice)
         self._connecting -= not peer._told
         self._by_network[peer.network] -= 1
         if not self._by_network[peer.network]:
             del self._by_network[peer.network]
+
+    # -- sending
+
+    def send(self, packets: bytes, size: int, to: Address) -> bool:
+        """Send packets of `size` bytes each, the last of at most that; False when some were lost here."""
+        if isinstance(to, TcpAddress):
+            return self.connections.send(packets, size, to)
+        return self.socket.send(packets, size, to)
+
+    def has_room(self, to: Address) -> bool:
+        """Whether another frame may be begun: what UDP has no room for is lost."""
+        return not isinstance(to, TcpAddress) or self.connections.has_room(to)
+
+    # -- tcp.Owner
+
+    @property
+    def most(self) -> int:
+        return self.settings.max_sessions
+
+    def owns(self, source: TcpAddress) -> bool:
+        return self._ice.at(source) is not None
+
+    def lost(self, source: TcpAddress) -> None:
+        self._ice.lost(source)
 
     # -- IReadDescriptor
 
@@ -249,7 +276,7 @@ class WebRTCPort(Service):
             self.datagrams["refused"] += 1
             return
         if check.answer is not None:
-            self.socket.send(check.answer, len(check.answer), source)
+            self.send(check.answer, len(check.answer), source)
         if check.session is not None:
             self._peers[check.session].checked(source, now)
         else:
@@ -259,6 +286,26 @@ class WebRTCPort(Service):
         for ice in self._ice.expired(self.reactor.seconds()):
             self.expired += 1
             self._peers[ice].close("nothing was heard of it any more")
+        self.connections.look()
+
+    def _listen(self) -> None:
+        host, port = self.settings.host, self.settings.port
+        for _ in range(1 if port else TRIES):
+            number, kind = port, "UDP"
+            try:
+                self.socket = DatagramSocket(host, port)
+                number, kind = self.socket.port, "TCP"
+                self.connections.listen(host or ("::" if self.socket.has_ipv6 else "0.0.0.0"), number)
+                return
+            except OSError as error:
+                reason = error.strerror
+            except CannotListenError as error:
+                reason = getattr(error.socketError, "strerror", None) or str(error.socketError)
+                self.socket.close()
+        raise StartError(
+            f"WebRTC cannot use {kind} port {number} of {host or 'this machine'}: {reason}. "
+            "Free the port, or set webrtc.port."
+        )
 
     def _advertised(self, reached: Iterable[str]) -> list[str]:
         if self.settings.addresses:

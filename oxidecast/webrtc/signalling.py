@@ -28,6 +28,10 @@ from oxidecast.webrtc.settings import WebrtcSettings
 SDP = "application/sdp"
 FRAGMENT = "application/trickle-ice-sdpfrag"
 METHODS = "POST, PATCH, DELETE, OPTIONS"
+OF_ENDPOINT = "POST, OPTIONS"
+OF_SESSION = "PATCH, DELETE, OPTIONS"
+"""Others are answered by 405 (RFC 9725 4.2)."""
+
 SOON = ("Retry-After", "2")
 LATER = ("Retry-After", "5")
 
@@ -102,7 +106,7 @@ class SignallingResource(Resource):
         return b""
 
     def render_POST(self, request: Request) -> Any:
-        return self._later(request, self.begin(request))
+        return self._later(request, self._begin(request))
 
     def render_PATCH(self, request: Request) -> Any:
         return self._later(request, self._change(request))
@@ -122,9 +126,19 @@ class SignallingResource(Resource):
 
     # -- inside
 
+    async def _begin(self, request: Request) -> bytes:
+        if self.find(path_parts(request)) is not None:
+            raise Answer(
+                405, "method_not_allowed", "A session takes PATCH and DELETE.", ("Allow", OF_SESSION)
+            )
+        return await self.begin(request)
+
     def _session(self, request: Request) -> Session:
-        session = self.find(path_parts(request))
+        parts = path_parts(request)
+        session = self.find(parts)
         if session is None:
+            if parts[-1] in ("whip", "whep"):
+                raise Answer(405, "method_not_allowed", "Offers are posted here.", ("Allow", OF_ENDPOINT))
             raise nothing()
         return session
 

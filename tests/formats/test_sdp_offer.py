@@ -199,9 +199,12 @@ class TestAnswers(TestCase):
         assert video.dtls is not None
         self.assertEqual(video.dtls.role, "server")
         self.assertTrue(video.ice.iceLite)
-        self.assertEqual([one.ip for one in video.ice_candidates], ["192.0.2.1", "2001:db8::1"])
-        first, second = (one.priority for one in video.ice_candidates)
-        self.assertGreater(first, second)
+        self.assertEqual([one.ip for one in video.ice_candidates], ["192.0.2.1", "2001:db8::1"] * 2)
+        self.assertEqual([one.protocol for one in video.ice_candidates], ["udp", "udp", "tcp", "tcp"])
+        self.assertEqual([one.tcpType for one in video.ice_candidates], [None, None, "passive", "passive"])
+        self.assertEqual(len({one.foundation for one in video.ice_candidates}), 4)
+        priorities = [one.priority for one in video.ice_candidates]
+        self.assertEqual(priorities, sorted(set(priorities), reverse=True))
         self.assertEqual([one.ssrc for one in video.ssrc], [7, 8])
         self.assertEqual(video.ssrc_group[0].items, [7, 8])
 

@@ -25,6 +25,7 @@ COUNTED: Final[Mapping[str, str]] = {
     "switches": "Viewers that went to another rendition",
     "skips": "Times that a viewer fell behind, and was sent nothing until a keyframe",
     "dropped": "Sends that failed",
+    "stalls": "Times at which the connection of a viewer by TCP took no more",
 }
 """The figures that only rise, and what they are over all viewers."""
 
@@ -61,6 +62,8 @@ class Figures(msgspec.Struct):
     """Times that it fell behind, and was sent nothing until a keyframe."""
     dropped: int = 0
     """Sends that failed here."""
+    stalls: int = 0
+    """How often its connection took no more: by TCP only."""
     first_picture: float = 0.0
     """Seconds from its offer to the first picture that was sent; 0 before."""
     measured: tuple[float, int] | None = None

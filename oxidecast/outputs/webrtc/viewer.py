@@ -54,6 +54,9 @@ keyframe of another rendition is about to come."""
 MAX_FAILED = 3
 """Sends in a row for which this machine had no room: what follows cannot be shown any more."""
 
+ROOM_AGAIN = 0.02
+"""Seconds until a connection that took no more is looked at again."""
+
 MAX_REPLAY = 262_144
 """Bytes of a group of pictures that are sent again to who asks for a keyframe. Beyond it the next keyframe is nearer
 than the end of the replay."""
@@ -239,12 +242,12 @@ class Viewer:
         if self._cursor is not None:
             if frame.keyframe:
                 self._cursor = frame.number  # Nothing before it is worth catching up with.
-        elif self._waiting:
-            if frame.keyframe:
-                self._waiting = False
+        elif frame.keyframe or not self._waiting:
+            self._waiting = False
+            if self.peer.has_room:
                 self._send(frame)
-        else:
-            self._send(frame)
+            else:
+                self._fall_behind(frame)
 
     def switched(self, name: str) -> None:
         """From now on it is sent another rendition, of this name."""
@@ -255,7 +258,7 @@ class Viewer:
 
     def sound(self, payload: bytes, timestamp: int) -> None:
         audio = self._audio
-        if audio is not None:
+        if audio is not None and self.peer.has_room:
             packet = audio.protect(((PLAIN, payload),), timestamp)
             self._sent(packet, len(packet))
 
@@ -370,6 +373,13 @@ class Viewer:
         self._rate = self._catching_up(group)
         self._pace()
 
+    def _fall_behind(self, frame: Frame) -> None:
+        """Its connection takes no more for now: catch up from this frame on, or from a later keyframe."""
+        self.figures.stalls += 1
+        self._cursor = frame.number
+        self._rate = LEAST_RATE / 8
+        self._pace()
+
     def _begin_span(self, frame: Frame, base: int, step: int) -> None:
         if self._video is not None and self.watches is not None:
             base = max(base, self._latest + STEP)
@@ -384,15 +394,18 @@ class Viewer:
         if frames is None or cursor is None:
             self.wait()
             return
+        if not self.peer.has_room:
+            self._pacer = self._clock.callLater(ROOM_AGAIN, self._pace)
+            return
         # What is heard meanwhile counts at once: many begin with more than their network takes.
         budget = left = min(self._rate, self.network.room / 8) * PACE
         for frame in frames:
-            if left <= 0:
+            if left <= 0 or not self.peer.has_room:
                 break
             left -= frame.size
             cursor = frame.number + 1
             self._send(frame)
-        if left > 0 or cursor > frames[-1].number:
+        if not frames or cursor > frames[-1].number:
             self._cursor = None
             return
         self._cursor = cursor

@@ -4,6 +4,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.internet.testing import MemoryReactor
 
 from oxidecast.formats import rtcp
 from oxidecast.formats.rtp_h264 import packetize
@@ -60,6 +61,7 @@ class WHIPCase(HubCase):
             callLater=self.clock.callLater,
             addReader=lambda reader: None,
             removeReader=lambda reader: None,
+            listenTCP=MemoryReactor().listenTCP,
         )
         self.port = WebRTCPort(WebrtcSettings(), reactor)
         services: Any = SimpleNamespace(reactor=reactor, hub=self.hub, ports={"webrtc": self.port})

@@ -8,6 +8,7 @@ from typing import Any
 from aiortc.rtp import RtcpReceiverInfo, RtcpRrPacket
 from prometheus_client.exposition import generate_latest
 from twisted.internet.defer import Deferred
+from twisted.internet.testing import MemoryReactor
 from zope.interface.verify import verifyObject
 
 from oxidecast.formats.rtcp import Goodbye, SenderReport, parse
@@ -53,6 +54,7 @@ class WebRTCCase(HubCase):
             callLater=self.clock.callLater,
             addReader=self.readers.append,
             removeReader=lambda reader: self.readers.remove(reader) if reader in self.readers else None,
+            listenTCP=MemoryReactor().listenTCP,
         )
         self.port = WebRTCPort(WebrtcSettings(), reactor)
         services: Any = SimpleNamespace(reactor=reactor, hub=self.hub, ports={"webrtc": self.port})

@@ -172,6 +172,15 @@ class TestWHEP(WHEPCase):
     async def test_where_else_it_cannot_be_reached(self) -> None:
         await self.on_air()
         self.assertEqual((await self.request("GET", "show/whep")).status, 405)
+        for method in ("PATCH", "DELETE"):
+            answer = await self.request(method, "show/whep")
+            self.assert_refused(answer, 405, "method_not_allowed")
+            self.assertEqual(answer.headers["allow"], "POST, OPTIONS")
+        location = (await self.request("POST", "show/whep", offer())).headers["location"]
+        answer = await self.request("POST", location.removeprefix("/api/v1/webrtc/"), offer())
+        self.assert_refused(answer, 405, "method_not_allowed")
+        self.assertEqual(answer.headers["allow"], "PATCH, DELETE, OPTIONS")
+        self.assertEqual(len(self.server.webrtc), 1)
 
     async def test_ice_servers_are_told(self) -> None:
         self.environ["OXIDECAST_WEBRTC_STUN_SERVERS"] = '["stun:stun.example.com:3478"]'
