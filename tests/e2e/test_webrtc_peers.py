@@ -13,7 +13,7 @@ from typing import Any
 
 from tests.e2e.firefox import Firefox
 from tests.e2e.programs import ROOT, Program, ServerCase, free_port, publish, until
-from tests.e2e.test_webrtc import PLAIN_H264
+from tests.e2e.whep import PLAIN_H264
 
 GSTREAMER = ("/usr/bin/python3", str(ROOT / "tests/e2e/gstreamer_peer.py"))
 AIORTC = (sys.executable, str(ROOT / "tests/e2e/aiortc_peer.py"))

@@ -7,8 +7,8 @@ import pytest
 
 from tests.e2e.browser import BrowserTestCase
 from tests.e2e.programs import Server, free_port, publish, server, until
-from tests.e2e.test_webrtc import PLAIN_H264, PLAY, STATS
 from tests.e2e.test_whip import PUBLISH
+from tests.e2e.whep import PLAIN_H264, PLAY, STATS
 
 PAIR = """
 async connection => {
