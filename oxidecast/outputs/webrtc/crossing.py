@@ -47,7 +47,7 @@ class Crossing:
         """What the new feed had is no beginning any more."""
         self._key = None
 
-    # -- Reader
+    # -- feed.Watches
 
     def picture(self, frame: Frame) -> None:
         if self._key is None:
@@ -55,9 +55,6 @@ class Crossing:
                 self._found(frame)
         elif frame.timestamp - self._key.timestamp > LONGEST:
             self._go()
-
-    def sound(self, payload: bytes, timestamp: int) -> None:
-        """It is taken from elsewhere."""
 
     # -- inside
 

@@ -58,10 +58,14 @@ class Frame(msgspec.Struct, frozen=True, gc=False):
         raise IndexError(place)
 
 
-class Reader(Protocol):
-    """What a viewer is to a feed."""
+class Watches(Protocol):
+    """Who is sent a feed's pictures."""
 
     def picture(self, frame: Frame) -> None: ...
+
+
+class Listens(Protocol):
+    """Who is sent a feed's sound."""
 
     def sound(self, payload: bytes, timestamp: int) -> None: ...
 
@@ -84,8 +88,8 @@ class Feed:
     ) -> None:
         self.name = rendition.name
         self.rendition = rendition
-        self.watching: dict[Reader, None] = {}
-        self.listening: dict[Reader, None] = {}
+        self.watching: dict[Watches, None] = {}
+        self.listening: dict[Listens, None] = {}
         self.has_b_frames = False
         """Whether pictures came in another order than they are shown: browsers' receivers cannot show those."""
         self.frames: list[Frame] = []

@@ -81,6 +81,8 @@ class WebRTCOutput:
             known = found.stream.viewers.get(viewer_id)
             viewer.counts = known is None
             viewer.counted = known if known is not None else found.stream.viewer("webrtc", client)
-            viewer.counted.rendition = viewer.watches.name if viewer.watches is not None else SOURCE
+            viewer.counted.rendition = (
+                viewer.pictures.feed.name if viewer.pictures.feed is not None else SOURCE
+            )
 
         viewer.on_connected = connected

@@ -86,7 +86,7 @@ class Moving:
     def stop(self) -> None:
         """It is not to go there any more. The source is the caller's to let go of."""
         self._over = True
-        self._viewer.stay()
+        self._viewer.pictures.stay()
         if self._asking is not None:
             self._asking.cancel()
 
@@ -94,7 +94,7 @@ class Moving:
         """What it goes to is not to be had."""
         if not self._over:
             self._over = True
-            self._viewer.stay()
+            self._viewer.pictures.stay()
             self._failed(self.source)
 
     async def _ask(self) -> None:
@@ -109,7 +109,7 @@ class Moving:
             self.fail()
             return
         self.source.feed = self._feed(rendition)
-        self._viewer.go_over(self.source.feed, self._done)
+        self._viewer.pictures.go_over(self.source.feed, self._done)
 
     def _done(self) -> None:
         self._over = True

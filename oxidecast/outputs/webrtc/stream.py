@@ -163,11 +163,11 @@ class WebRTCStream:
     def viewer(self, agreed: Agreed, pictures: Source, sound: Source, pinned: bool = False) -> Viewer:
         """A viewer of these, whose peer is still to be opened. `pinned` keeps to its quality."""
         viewer = Viewer(agreed.kept(), self._services.reactor, self.stream.utc, self._closed)
-        viewer.watches = pictures.feed
+        viewer.pictures.feed = pictures.feed
         viewer.listens = sound.feed
         self.viewers[viewer] = (pictures, sound)
         if pictures.feed is not None and not pinned:
-            viewer.adapting.offer(
+            viewer.pictures.adapting.offer(
                 pictures.feed.name,
                 lambda: self._qualities(viewer),
                 lambda quality: self._move(viewer, quality),
@@ -222,16 +222,16 @@ class WebRTCStream:
         def failed(source: Source) -> None:
             self._moving.pop(viewer, None)
             self.let_go(source)
-            viewer.adapting.failed()
+            viewer.pictures.adapting.failed()
 
         self.log.debug(
             "{stream}: a viewer goes to {quality}, with room for {room} bits a second",
             stream=self.stream.name,
             quality=quality.name,
-            room=viewer.network.room,
+            room=viewer.pictures.network.room,
         )
-        if viewer.watches is not None and viewer.watches.name == quality.name:
-            viewer.adapting.arrived(quality.name)
+        if viewer.pictures.feed is not None and viewer.pictures.feed.name == quality.name:
+            viewer.pictures.adapting.arrived(quality.name)
         else:
             moving = Moving(
                 self.stream,
@@ -284,13 +284,13 @@ class WebRTCStream:
         track = feed.track(True)
         for viewer in list(self.viewers):
             goes_on = not feed.has_b_frames and (track is None or _carries(viewer, track))
-            if viewer.watches is feed and not goes_on:
+            if viewer.pictures.feed is feed and not goes_on:
                 # It comes back, and is told what can be done, or given another rendition.
                 viewer.end("the pictures cannot be carried any more")
             elif (moving := self._moving.get(viewer)) and moving.source.feed is feed and not goes_on:
                 moving.fail()
             else:
-                viewer.anew(feed)
+                viewer.pictures.anew(feed)
 
     def _ended(self, feed: Feed, reason: str) -> None:
         if self._feeds.get(feed.name) is feed:
@@ -298,7 +298,7 @@ class WebRTCStream:
         for moving in [one for one in self._moving.values() if one.source.feed is feed]:
             moving.fail()
         for viewer, (_, sound) in list(self.viewers.items()):
-            if viewer.watches is feed:
+            if viewer.pictures.feed is feed:
                 viewer.end(reason)
             elif viewer.listens is feed:
                 viewer.listen(None)

@@ -20,8 +20,8 @@ from oxidecast.formats.sdp_offer import parse as parse_offer
 from oxidecast.media import Codec, Packet, RemoteProtocolError, Track, nal, vp8
 from oxidecast.outputs.webrtc import negotiation
 from oxidecast.outputs.webrtc.payloads import packetize
+from oxidecast.outputs.webrtc.pictures import REPLAY_PAUSE
 from oxidecast.outputs.webrtc.stream import NotCarried, NotNow
-from oxidecast.outputs.webrtc.viewer import REPLAY_PAUSE
 from oxidecast.streams.wanting import Planned, RenditionSpec
 from tests.formats.material import stream as material
 from tests.formats.test_rtcp import feedback

@@ -8,10 +8,11 @@ import msgspec
 from aiortc import rtp
 
 from oxidecast.media import Codec, Packet, Track
-from oxidecast.outputs.webrtc import viewer as viewer_module
+from oxidecast.outputs.webrtc import pictures as pictures_module
 from oxidecast.outputs.webrtc.adapting import HOLD, STEP_TIME
+from oxidecast.outputs.webrtc.pictures import BEHIND, MAX_FAILED, REPLAY_PAUSE
 from oxidecast.outputs.webrtc.qualities import WITHIN
-from oxidecast.outputs.webrtc.viewer import BEHIND, MAX_FAILED, REPLAY_PAUSE, Viewer
+from oxidecast.outputs.webrtc.viewer import Viewer
 from oxidecast.streams.rendition import Rendition
 from oxidecast.streams.wanting import Planned, RenditionSpec
 from tests.formats.material import stream as material
@@ -98,7 +99,7 @@ class MovingCase(WebRTCCase):
         self.trouble(browser)
         self.make()
         self.send(8)
-        self.assertEqual(viewer.watches, self.shown._feeds[SPEC.name])
+        self.assertEqual(viewer.pictures.feed, self.shown._feeds[SPEC.name])
         return viewer, browser
 
     def assert_whole(self, browser: Browser) -> list[Any]:
@@ -113,7 +114,7 @@ class MovingCase(WebRTCCase):
 
     def patch_quick(self) -> None:
         """No group is young enough."""
-        self.patch(viewer_module, "QUICK", 0.0)
+        self.patch(pictures_module, "QUICK", 0.0)
 
     def stamps(self, browser: Browser) -> list[int]:
         return [frame.timestamp for frame in self.frames(browser)]
@@ -126,7 +127,7 @@ class TestDown(MovingCase):
         frames = self.assert_whole(browser)
         sizes = {len(packet.payload) for packet in (LOW_PACKETS[1], LOW_PACKETS[0])}
         self.assertIn(len(frames[-2].payload), sizes)
-        self.assertEqual((viewer.figures.switches, viewer.adapting.current), (1, SPEC.name))
+        self.assertEqual((viewer.figures.switches, viewer.pictures.adapting.current), (1, SPEC.name))
         assert viewer.counted is not None
         self.assertEqual(viewer.counted.rendition, SPEC.name)
         self.assertEqual(set(self.shown._feeds), {SPEC.name, "source"})  # The sound is still the source's.
@@ -151,7 +152,7 @@ class TestDown(MovingCase):
             msgspec.structs.replace(last, track=LOW_TRACK, keyframe=True, payload=LOW_PACKETS[0].payload)
         )
         self.send(3)
-        self.assertEqual(viewer.adapting.current, "layer.1")
+        self.assertEqual(viewer.pictures.adapting.current, "layer.1")
         self.assertEqual(self.stream.wanted, {})
 
     def test_the_source_is_watched_until_then(self) -> None:
@@ -163,7 +164,7 @@ class TestDown(MovingCase):
         before = len(self.frames(browser))
         self.send(5)
         self.assertEqual(len(self.frames(browser)), before + 5)
-        self.assertEqual(viewer.watches, self.shown._feeds["source"])
+        self.assertEqual(viewer.pictures.feed, self.shown._feeds["source"])
         self.assertEqual(self.stream.wanted, {SPEC: 1})
 
     def test_what_does_not_come_is_let_go(self) -> None:
@@ -175,7 +176,7 @@ class TestDown(MovingCase):
         self.assertEqual(self.stream.wanted, {})
         self.assertEqual(self.shown._moving, {})
         self.send(13)
-        self.assertEqual(viewer.watches, self.shown._feeds["source"])
+        self.assertEqual(viewer.pictures.feed, self.shown._feeds["source"])
 
     def test_what_ends_on_the_way_is_let_go(self) -> None:
         self.on_air(30)
@@ -214,12 +215,12 @@ class TestDown(MovingCase):
         self.patch_quick()
         self.asked = 0
         for one in (first, second):
-            one.network.estimate(2_500_000, self.clock.seconds())
-            one.network.estimate(1_000_000, self.clock.seconds())
-            one._troubled()
+            one.pictures.network.estimate(2_500_000, self.clock.seconds())
+            one.pictures.network.estimate(1_000_000, self.clock.seconds())
+            one.pictures._troubled()
         self.assertEqual(self.asked, 1)
         self.send(LATE + 2)
-        self.assertEqual((first.adapting.current, second.adapting.current), (SPEC.name,) * 2)
+        self.assertEqual((first.pictures.adapting.current, second.pictures.adapting.current), (SPEC.name,) * 2)
 
     def test_what_was_missed_of_it_comes_again(self) -> None:
         viewer, browser = self.go_down()
@@ -242,9 +243,9 @@ class TestDown(MovingCase):
         viewer, _ = self.connect()
         pictures, sound = self.shown.viewers[viewer]
         pinned = self.shown.viewer(viewer.agreed, pictures, sound, pinned=True)
-        pinned.network.estimate(2_500_000, self.clock.seconds())
-        pinned.network.estimate(500_000, self.clock.seconds())
-        pinned._troubled()
+        pinned.pictures.network.estimate(2_500_000, self.clock.seconds())
+        pinned.pictures.network.estimate(500_000, self.clock.seconds())
+        pinned.pictures._troubled()
         self.assertEqual(self.stream.wanted, {})
 
 
@@ -258,7 +259,7 @@ class TestUp(MovingCase):
         viewer, browser = self.go_down()
         before = len(self.frames(browser))
         self.go_up(browser)
-        self.assertEqual(viewer.adapting.current, "source")
+        self.assertEqual(viewer.pictures.adapting.current, "source")
         frames = [packet for packet in self.video(browser) if packet.ssrc == self.video(browser)[0].ssrc]
         self.assertGreater(len(frames), before)
         stamps = self.stamps(browser)[before:]
@@ -282,7 +283,7 @@ class TestSkipping(MovingCase):
         viewer, browser = self.connect()
         self.send(6)
         self.trouble(browser)
-        viewer.network.sent(round(viewer.network.room * BEHIND / 8), self.clock.seconds())
+        viewer.pictures.network.sent(round(viewer.pictures.network.room * BEHIND / 8), self.clock.seconds())
         before = len(self.frames(browser))
         self.send(4)
         self.assertEqual(len(self.frames(browser)), before)
@@ -309,19 +310,19 @@ class TestPace(MovingCase):
         """Bytes of each hundredth of a second after the beginning."""
         self.on_air(36)
         viewer, browser = self.join()
-        viewer.watches = None
+        viewer.pictures.feed = None
         self.port.datagram(browser.check(), ADDRESS)
         for datagram in browser.start(self.clock.seconds()):
             self.port.datagram(datagram, ADDRESS)
         self.deliver()
         if room is not None:
-            viewer.network.estimate(2_500_000, 0)
-            viewer.network.estimate(room, 0)
+            viewer.pictures.network.estimate(2_500_000, 0)
+            viewer.pictures.network.estimate(room, 0)
         sent = []
         for _ in range(40):
             before = len(self.video(browser))
             if not sent:
-                viewer.watch(self.shown._feeds["source"])
+                viewer.pictures.watch(self.shown._feeds["source"])
             else:
                 self.clock.advance(0.01)
             self.deliver()
@@ -348,7 +349,7 @@ class TestPace(MovingCase):
         self.clock.advance(0.02)
         self.deliver()
         self.assertLess(len(self.video(browser)) - begun, 20)
-        self.assertTrue(viewer.network.short)
+        self.assertTrue(viewer.pictures.network.short)
 
 
 class TestKeyframes(MovingCase):

@@ -71,10 +71,10 @@ class TestNonces(WebRTCCase):
                 self.clock.advance(fate.random() * 2)
                 self.deliver()
             elif deed == 6:
-                self.answer(browser, feedback(206, 1, ssrc=viewer._video.ssrc))  # type: ignore[union-attr]
+                self.answer(browser, feedback(206, 1, ssrc=viewer.pictures.video.ssrc))  # type: ignore[union-attr]
             elif deed == 7:
                 feeds = [*self.shown._feeds.values(), other]
-                viewer.watch(fate.choice(feeds))
+                viewer.pictures.watch(fate.choice(feeds))
                 self.deliver()
             elif deed == 8:
                 self.leap(viewer, fate)
@@ -84,13 +84,13 @@ class TestNonces(WebRTCCase):
         self.assertGreater(viewer.figures.resent, 10)
         if profile is Profile.AES_128_GCM:
             self.assertGreater(max(index for ssrc, index in self.on_the_wire if ssrc >= 0), 2 << 16, "rounds")
-        viewer.watch(next(iter(self.shown._feeds.values())))
+        viewer.pictures.watch(next(iter(self.shown._feeds.values())))
         viewer.end("enough")
         self.deliver()
 
     def leap(self, viewer: Viewer, fate: random.Random) -> None:
         """What an hour or ten sends, without its packets: numbers go round."""
-        stream = fate.choice([viewer._video, viewer._audio, viewer._resend])
+        stream = fate.choice([viewer.pictures.video, viewer._audio, viewer.pictures.resend])
         assert stream is not None
         count = fate.choice((1, 1_000, 0xFFFF - stream.next_index & 0xFFFF, 0xFF00))
         if self.profile is not Profile.AES_128_GCM:
@@ -101,12 +101,12 @@ class TestNonces(WebRTCCase):
 
     def miss(self, viewer: Viewer, browser: Browser, fate: random.Random) -> None:
         """Ask for packets: those of late, and such as nobody was ever sent."""
-        assert viewer._video is not None
-        first = viewer._video.next_index - fate.choice((1, 5, 30, 2_000, 40_000, -3)) & 0xFFFF
+        assert viewer.pictures.video is not None
+        first = viewer.pictures.video.next_index - fate.choice((1, 5, 30, 2_000, 40_000, -3)) & 0xFFFF
         mask = fate.choice((0, 1, 0xFFFF))
         data = first.to_bytes(2, "big") + mask.to_bytes(2, "big")
         for _ in range(fate.choice((1, 1, 3))):  # a receiver asks again while its packet is under way
-            self.answer(browser, feedback(205, 1, data, viewer._video.ssrc))
+            self.answer(browser, feedback(205, 1, data, viewer.pictures.video.ssrc))
 
     def answer(self, browser: Browser, packet: bytes) -> None:
         self.port.datagram(browser.say(packet), ADDRESS)

@@ -18,10 +18,11 @@ from oxidecast.interfaces import IMeasured, IOutput, IOutputStream, IReloadable,
 from oxidecast.media import Codec, Packet
 from oxidecast.outputs.webrtc import negotiation
 from oxidecast.outputs.webrtc.output import WebRTCOutput
+from oxidecast.outputs.webrtc.pictures import REPLAY_PAUSE
 from oxidecast.outputs.webrtc.qualities import WITHIN
 from oxidecast.outputs.webrtc.resending import MAX_RESENT
 from oxidecast.outputs.webrtc.stream import NotCarried, NotNow, WebRTCStream
-from oxidecast.outputs.webrtc.viewer import REPLAY_PAUSE, Viewer
+from oxidecast.outputs.webrtc.viewer import Viewer
 from oxidecast.webrtc import port as port_module
 from oxidecast.webrtc.datagrams import READS
 from oxidecast.webrtc.ice import CONSENT_TIMEOUT

@@ -78,8 +78,8 @@ class TestSlowReaders(WebRTCCase):
         frames = self.frames(self.browser)[before:]
         self.assertTrue(frames[0].keyframe)
         self.assertLess(len(frames), 15)
-        assert self.viewer.watches is not None
-        self.assertEqual(frames[-1].timestamp, self.viewer.watches.frames[-1].timestamp)
+        assert self.viewer.pictures.feed is not None
+        self.assertEqual(frames[-1].timestamp, self.viewer.pictures.feed.frames[-1].timestamp)
         self.assert_whole()
 
     def test_it_may_stall_in_the_middle_of_catching_up(self) -> None:
