@@ -220,7 +220,9 @@ class TestDown(MovingCase):
             one.pictures._troubled()
         self.assertEqual(self.asked, 1)
         self.send(LATE + 2)
-        self.assertEqual((first.pictures.adapting.current, second.pictures.adapting.current), (SPEC.name,) * 2)
+        self.assertEqual(
+            (first.pictures.adapting.current, second.pictures.adapting.current), (SPEC.name,) * 2
+        )
 
     def test_what_was_missed_of_it_comes_again(self) -> None:
         viewer, browser = self.go_down()
