@@ -207,10 +207,15 @@ class Profile(Section, frozen=True, kw_only=True):
     audio_bitrate: Bitrate = 128_000
 
     def __post_init__(self) -> None:
-        if self.name == "source" or not all(
+        if self.name in _OF_THE_HOUSE or not all(
             char.isascii() and (char.isalnum() or char in "-_") for char in self.name
         ):
-            raise Invalid("name", 'must be letters, digits, "-" and "_", and not "source"')
+            raise Invalid("name", 'must be letters, digits, "-" and "_", and not "source" or "opus"')
+
+
+_OF_THE_HOUSE = {"source", "opus"}
+"""What a stream calls qualities that no profile makes: what its publisher sends, and sound alone for WebRTC. The others
+have a dot or a colon in their names: `layer.1`, `720p:live`."""
 
 
 class TranscodingSettings(Section, frozen=True, kw_only=True):

@@ -2,6 +2,7 @@
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from oxidecast.media import Codec
 from oxidecast.rtmp.settings import RtmpSettings
 from oxidecast.settings import Invalid, SettingsError
 from oxidecast.settings.sections import (
@@ -12,6 +13,7 @@ from oxidecast.settings.sections import (
     ServerSettings,
     TlsSettings,
 )
+from oxidecast.streams.wanting import RenditionSpec
 from tests.settings.support import loaded
 
 SECRET = "a-secret-that-is-long-enough-for-hmac"
@@ -65,8 +67,12 @@ class Rules(SynchronousTestCase):
         self.assertRaises(Invalid, ServerSettings, proxy_protocol=True)
         ServerSettings(proxy_protocol=True, trusted_proxies=("10.0.0.1",))
 
-    def test_a_profile_cannot_be_called_source(self) -> None:
-        self.assertRaises(Invalid, Profile, name="source", width=16, height=16, bitrate=1)
+    def test_a_profile_cannot_be_called_like_a_quality_of_another_kind(self) -> None:
+        live = RenditionSpec("720p", low_latency=True)
+        vp8 = RenditionSpec("720p", low_latency=True, codec=Codec.VP8)
+        for name in ("source", "layer.1", RenditionSpec().name, live.name, vp8.name):
+            self.assertRaises(Invalid, Profile, name=name, width=16, height=16, bitrate=1)
+        Profile(name="opus-720", width=16, height=16, bitrate=1)
 
     def test_certificates_come_from_one_place(self) -> None:
         TlsSettings(certificate_directory="pems", redirect=True, hsts=60)
