@@ -107,9 +107,10 @@ class Ladder:
         self.plan: tuple[Rendition, ...] = ()
         """What is made."""
         self.full = False
-        """Whether none of it can be made, because the server transcodes enough already."""
+        """Whether none of it can be made, because the server transcodes enough already. Nobody can want what is not
+        offered, so this is what is told and counted."""
         self.waits = False
-        """Whether something of it is wanted all the same, or always made."""
+        """Whether something of it is wanted all the same, or always made: then it comes first when there is room."""
         self.counts = False
         """Whether it is one of `max_concurrent`."""
         self._given_up: tuple[tuple[Rendition, ...], tuple[AudioFeed, ...]] | None = None
@@ -152,7 +153,7 @@ class Ladder:
         else:
             self.stream.left_out = dict(self.left_out)
             self.stream.plan(planned)
-        self.stream.notice(NAME_FULL, FULL if self.waits else None)
+        self.stream.notice(NAME_FULL, FULL if self.full else None)
         if not (self.plan or self._others):
             self._stop("it is not wanted")
             for name in (NAME_GIVEN_UP, NAME_FALLBACK, NAME_CODECS):
