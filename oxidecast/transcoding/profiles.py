@@ -3,8 +3,8 @@
     ladder(profiles, names, video, audio) -> Ladder -> job(renditions, ...) -> Job for the child process
 
 Nothing is scaled up: a profile larger than the source is left out, and where none would be left the smallest one is
-made at the source's own size, with as much less bitrate as it is smaller. Renditions whose sound is the same share it:
-it is encoded once.
+made at the source's own size, with as much less bitrate as it is smaller. So is the smallest in H.264, which every
+player takes. Renditions whose sound is the same share it: it is encoded once.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -99,20 +99,19 @@ def ladder(
     source = shown_size(video)
     if not all(source):
         return Ladder((), {profile.name: "the source does not say its size" for _, profile in wanted})
-    left_out = {
-        profile.name: f"the source is smaller ({source[0]}x{source[1]})"
-        for _, profile in wanted
-        if too_large(source, (profile.width, profile.height))
-    }
-    if wanted and len(left_out) == len(wanted):
-        del left_out[min(wanted, key=lambda one: one[1].width * one[1].height)[1].name]
-    bitrates = sorted({profile.audio_bitrate for profile in profiles})
+    left_out = {}
+    possible = []
     for _, profile in wanted:
         size, codec = fit(source, (profile.width, profile.height)), Codec(profile.codec)
-        if profile.name not in left_out and min(size) < LEAST_SIDE[codec]:
+        if min(size) < LEAST_SIDE[codec]:
             left_out[profile.name] = (
                 f"its pictures would be {size[0]}x{size[1]}, and {codec} takes none below {LEAST_SIDE[codec]} a side"
             )
+        else:
+            possible.append(profile)
+    for profile in _larger(source, possible):
+        left_out[profile.name] = f"the source is smaller ({source[0]}x{source[1]})"
+    bitrates = sorted({profile.audio_bitrate for profile in profiles})
     renditions = [
         Rendition(
             name=profile.name,
@@ -168,6 +167,17 @@ def job(
 def opus() -> AudioFeed:
     """Sound for WebRTC."""
     return AudioFeed(feed=OPUS_FEED, codec="opus", bitrate=OPUS_BITRATE)
+
+
+def _larger(source: tuple[int, int], profiles: Sequence[Profile]) -> list[Profile]:
+    """Those that the source is too small for, but for what is made all the same."""
+    larger = [one for one in profiles if too_large(source, (one.width, one.height))]
+    stays = [
+        min(group, key=lambda one: one.width * one.height)
+        for group in (profiles, [one for one in profiles if one.codec == "h264"])
+        if group and all(one in larger for one in group)
+    ]
+    return [one for one in larger if one not in stays]
 
 
 def _maker(rendition: Rendition, backend: Encoder, software: Encoder | None) -> Encoder:

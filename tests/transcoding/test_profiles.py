@@ -155,6 +155,33 @@ class TestCodecs(SynchronousTestCase):
         self.assertIn("320x50, and av1 takes none below 64", made.left_out["c"])
         self.assertIn("640x50", ladder(self.MIXED, "b", source(640, 50), None).left_out["b"])
 
+    def test_there_is_h264_whatever_else_fits(self) -> None:
+        """Players have no choice but the ladder where the source is HEVC or AV1."""
+        profiles = (
+            Profile(name="h1080", width=1920, height=1080, bitrate=5_000_000),
+            Profile(name="h720", width=1280, height=720, bitrate=2_500_000),
+            Profile(name="a360", codec="av1", width=640, height=360, bitrate=300_000),
+        )
+        for size, made in (
+            ((1280, 720), {"h720": (1280, 720), "a360": (640, 360)}),
+            ((640, 480), {"h720": (640, 480), "a360": (480, 360)}),
+            ((320, 240), {"h720": (320, 240), "a360": (320, 240)}),
+            ((60, 60), {"h720": (60, 60)}),
+            ((100, 40), {"h720": (100, 40)}),
+        ):
+            of = ladder(profiles, ("h1080", "h720", "a360"), source(*size, codec=Codec.HEVC), None)
+            self.assertEqual(sizes(of), made)
+            self.assertEqual({*made, *of.left_out}, {"h1080", "h720", "a360"})
+
+    def test_what_its_encoder_does_not_take_is_not_what_stays(self) -> None:
+        profiles = (
+            Profile(name="hevc", codec="hevc", width=1280, height=720, bitrate=1_000_000),
+            Profile(name="av1", codec="av1", width=640, height=360, bitrate=300_000),
+        )
+        made = ladder(profiles, ("hevc", "av1"), source(1000, 90), None)
+        self.assertEqual(sizes(made), {"hevc": (1000, 90)})
+        self.assertIn("640x58, and av1 takes none below 64", made.left_out["av1"])
+
     def test_what_a_device_lacks_is_made_in_software(self) -> None:
         device = Nvenc(None)
         device.program, device.lacks = device.path, {Codec.AV1: "too old"}
