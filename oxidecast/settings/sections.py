@@ -192,6 +192,13 @@ class HardwareAcceleration(Section, frozen=True, kw_only=True):
     device: Literal["cuda", "vaapi", "qsv", "videotoolbox"] = "cuda"
 
 
+MAX_PROFILES = 32
+"""The numbers that the transcoder gives its work have room for so many (`transcoding/profiles.py`)."""
+
+LEAST_SIDE = {"h264": 16, "hevc": 64, "av1": 64}
+"""Pixels a side, as in `transcoding/targets.py`: no picture in a smaller box is ever made."""
+
+
 class Profile(Section, frozen=True, kw_only=True):
     """One [[transcoding.profiles]]: a quality of the ladder."""
 
@@ -211,6 +218,11 @@ class Profile(Section, frozen=True, kw_only=True):
             char.isascii() and (char.isalnum() or char in "-_") for char in self.name
         ):
             raise Invalid("name", 'must be letters, digits, "-" and "_", and not "source" or "opus"')
+        for key in ("width", "height"):
+            if getattr(self, key) < LEAST_SIDE[self.codec]:
+                raise Invalid(
+                    key, f"must be at least {LEAST_SIDE[self.codec]} where the codec is {self.codec}"
+                )
 
 
 _OF_THE_HOUSE = {"source", "opus"}
@@ -238,6 +250,8 @@ class TranscodingSettings(Section, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if len({profile.name for profile in self.profiles}) < len(self.profiles):
             raise Invalid("profiles", "must have names that differ")
+        if len(self.profiles) > MAX_PROFILES:
+            raise Invalid("profiles", f"must be {MAX_PROFILES} at most, and are {len(self.profiles)}")
 
 
 def _require_networks(key: str, networks: tuple[str, ...]) -> None:

@@ -14,7 +14,7 @@ from typing import Protocol
 
 from oxidecast.formats.framed_messages import AudioFeed, Device, Job, VideoFeed
 from oxidecast.media import Codec, Track
-from oxidecast.settings.sections import Profile
+from oxidecast.settings.sections import MAX_PROFILES, Profile
 from oxidecast.transcoding.sizes import fit, scale, shown_size, too_large
 from oxidecast.transcoding.targets import LEAST_SIDE, Target
 
@@ -35,10 +35,12 @@ _LOW_LATENCY, _LOW_LATENCY_VP8 = 64, 32
 _AAC, _OPUS, _COPY = 128, 192, 255
 """Feed numbers: a profile's place in the settings, that plus 64 without B-frames, plus 32 in VP8, and so on. They
 depend on nothing else, so that a rendition which comes later gets a number of its own."""
+assert MAX_PROFILES <= _LOW_LATENCY_VP8
 
 OPUS_FEED = _OPUS
 
-MAX_PROFILES = 32
+UNKNOWN = "the server has no profile of this name any more (transcoding.profiles)"
+
 NO_THUMBNAILS = (0.0, 640)
 OPUS_BITRATE = 96_000
 
@@ -91,15 +93,14 @@ def ladder(
     audio_bitrate: int | None = None,
 ) -> Ladder:
     """The renditions of the profiles with these names. `audio_bitrate` is what the source's sound was measured at."""
-    wanted = [
-        (place, profile) for place, profile in enumerate(profiles[:MAX_PROFILES]) if profile.name in names
-    ]
+    wanted = [(place, profile) for place, profile in enumerate(profiles) if profile.name in names]
+    left_out = dict.fromkeys(sorted({*names} - {profile.name for profile in profiles}), UNKNOWN)
     if video is None:
-        return Ladder((), {profile.name: "the source has no pictures" for _, profile in wanted})
+        return Ladder((), left_out | {profile.name: "the source has no pictures" for _, profile in wanted})
     source = shown_size(video)
     if not all(source):
-        return Ladder((), {profile.name: "the source does not say its size" for _, profile in wanted})
-    left_out = {}
+        sizeless = "the source does not say its size"
+        return Ladder((), left_out | {profile.name: sizeless for _, profile in wanted})
     possible = []
     for _, profile in wanted:
         size, codec = fit(source, (profile.width, profile.height)), Codec(profile.codec)

@@ -8,8 +8,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from oxidecast.formats.framed_messages import AudioFeed
 from oxidecast.media import Codec, Track
-from oxidecast.settings.sections import Profile, TranscodingSettings
+from oxidecast.settings.sections import MAX_PROFILES, Profile, TranscodingSettings
 from oxidecast.transcoding.backends import Nvenc, Software
+from oxidecast.transcoding.backends.vp8 import VP8
 from oxidecast.transcoding.profiles import LEAST_BITRATE, Ladder, job, ladder, low_latency, shown_size
 from tests.transcoding.clips import video
 
@@ -89,6 +90,22 @@ class TestSizes(SynchronousTestCase):
             ladder(PROFILES, ("720p",), source(0, 0), None).left_out,
             {"720p": "the source does not say its size"},
         )
+
+    def test_a_name_that_has_left_the_settings_is_left_out_with_a_reason(self) -> None:
+        for track in (source(1920, 1080), source(0, 0), None):
+            made = ladder(PROFILES, ("gone", "480p"), track, sound())
+            self.assertEqual({*sizes(made), *made.left_out}, {"gone", "480p"})
+            self.assertIn("no profile of this name", made.left_out["gone"])
+
+    def test_the_last_of_the_most_that_there_may_be_is_made(self) -> None:
+        profiles = tuple(
+            Profile(name=f"p{at}", width=160, height=90, bitrate=100_000) for at in range(MAX_PROFILES)
+        )
+        rungs = ladder(profiles, [one.name for one in profiles], source(640, 360), sound()).renditions
+        self.assertEqual(len(rungs), MAX_PROFILES)
+        kinds = (*rungs, *(low_latency(one, "live") for one in rungs))
+        numbers = [one.video for one in (*kinds, *(low_latency(one, "vp8", VP8) for one in rungs))]
+        self.assertEqual(len({*numbers}), 3 * MAX_PROFILES)
 
     @given(st.integers(16, 8192), st.integers(16, 8192), st.sets(st.sampled_from(ALL)))
     def test_any_source(self, width: int, height: int, names: set[str]) -> None:
