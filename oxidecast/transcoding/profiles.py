@@ -16,7 +16,7 @@ from oxidecast.formats.framed_messages import AudioFeed, Device, Job, VideoFeed
 from oxidecast.media import Codec, Track
 from oxidecast.settings.sections import MAX_PROFILES, Profile
 from oxidecast.transcoding.sizes import fit, scale, shown_size, too_large
-from oxidecast.transcoding.targets import LEAST_SIDE, Target
+from oxidecast.transcoding.targets import LEAST_SIDE, Target, coded_rate
 
 MAXRATE = 1.1
 """Times the bitrate, where a profile names no `maxrate`. Apple's authoring rules for HLS take a live peak of up to 25 %
@@ -117,7 +117,7 @@ def ladder(
         Rendition(
             name=profile.name,
             size=fit(source, (profile.width, profile.height)),
-            target=_target(profile, source),
+            target=_target(profile, source, video.frame_rate),
             keyframe_interval=profile.keyframe_interval,
             video=1 + place,
             audio=_sound(audio, profile.audio_bitrate, bitrates, audio_bitrate),
@@ -185,7 +185,8 @@ def _maker(rendition: Rendition, backend: Encoder, software: Encoder | None) -> 
     return software if software is not None and rendition.target.codec in backend.lacks else backend
 
 
-def _target(profile: Profile, source: tuple[int, int]) -> Target:
+def _target(profile: Profile, source: tuple[int, int], pictures: Fraction | None) -> Target:
+    """`source` is its size, and `pictures` how many a second it has, if that is known."""
     box = (profile.width, profile.height)
     grows = max(scale(source, box), Fraction(1)) if too_large(source, box) else Fraction(1)
 
@@ -195,7 +196,7 @@ def _target(profile: Profile, source: tuple[int, int]) -> Target:
     return Target(
         width=profile.width,
         height=profile.height,
-        framerate=profile.framerate,
+        framerate=max(profile.framerate, float(coded_rate(pictures, profile.framerate))),
         bitrate=rate(profile.bitrate),
         maxrate=rate(profile.maxrate or round(profile.bitrate * MAXRATE)),
         bufsize=rate(profile.bufsize or round(profile.bitrate * BUFFER)),

@@ -12,6 +12,7 @@ from oxidecast.settings.sections import MAX_PROFILES, Profile, TranscodingSettin
 from oxidecast.transcoding.backends import Nvenc, Software
 from oxidecast.transcoding.backends.vp8 import VP8
 from oxidecast.transcoding.profiles import LEAST_BITRATE, Ladder, job, ladder, low_latency, shown_size
+from oxidecast.transcoding.targets import codec_string, coded_rate
 from tests.transcoding.clips import video
 
 PROFILES = TranscodingSettings().profiles
@@ -233,6 +234,19 @@ class TestJob(SynchronousTestCase):
         made = job(ladder(profiles, ("a", "b"), source(1920, 1080, 60), None).renditions, SOFTWARE)
         self.assertEqual([feed.framerate for feed in made.videos], [25.0, 15.0])
         self.assertEqual((made.keyframe_interval, made.audios), (1.5, ()))
+
+    def test_the_level_knows_how_many_pictures_there_will_be(self) -> None:
+        """A source a little above the ceiling keeps its pictures, as do every second of twice as many."""
+        for rate, most, name in (
+            (25, 30, "avc1.64001f"),
+            (30, 30, "avc1.64001f"),
+            (50, 30, "avc1.64001f"),
+            (31, 31, "avc1.640020"),
+            (62, 31, "avc1.640020"),
+        ):
+            (made,) = ladder(PROFILES, ("720p",), source(1920, 1080, rate), None).renditions
+            self.assertEqual((made.target.framerate, codec_string(made.target)), (most, name))
+            self.assertEqual(coded_rate(Fraction(rate), made.target.framerate), min(rate, most))
 
     def test_rates_of_the_profile_or_made_of_its_bitrate(self) -> None:
         profile = Profile(name="a", width=640, height=360, bitrate=500_000)

@@ -65,6 +65,10 @@ class TestLevels(SynchronousTestCase):
             (Fraction(60), 30.0, Fraction(30)),
             (Fraction(60000, 1001), 29.97, Fraction(30000, 1001)),
             (None, 15.0, Fraction(15)),
+            (Fraction(60000, 1001), 30.0, Fraction(30000, 1001)),
+            (Fraction(31), 30.0, Fraction(31)),
+            (Fraction(50), 30.0, Fraction(30)),
+            (Fraction(90), 30.0, Fraction(30)),
         ):
             self.assertAlmostEqual(coded_rate(source, ceiling), made, places=4)
 
