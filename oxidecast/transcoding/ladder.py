@@ -24,7 +24,7 @@ from oxidecast.transcoding.backends.vp8 import VP8
 from oxidecast.transcoding.profiles import OPUS_FEED, Rendition
 from oxidecast.transcoding.renditions import Renditions
 from oxidecast.transcoding.supervisor import Supervisor
-from oxidecast.transcoding.targets import Target, codec_string, coded_rate
+from oxidecast.transcoding.targets import Target, codec_string, coded_rate, peak
 
 LINGER = 60.0
 """Seconds that a rendition is still made when nobody wants it any more: viewers switch to and fro."""
@@ -261,7 +261,7 @@ class Ladder:
             width=rendition.size[0],
             height=rendition.size[1],
             frame_rate=coded_rate(video.frame_rate if video is not None else None, target.framerate),
-            peak=target.maxrate + sound,
+            peak=peak(target, sound),
             average=target.bitrate + sound,
             codecs=tuple(codecs),
         )

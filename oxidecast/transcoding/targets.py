@@ -17,6 +17,14 @@ LEAST_SIDE = {Codec.H264: 16, Codec.VP8: 16, Codec.HEVC: 64, Codec.AV1: 64}
 """Pixels a side: x265 writes beyond its memory below its largest block, and SVT-AV1 keeps to no bitrate there."""
 
 
+_CONTAINER = 16_000
+"""Bits a second: CMAF's box for a part of half a second and its 8 to 16 bytes a sample, for pictures and sound. At low
+bitrates that is a tenth."""
+
+_SPENT = 10.0
+"""Seconds: as if the buffer were spent over so many, which is more than x265 was seen to spend of it in a segment."""
+
+
 @dataclass(frozen=True, slots=True)
 class Target:
     """What a backend is asked for."""
@@ -83,6 +91,12 @@ def coded_rate(source: Fraction | None, ceiling: float) -> Fraction:
     not say its rate."""
     count = one_in(source, ceiling) if source else 0
     return source / count if source and count else Fraction(ceiling).limit_denominator(1001)
+
+
+def peak(target: Target, sound: int) -> int:
+    """Bits a second that no segment is above, as far as can be known before: pictures at the most, `sound`, what the
+    container adds, and some of the buffer, which encoders spend where hard pictures follow easy ones."""
+    return round(target.maxrate + target.bufsize / _SPENT + sound + _CONTAINER)
 
 
 def _h264(number: int, rate: int, picture: int, bitrate: int, buffer: int) -> Level:
