@@ -192,6 +192,13 @@ class HardwareAcceleration(Section, frozen=True, kw_only=True):
     device: Literal["cuda", "vaapi", "qsv", "videotoolbox"] = "cuda"
 
 
+MAX_PROFILES = 32
+"""The numbers that the transcoder gives its work have room for so many (`transcoding/profiles.py`)."""
+
+LEAST_SIDE = {"h264": 16, "hevc": 64, "av1": 64}
+"""Pixels a side, as in `transcoding/targets.py`: no picture in a smaller box is ever made."""
+
+
 class Profile(Section, frozen=True, kw_only=True):
     """One [[transcoding.profiles]]: a quality of the ladder."""
 
@@ -207,10 +214,20 @@ class Profile(Section, frozen=True, kw_only=True):
     audio_bitrate: Bitrate = 128_000
 
     def __post_init__(self) -> None:
-        if self.name == "source" or not all(
+        if self.name in _OF_THE_HOUSE or not all(
             char.isascii() and (char.isalnum() or char in "-_") for char in self.name
         ):
-            raise Invalid("name", 'must be letters, digits, "-" and "_", and not "source"')
+            raise Invalid("name", 'must be letters, digits, "-" and "_", and not "source" or "opus"')
+        for key in ("width", "height"):
+            if getattr(self, key) < LEAST_SIDE[self.codec]:
+                raise Invalid(
+                    key, f"must be at least {LEAST_SIDE[self.codec]} where the codec is {self.codec}"
+                )
+
+
+_OF_THE_HOUSE = {"source", "opus"}
+"""What a stream calls qualities that no profile makes: what its publisher sends, and sound alone for WebRTC. The others
+have a dot or a colon in their names: `layer.1`, `720p:live`."""
 
 
 class TranscodingSettings(Section, frozen=True, kw_only=True):
@@ -233,6 +250,8 @@ class TranscodingSettings(Section, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if len({profile.name for profile in self.profiles}) < len(self.profiles):
             raise Invalid("profiles", "must have names that differ")
+        if len(self.profiles) > MAX_PROFILES:
+            raise Invalid("profiles", f"must be {MAX_PROFILES} at most, and are {len(self.profiles)}")
 
 
 def _require_networks(key: str, networks: tuple[str, ...]) -> None:

@@ -254,18 +254,18 @@ class Stream:
             return succeed(rendition)
         waiting: Deferred[IRendition | None] = Deferred()
         self._awaited.setdefault(name, []).append(waiting)
-        late = self._hub.call_later(within, lambda: self._give_up(name, waiting))
+        late = self._hub.call_later(within, lambda: waiting.callback(None))
 
-        def stop(result: IRendition | None) -> IRendition | None:
+        def stop(outcome: Any) -> Any:
+            """Also when whoever waits went away, and cancelled it."""
             if late.active():
                 late.cancel()
-            return result
+            still = self._awaited.get(name, [])
+            if waiting in still:
+                still.remove(waiting)
+            return outcome
 
-        return waiting.addCallback(stop)
-
-    def _give_up(self, name: str, waiting: "Deferred[IRendition | None]") -> None:
-        self._awaited[name].remove(waiting)
-        waiting.callback(None)
+        return waiting.addBoth(stop)
 
     def _rendition(self, name: str, tracks: tuple[Track, ...]) -> Rendition:
         self.renditions[name] = Rendition(

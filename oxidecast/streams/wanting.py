@@ -51,7 +51,7 @@ class Planned(msgspec.Struct, frozen=True, kw_only=True):
     height: int
     frame_rate: Fraction | None
     peak: int
-    """Bits a second, sound included."""
+    """Bits a second of its largest segment, sound and container included."""
     average: int
     codecs: tuple[str, ...]
     """As in RFC 6381: as its tracks were when it ran last, and before that as its encoder will be told."""

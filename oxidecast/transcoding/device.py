@@ -10,9 +10,13 @@ from fractions import Fraction
 
 from oxidecast.formats.framed_messages import Device, VideoFeed
 from oxidecast.media import TICKS
-from oxidecast.transcoding.worker.choosing import APART, EARLY, FULL_RATE
+from oxidecast.transcoding.targets import coded_rate
+from oxidecast.transcoding.worker.choosing import APART, one_in
 
 Size = tuple[int, int]
+
+_BEAT = 0.25
+"""Of the ceiling's interval: where beats lie, so that pictures at whole parts of a second lie between them."""
 
 
 def command(
@@ -49,14 +53,18 @@ def _encoder(at: int, feed: VideoFeed) -> list[str]:
 
 
 def _ceiling(feed: VideoFeed, rate: Fraction | None) -> str:
-    """Leaves pictures out where there are too many, but never a keyframe."""
-    if rate is not None and rate * Fraction(FULL_RATE) <= Fraction(feed.framerate):
+    """Leaves pictures out where there are too many, but never a keyframe. See `one_in`."""
+    count = one_in(rate, feed.framerate) if rate else 0
+    if count == 1:
         return ""
-    least = (1 - EARLY) / feed.framerate
-    return f"select='isnan(prev_selected_t)+key+gte(t-prev_selected_t,{least:.5f})',"
+    if rate and count:
+        is_due = f"gte(t-prev_selected_t,{float((count - Fraction(1, 2)) / rate):.5f})"
+    else:
+        beat, before = (f"floor({at}*{feed.framerate}+{_BEAT})" for at in ("t", "prev_selected_t"))
+        is_due = f"gt({beat},{before})"
+    return f"select='isnan(prev_selected_t)+key+{is_due}',"
 
 
 def _apart(feed: VideoFeed, rate: Fraction | None, interval: float) -> int:
     """Pictures after which an encoder makes a keyframe by itself: the same count in all, where their rates are."""
-    pictures = min(float(rate or feed.framerate), feed.framerate)
-    return max(1, round(pictures * interval * APART))
+    return max(1, round(coded_rate(rate, feed.framerate) * Fraction(interval) * Fraction(APART)))

@@ -53,7 +53,7 @@ def stats_of(ladder: "Ladder") -> LadderStats | None:
     """None where nothing is made, and nothing waits to be."""
     supervisor, renditions = ladder.supervisor, ladder.renditions
     if supervisor is None or renditions is None:
-        return _idle(ladder) if ladder.waits else None
+        return _idle(ladder) if ladder.full else None
     figures = renditions.figures_now
     return LadderStats(
         state=supervisor.state,

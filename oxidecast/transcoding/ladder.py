@@ -24,7 +24,7 @@ from oxidecast.transcoding.backends.vp8 import VP8
 from oxidecast.transcoding.profiles import OPUS_FEED, Rendition
 from oxidecast.transcoding.renditions import Renditions
 from oxidecast.transcoding.supervisor import Supervisor
-from oxidecast.transcoding.targets import Target, codec_string, coded_rate
+from oxidecast.transcoding.targets import Target, codec_string, coded_rate, peak
 
 LINGER = 60.0
 """Seconds that a rendition is still made when nobody wants it any more: viewers switch to and fro."""
@@ -107,9 +107,10 @@ class Ladder:
         self.plan: tuple[Rendition, ...] = ()
         """What is made."""
         self.full = False
-        """Whether none of it can be made, because the server transcodes enough already."""
+        """Whether none of it can be made, because the server transcodes enough already. Nobody can want what is not
+        offered, so this is what is told and counted."""
         self.waits = False
-        """Whether something of it is wanted all the same, or always made."""
+        """Whether something of it is wanted all the same, or always made: then it comes first when there is room."""
         self.counts = False
         """Whether it is one of `max_concurrent`."""
         self._given_up: tuple[tuple[Rendition, ...], tuple[AudioFeed, ...]] | None = None
@@ -152,7 +153,7 @@ class Ladder:
         else:
             self.stream.left_out = dict(self.left_out)
             self.stream.plan(planned)
-        self.stream.notice(NAME_FULL, FULL if self.waits else None)
+        self.stream.notice(NAME_FULL, FULL if self.full else None)
         if not (self.plan or self._others):
             self._stop("it is not wanted")
             for name in (NAME_GIVEN_UP, NAME_FALLBACK, NAME_CODECS):
@@ -260,7 +261,7 @@ class Ladder:
             width=rendition.size[0],
             height=rendition.size[1],
             frame_rate=coded_rate(video.frame_rate if video is not None else None, target.framerate),
-            peak=target.maxrate + sound,
+            peak=peak(target, sound),
             average=target.bitrate + sound,
             codecs=tuple(codecs),
         )

@@ -3,8 +3,8 @@
     ladder(profiles, names, video, audio) -> Ladder -> job(renditions, ...) -> Job for the child process
 
 Nothing is scaled up: a profile larger than the source is left out, and where none would be left the smallest one is
-made at the source's own size, with as much less bitrate as it is smaller. Renditions whose sound is the same share it:
-it is encoded once.
+made at the source's own size, with as much less bitrate as it is smaller. So is the smallest in H.264, which every
+player takes. Renditions whose sound is the same share it: it is encoded once.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -14,9 +14,9 @@ from typing import Protocol
 
 from oxidecast.formats.framed_messages import AudioFeed, Device, Job, VideoFeed
 from oxidecast.media import Codec, Track
-from oxidecast.settings.sections import Profile
+from oxidecast.settings.sections import MAX_PROFILES, Profile
 from oxidecast.transcoding.sizes import fit, scale, shown_size, too_large
-from oxidecast.transcoding.targets import LEAST_SIDE, Target
+from oxidecast.transcoding.targets import LEAST_SIDE, Target, coded_rate
 
 MAXRATE = 1.1
 """Times the bitrate, where a profile names no `maxrate`. Apple's authoring rules for HLS take a live peak of up to 25 %
@@ -35,10 +35,12 @@ _LOW_LATENCY, _LOW_LATENCY_VP8 = 64, 32
 _AAC, _OPUS, _COPY = 128, 192, 255
 """Feed numbers: a profile's place in the settings, that plus 64 without B-frames, plus 32 in VP8, and so on. They
 depend on nothing else, so that a rendition which comes later gets a number of its own."""
+assert MAX_PROFILES <= _LOW_LATENCY_VP8
 
 OPUS_FEED = _OPUS
 
-MAX_PROFILES = 32
+UNKNOWN = "the server has no profile of this name any more (transcoding.profiles)"
+
 NO_THUMBNAILS = (0.0, 640)
 OPUS_BITRATE = 96_000
 
@@ -91,33 +93,31 @@ def ladder(
     audio_bitrate: int | None = None,
 ) -> Ladder:
     """The renditions of the profiles with these names. `audio_bitrate` is what the source's sound was measured at."""
-    wanted = [
-        (place, profile) for place, profile in enumerate(profiles[:MAX_PROFILES]) if profile.name in names
-    ]
+    wanted = [(place, profile) for place, profile in enumerate(profiles) if profile.name in names]
+    left_out = dict.fromkeys(sorted({*names} - {profile.name for profile in profiles}), UNKNOWN)
     if video is None:
-        return Ladder((), {profile.name: "the source has no pictures" for _, profile in wanted})
+        return Ladder((), left_out | {profile.name: "the source has no pictures" for _, profile in wanted})
     source = shown_size(video)
     if not all(source):
-        return Ladder((), {profile.name: "the source does not say its size" for _, profile in wanted})
-    left_out = {
-        profile.name: f"the source is smaller ({source[0]}x{source[1]})"
-        for _, profile in wanted
-        if too_large(source, (profile.width, profile.height))
-    }
-    if wanted and len(left_out) == len(wanted):
-        del left_out[min(wanted, key=lambda one: one[1].width * one[1].height)[1].name]
-    bitrates = sorted({profile.audio_bitrate for profile in profiles})
+        sizeless = "the source does not say its size"
+        return Ladder((), left_out | {profile.name: sizeless for _, profile in wanted})
+    possible = []
     for _, profile in wanted:
         size, codec = fit(source, (profile.width, profile.height)), Codec(profile.codec)
-        if profile.name not in left_out and min(size) < LEAST_SIDE[codec]:
+        if min(size) < LEAST_SIDE[codec]:
             left_out[profile.name] = (
                 f"its pictures would be {size[0]}x{size[1]}, and {codec} takes none below {LEAST_SIDE[codec]} a side"
             )
+        else:
+            possible.append(profile)
+    for profile in _larger(source, possible):
+        left_out[profile.name] = f"the source is smaller ({source[0]}x{source[1]})"
+    bitrates = sorted({profile.audio_bitrate for profile in profiles})
     renditions = [
         Rendition(
             name=profile.name,
             size=fit(source, (profile.width, profile.height)),
-            target=_target(profile, source),
+            target=_target(profile, source, video.frame_rate),
             keyframe_interval=profile.keyframe_interval,
             video=1 + place,
             audio=_sound(audio, profile.audio_bitrate, bitrates, audio_bitrate),
@@ -170,11 +170,23 @@ def opus() -> AudioFeed:
     return AudioFeed(feed=OPUS_FEED, codec="opus", bitrate=OPUS_BITRATE)
 
 
+def _larger(source: tuple[int, int], profiles: Sequence[Profile]) -> list[Profile]:
+    """Those that the source is too small for, but for what is made all the same."""
+    larger = [one for one in profiles if too_large(source, (one.width, one.height))]
+    stays = [
+        min(group, key=lambda one: one.width * one.height)
+        for group in (profiles, [one for one in profiles if one.codec == "h264"])
+        if group and all(one in larger for one in group)
+    ]
+    return [one for one in larger if one not in stays]
+
+
 def _maker(rendition: Rendition, backend: Encoder, software: Encoder | None) -> Encoder:
     return software if software is not None and rendition.target.codec in backend.lacks else backend
 
 
-def _target(profile: Profile, source: tuple[int, int]) -> Target:
+def _target(profile: Profile, source: tuple[int, int], pictures: Fraction | None) -> Target:
+    """`source` is its size, and `pictures` how many a second it has, if that is known."""
     box = (profile.width, profile.height)
     grows = max(scale(source, box), Fraction(1)) if too_large(source, box) else Fraction(1)
 
@@ -184,7 +196,7 @@ def _target(profile: Profile, source: tuple[int, int]) -> Target:
     return Target(
         width=profile.width,
         height=profile.height,
-        framerate=profile.framerate,
+        framerate=max(profile.framerate, float(coded_rate(pictures, profile.framerate))),
         bitrate=rate(profile.bitrate),
         maxrate=rate(profile.maxrate or round(profile.bitrate * MAXRATE)),
         bufsize=rate(profile.bufsize or round(profile.bitrate * BUFFER)),

@@ -182,7 +182,7 @@ class Transcoding(Service):
         yield GaugeMetricFamily(
             "oxidecast_transcoding_waiting",
             "Streams that have their source only, because of max_concurrent",
-            value=sum(ladder.waits for ladder in self.ladders.values()),
+            value=sum(ladder.full for ladder in self.ladders.values()),
         )
         for name, text in _COUNTS.items():
             yield CounterMetricFamily(f"oxidecast_transcoding_{name}", text, value=self._counts[name])

@@ -1,8 +1,8 @@
 """What a backend is asked for, and what will come of it: the level, and the name that players are told (RFC 6381).
 
-The one idea: a level is a promise of the most, so it follows from the profile alone: its box, its ceiling of the frame
-rate, its bitrate. x264, x265 and SVT-AV1 are told to write it, so what is said before they run stays true. A device
-chooses its own, which the ladder learns when it has run.
+The one idea: a level is a promise of the most, so it follows from the profile: its box, its ceiling of the frame rate
+(or what the source's rate makes of it, where that is more), its bitrate. x264, x265 and SVT-AV1 are told to write it,
+so what is said before they run stays true. A device chooses its own, which the ladder learns when it has run.
 """
 
 import sys
@@ -11,9 +11,18 @@ from fractions import Fraction
 from typing import NamedTuple
 
 from oxidecast.media import Codec
+from oxidecast.transcoding.worker.choosing import one_in
 
 LEAST_SIDE = {Codec.H264: 16, Codec.VP8: 16, Codec.HEVC: 64, Codec.AV1: 64}
 """Pixels a side: x265 writes beyond its memory below its largest block, and SVT-AV1 keeps to no bitrate there."""
+
+
+_CONTAINER = 16_000
+"""Bits a second: CMAF's box for a part of half a second and its 8 to 16 bytes a sample, for pictures and sound. At low
+bitrates that is a tenth."""
+
+_SPENT = 10.0
+"""Seconds: as if the buffer were spent over so many, which is more than x265 was seen to spend of it in a segment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +33,7 @@ class Target:
     """The profile's box."""
     height: int
     framerate: float
+    """The most pictures a second."""
     bitrate: int
     maxrate: int
     bufsize: int
@@ -77,10 +87,16 @@ def codec_string(target: Target) -> str:
 
 
 def coded_rate(source: Fraction | None, ceiling: float) -> Fraction:
-    """Pictures a second, as a track says it: the source's, and no more than the ceiling; the ceiling where the source
-    does not say."""
-    most = Fraction(ceiling).limit_denominator(1001)
-    return min(source or most, most)
+    """Pictures a second, as a track says it, by the rule by which they are left out; the ceiling where the source does
+    not say its rate."""
+    count = one_in(source, ceiling) if source else 0
+    return source / count if source and count else Fraction(ceiling).limit_denominator(1001)
+
+
+def peak(target: Target, sound: int) -> int:
+    """Bits a second that no segment is above, as far as can be known before: pictures at the most, `sound`, what the
+    container adds, and some of the buffer, which encoders spend where hard pictures follow easy ones."""
+    return round(target.maxrate + target.bufsize / _SPENT + sound + _CONTAINER)
 
 
 def _h264(number: int, rate: int, picture: int, bitrate: int, buffer: int) -> Level:

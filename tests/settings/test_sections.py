@@ -2,16 +2,22 @@
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from oxidecast.media import Codec
 from oxidecast.rtmp.settings import RtmpSettings
 from oxidecast.settings import Invalid, SettingsError
 from oxidecast.settings.sections import (
+    LEAST_SIDE,
+    MAX_PROFILES,
     CorsSettings,
     MetricsSettings,
     Profile,
     RateLimitSettings,
     ServerSettings,
     TlsSettings,
+    TranscodingSettings,
 )
+from oxidecast.streams.wanting import RenditionSpec
+from oxidecast.transcoding import targets
 from tests.settings.support import loaded
 
 SECRET = "a-secret-that-is-long-enough-for-hmac"
@@ -65,8 +71,32 @@ class Rules(SynchronousTestCase):
         self.assertRaises(Invalid, ServerSettings, proxy_protocol=True)
         ServerSettings(proxy_protocol=True, trusted_proxies=("10.0.0.1",))
 
-    def test_a_profile_cannot_be_called_source(self) -> None:
-        self.assertRaises(Invalid, Profile, name="source", width=16, height=16, bitrate=1)
+    def test_a_profile_cannot_be_called_like_a_quality_of_another_kind(self) -> None:
+        live = RenditionSpec("720p", low_latency=True)
+        vp8 = RenditionSpec("720p", low_latency=True, codec=Codec.VP8)
+        for name in ("source", "layer.1", RenditionSpec().name, live.name, vp8.name):
+            self.assertRaises(Invalid, Profile, name=name, width=16, height=16, bitrate=1)
+        Profile(name="opus-720", width=16, height=16, bitrate=1)
+
+    def test_a_profile_that_can_never_be_made_is_refused(self) -> None:
+        self.assertEqual(LEAST_SIDE.keys(), {Codec.H264, Codec.HEVC, Codec.AV1})
+        for codec, least in LEAST_SIDE.items():
+            self.assertEqual(least, targets.LEAST_SIDE[Codec(codec)])
+            Profile(name="a", codec=codec, width=640, height=least, bitrate=1)
+        for codec in ("hevc", "av1"):
+            for size in ((62, 640), (640, 62)):
+                error = self.assertRaises(
+                    Invalid, Profile, name="a", codec=codec, width=size[0], height=size[1], bitrate=1
+                )
+                self.assertIn(f"at least 64 where the codec is {codec}", str(error))
+
+    def test_more_profiles_than_are_made_are_refused(self) -> None:
+        profiles = tuple(
+            Profile(name=f"p{at}", width=160, height=90, bitrate=1) for at in range(MAX_PROFILES + 1)
+        )
+        TranscodingSettings(profiles=profiles[1:])
+        error = self.assertRaises(Invalid, TranscodingSettings, profiles=profiles)
+        self.assertIn("32 at most, and are 33", str(error))
 
     def test_certificates_come_from_one_place(self) -> None:
         TlsSettings(certificate_directory="pems", redirect=True, hsts=60)

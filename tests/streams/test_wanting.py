@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from twisted.internet.defer import CancelledError
 from zope.interface import implementer
 
 from oxidecast.interfaces import IEventListener, IFollowsStreams
@@ -46,6 +47,22 @@ class WantingTests(HubCase):
         self.clock.advance(5)
         self.assertIsNone(self.successResultOf(waiting))
         self.stream.add_rendition("720p", (VIDEO,))
+
+    def test_who_waits_goes_away(self) -> None:
+        left, stays = self.stream.want(SPEC).rendition(5), self.stream.want(SPEC).rendition(5)
+        left.cancel()
+        self.failureResultOf(left, CancelledError)
+        made = self.stream.add_rendition("720p", (VIDEO,))
+        self.assertIs(self.successResultOf(stays), made)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_who_waits_goes_away_and_nothing_comes(self) -> None:
+        left = self.stream.want(SPEC).rendition(5)
+        left.cancel()
+        self.failureResultOf(left, CancelledError)
+        self.clock.advance(5)
+        self.stream.plan({}, "the server is full")
+        self.stream.end("over")
 
     def test_the_stream_ends_meanwhile(self) -> None:
         want = self.stream.want(SPEC)

@@ -1,7 +1,8 @@
 """A short ladder on each family of encoders of this machine: `make test-hardware`.
 
 Each is probed as at the server's start. One that does not work is skipped, with the reason; one that does makes three
-sizes through the child process, as a stream would, and what comes out is held to the source.
+sizes through the child process, as a stream would, one in each further codec that the probe found, and VP8 beside them;
+what comes out is held to the source.
 """
 
 import sys
@@ -14,21 +15,21 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import TestCase
 
+from oxidecast.media import Codec
 from oxidecast.settings.sections import Profile
 from oxidecast.transcoding.backends import BY_DEVICE, Backend, Software
 from oxidecast.transcoding.backends.probing import tried
+from oxidecast.transcoding.backends.vp8 import VP8
 from oxidecast.transcoding.profiles import job, ladder, low_latency
 from tests.transcoding.child import run
 from tests.transcoding.clips import Clip, audio, clip, video
 
-NAMES = ("a", "b", "c")
-PROFILES = tuple(
-    Profile(name=name, width=width, height=height, bitrate=bitrate)
-    for name, width, height, bitrate in (
-        ("a", 1280, 720, 2_500_000),
-        ("b", 854, 480, 1_000_000),
-        ("c", 640, 360, 500_000),
-    )
+PROFILES = (
+    Profile(name="a", width=1280, height=720, bitrate=2_500_000),
+    Profile(name="b", width=854, height=480, bitrate=1_000_000),
+    Profile(name="c", width=640, height=360, bitrate=500_000),
+    Profile(name="hevc", codec="hevc", width=640, height=360, bitrate=400_000),
+    Profile(name="av1", codec="av1", width=640, height=360, bitrate=400_000),
 )
 SECONDS = 4
 
@@ -48,8 +49,11 @@ class HardwareCase(TestCase):
             self.runs(backend, source)
 
     def runs(self, backend: Backend, source: Clip) -> None:
-        rungs = ladder(PROFILES, NAMES, *source.tracks).renditions
-        asked = replace(job([*rungs, low_latency(rungs[-1], "direct")], backend), lossless=True)
+        names = {one.name for one in PROFILES if Codec(one.codec) not in backend.lacks}
+        rungs = ladder(PROFILES, names, *source.tracks).renditions
+        small = next(one for one in rungs if one.name == "c")
+        live = [low_latency(small, "live"), low_latency(small, "vp8", VP8)]
+        asked = replace(job([*rungs, *live], backend), lossless=True)
         made = run(
             [asked, *source.tracks, *source.packets],
             arguments=("devices",) if backend.devices else (),
@@ -64,9 +68,15 @@ class HardwareCase(TestCase):
             self.assertEqual([frame.pts for frame in made.decoded(feed.feed)], times)
         for one in rungs:
             (track,) = made.tracks(one.video)
-            self.assertEqual((track.width, track.height), one.size)
+            self.assertEqual((track.codec, track.width, track.height), (one.target.codec, *one.size))
+        (track,) = made.tracks(live[1].video)
+        self.assertEqual(track.codec, Codec.VP8)
         way = "by FFmpeg, from end to end" if backend.program else "by the child"
-        print(f"{backend.name}, {way}: {len(asked.videos)} feeds of {len(times)} pictures", file=sys.stderr)
+        print(
+            f"{backend.name}, {way}: {len(asked.videos)} feeds of {len(times)} pictures, "
+            f"in {', '.join(sorted({one.target.codec for one in (*rungs, *live)}))}",
+            file=sys.stderr,
+        )
 
     def test_software(self) -> Any:
         return Deferred.fromCoroutine(self.ladder_of(Software(reactor)))

@@ -1,5 +1,6 @@
 """Keyframes and frame rates, by time stamps."""
 
+from fractions import Fraction
 from itertools import pairwise
 
 from hypothesis import given
@@ -7,6 +8,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from oxidecast.media import TICKS
+from oxidecast.transcoding.targets import coded_rate
 from oxidecast.transcoding.worker.choosing import KeyframeChoice, RateCeiling
 
 FRAME = 3000
@@ -94,6 +96,21 @@ class TestRates(SynchronousTestCase):
         made = kept(30, pictures(50, 10))
         self.assertApproximates(len(made), 300, 4)
         self.assertLessEqual(max(b - a for a, b in pairwise(made)), 2 * 1800 + 1)
+
+    def test_as_many_stay_as_tracks_say(self) -> None:
+        for rate in (15, 24, 25, 29.97, 30, 31, 33, 48, 50, 58, 59.94, 60, 62.5, 75, 90, 119.88, 120, 144):
+            for ceiling in (10.0, 12.5, 23.976, 24.0, 25.0, 29.97, 30.0, 50.0, 59.94, 60.0):
+                for gop in (2, 30):  # A keyframe stays whatever the beat is.
+                    source = pictures(rate, 30)
+                    keys = frozenset(source[:: round(rate * gop)])
+                    said = coded_rate(Fraction(rate).limit_denominator(1001), ceiling)
+                    made = len(kept(ceiling, source, keys)) / 30
+                    self.assertApproximates(made, float(said), 1 / 2 + 1 / 30, (rate, ceiling, gop))
+
+    def test_nearly_twice_as_many_are_halved_evenly(self) -> None:
+        for rate in (58, 59.94, 61):
+            made = kept(30, pictures(rate, 60))
+            self.assertLessEqual({round((b - a) * rate / TICKS) for a, b in pairwise(made[5:])}, {2})
 
     def test_what_is_below_the_ceiling_stays_whole(self) -> None:
         for rate in (1, 15, 24, 25, 29.97, 30, 30.3):

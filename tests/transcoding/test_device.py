@@ -122,6 +122,19 @@ class TestDevice(WorkerCase):
         self.assertLess(len(made.packets(1)), 66)
         self.assertEqual(made.figures.feeds[0].left_out, 120 - len(made.packets(1)))
 
+    def test_as_many_are_made_as_the_tracks_say(self) -> None:
+        """By the device, and by the child beside it."""
+        for rate in (50, 60):
+            source = clip(video(3, rate=rate, gop=1))
+            feeds = [small(at, 96, 54, framerate=ceiling) for at, ceiling in enumerate((24.0, 29.0, 30.0), 1)]
+            others = [replace(feed, feed=feed.feed + 3, on_device=False) for feed in feeds]
+            made = self.of(source, *feeds, *others, device=PLAIN)
+            for feed in (*feeds, *others):
+                (track,) = made.tracks(feed.feed)
+                assert track.frame_rate is not None
+                expected = float(3 * track.frame_rate)
+                self.assertApproximates(len(made.packets(feed.feed)), expected, 4, (rate, feed.framerate))
+
     def test_keyframes_where_the_source_has_few_are_the_same_in_all_feeds(self) -> None:
         source = clip(video(5, gop=10))
         made = self.of(source, small(1), small(2, 96, 54), device=PLAIN, keyframe_interval=1.0)

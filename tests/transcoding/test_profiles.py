@@ -8,9 +8,11 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from oxidecast.formats.framed_messages import AudioFeed
 from oxidecast.media import Codec, Track
-from oxidecast.settings.sections import Profile, TranscodingSettings
+from oxidecast.settings.sections import MAX_PROFILES, Profile, TranscodingSettings
 from oxidecast.transcoding.backends import Nvenc, Software
+from oxidecast.transcoding.backends.vp8 import VP8
 from oxidecast.transcoding.profiles import LEAST_BITRATE, Ladder, job, ladder, low_latency, shown_size
+from oxidecast.transcoding.targets import codec_string, coded_rate
 from tests.transcoding.clips import video
 
 PROFILES = TranscodingSettings().profiles
@@ -90,6 +92,22 @@ class TestSizes(SynchronousTestCase):
             {"720p": "the source does not say its size"},
         )
 
+    def test_a_name_that_has_left_the_settings_is_left_out_with_a_reason(self) -> None:
+        for track in (source(1920, 1080), source(0, 0), None):
+            made = ladder(PROFILES, ("gone", "480p"), track, sound())
+            self.assertEqual({*sizes(made), *made.left_out}, {"gone", "480p"})
+            self.assertIn("no profile of this name", made.left_out["gone"])
+
+    def test_the_last_of_the_most_that_there_may_be_is_made(self) -> None:
+        profiles = tuple(
+            Profile(name=f"p{at}", width=160, height=90, bitrate=100_000) for at in range(MAX_PROFILES)
+        )
+        rungs = ladder(profiles, [one.name for one in profiles], source(640, 360), sound()).renditions
+        self.assertEqual(len(rungs), MAX_PROFILES)
+        kinds = (*rungs, *(low_latency(one, "live") for one in rungs))
+        numbers = [one.video for one in (*kinds, *(low_latency(one, "vp8", VP8) for one in rungs))]
+        self.assertEqual(len({*numbers}), 3 * MAX_PROFILES)
+
     @given(st.integers(16, 8192), st.integers(16, 8192), st.sets(st.sampled_from(ALL)))
     def test_any_source(self, width: int, height: int, names: set[str]) -> None:
         made = ladder(PROFILES, names, source(width, height), sound())
@@ -155,6 +173,33 @@ class TestCodecs(SynchronousTestCase):
         self.assertIn("320x50, and av1 takes none below 64", made.left_out["c"])
         self.assertIn("640x50", ladder(self.MIXED, "b", source(640, 50), None).left_out["b"])
 
+    def test_there_is_h264_whatever_else_fits(self) -> None:
+        """Players have no choice but the ladder where the source is HEVC or AV1."""
+        profiles = (
+            Profile(name="h1080", width=1920, height=1080, bitrate=5_000_000),
+            Profile(name="h720", width=1280, height=720, bitrate=2_500_000),
+            Profile(name="a360", codec="av1", width=640, height=360, bitrate=300_000),
+        )
+        for size, made in (
+            ((1280, 720), {"h720": (1280, 720), "a360": (640, 360)}),
+            ((640, 480), {"h720": (640, 480), "a360": (480, 360)}),
+            ((320, 240), {"h720": (320, 240), "a360": (320, 240)}),
+            ((60, 60), {"h720": (60, 60)}),
+            ((100, 40), {"h720": (100, 40)}),
+        ):
+            of = ladder(profiles, ("h1080", "h720", "a360"), source(*size, codec=Codec.HEVC), None)
+            self.assertEqual(sizes(of), made)
+            self.assertEqual({*made, *of.left_out}, {"h1080", "h720", "a360"})
+
+    def test_what_its_encoder_does_not_take_is_not_what_stays(self) -> None:
+        profiles = (
+            Profile(name="hevc", codec="hevc", width=1280, height=720, bitrate=1_000_000),
+            Profile(name="av1", codec="av1", width=640, height=360, bitrate=300_000),
+        )
+        made = ladder(profiles, ("hevc", "av1"), source(1000, 90), None)
+        self.assertEqual(sizes(made), {"hevc": (1000, 90)})
+        self.assertIn("640x58, and av1 takes none below 64", made.left_out["av1"])
+
     def test_what_a_device_lacks_is_made_in_software(self) -> None:
         device = Nvenc(None)
         device.program, device.lacks = device.path, {Codec.AV1: "too old"}
@@ -189,6 +234,19 @@ class TestJob(SynchronousTestCase):
         made = job(ladder(profiles, ("a", "b"), source(1920, 1080, 60), None).renditions, SOFTWARE)
         self.assertEqual([feed.framerate for feed in made.videos], [25.0, 15.0])
         self.assertEqual((made.keyframe_interval, made.audios), (1.5, ()))
+
+    def test_the_level_knows_how_many_pictures_there_will_be(self) -> None:
+        """A source a little above the ceiling keeps its pictures, as do every second of twice as many."""
+        for rate, most, name in (
+            (25, 30, "avc1.64001f"),
+            (30, 30, "avc1.64001f"),
+            (50, 30, "avc1.64001f"),
+            (31, 31, "avc1.640020"),
+            (62, 31, "avc1.640020"),
+        ):
+            (made,) = ladder(PROFILES, ("720p",), source(1920, 1080, rate), None).renditions
+            self.assertEqual((made.target.framerate, codec_string(made.target)), (most, name))
+            self.assertEqual(coded_rate(Fraction(rate), made.target.framerate), min(rate, most))
 
     def test_rates_of_the_profile_or_made_of_its_bitrate(self) -> None:
         profile = Profile(name="a", width=640, height=360, bitrate=500_000)

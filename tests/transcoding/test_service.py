@@ -515,6 +515,8 @@ class TestRenditions(ServiceCase):
 
     async def test_qualities_are_offered_only_while_there_is_room_for_them(self) -> None:
         self.keys.infos["key-of-plain"] = info("plain", transcoding_profiles=("90p",))
+        listener = Listener()
+        self.add("listener", IEventListener, listener)
         service = self.begin(max_concurrent=1, mode="on_demand")
         stream, other = await self.publish(), await self.publish("plain")
         self.assertEqual((list(stream.planned), list(other.planned)), (["90p", "60p"], ["90p"]))
@@ -523,8 +525,14 @@ class TestRenditions(ServiceCase):
         self.assertIn("max_concurrent", other.withheld)
         self.assertEqual(other.left_out, {"90p": other.withheld})
         self.assertEqual((list(stream.planned), stream.withheld), (["90p", "60p"], ""))
-        # Nobody wants anything of it, so there is nothing to tell.
-        self.assertEqual((other.notices, service.ladders[other.id].waits), ({}, False))
+        # Nobody can want what is not offered, so it is told before anybody does.
+        self.assertEqual(list(other.notices), ["transcoding:full"])
+        self.assertEqual(listener.heard, [("transcoding:full", other.notices["transcoding:full"])])
+        metrics = {metric.name: metric.samples for metric in service.metrics([])}
+        self.assertEqual(metrics["oxidecast_transcoding_waiting"][0].value, 1)
+        stats = service.stats(other.id)
+        assert stats is not None
+        self.assertEqual((stats.state, stats.left_out), ("waiting for a place", other.left_out))
         await self.runs(stream, "60p")
         waiting = other.want(RenditionSpec("90p", low_latency=True))
         self.assertIsNone(await waiting.rendition(PATIENCE))

@@ -6,11 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from oxidecast.media import Codec
+from oxidecast.media import TICKS, Codec
 from oxidecast.settings.sections import Profile
 from oxidecast.transcoding.backends import Software
 from oxidecast.transcoding.profiles import job, ladder
-from oxidecast.transcoding.targets import Target, codec_string, coded_rate, level
+from oxidecast.transcoding.targets import Target, codec_string, coded_rate, level, peak
 from tests.transcoding.child import run
 from tests.transcoding.clips import clip, video
 
@@ -65,11 +65,35 @@ class TestLevels(SynchronousTestCase):
             (Fraction(60), 30.0, Fraction(30)),
             (Fraction(60000, 1001), 29.97, Fraction(30000, 1001)),
             (None, 15.0, Fraction(15)),
+            (Fraction(60000, 1001), 30.0, Fraction(30000, 1001)),
+            (Fraction(31), 30.0, Fraction(31)),
+            (Fraction(50), 30.0, Fraction(30)),
+            (Fraction(90), 30.0, Fraction(30)),
         ):
             self.assertAlmostEqual(coded_rate(source, ceiling), made, places=4)
 
 
 class TestTruth(SynchronousTestCase):
+    def test_no_segment_is_above_the_peak_that_is_said_before(self) -> None:
+        """Small pictures that are hard to code, where what the container adds counts most."""
+        source = clip(
+            video(8, size=(320, 180), gop=2.0, bframes=2, options={"crf": "1", "preset": "ultrafast"})
+        )
+        profiles = tuple(
+            Profile(name=codec.value, codec=codec.value, width=320, height=180, bitrate=20_000)
+            for codec in CODECS
+        )
+        rungs = ladder(profiles, CODECS, source.tracks[0], None).renditions
+        made = run([job(rungs, Software(None, preset="ultrafast")), *source.tracks, *source.packets])
+        for one in rungs:
+            for first in source.keyframes:
+                segment = [
+                    packet for packet in made.packets(one.video) if first <= packet.pts < first + 2 * TICKS
+                ]
+                # A box for each half second, and twelve bytes a sample.
+                size = sum(len(packet.payload) + 12 for packet in segment) + 4 * 120
+                self.assertLessEqual(8 * size / 2, peak(one.target, 0), one.name)
+
     def test_what_is_said_before_is_what_the_encoders_write(self) -> None:
         """Also where the picture does not fill the box, where the rate has a ceiling, and where the bitrate is high."""
         sources = (clip(video(0.5, size=(640, 360), rate=60)), clip(video(0.5, size=(180, 320))))

@@ -98,7 +98,8 @@ class Software(Backend):
         }
 
     def _svt_av1(self, target: Target, threads: int) -> dict[str, str]:
-        """`pred-struct=1` is low delay, and `rc=2` a constant bitrate, which only that has."""
+        """`pred-struct=1` is low delay, and `rc=2` a constant bitrate, which only that has. It knows no `maxrate`
+        beside it."""
         own = {"lp": threads, "pred-struct": 1, "rc": 2, "level": level(target)}
         least, most = (round(target.bitrate * seconds) for seconds in _AV1_BUFFER)
         return {

@@ -3,6 +3,8 @@
 Keyframes are chosen once for all feeds: their pictures are in every feed, whatever its frame rate.
 """
 
+from fractions import Fraction
+
 from oxidecast.media import TICKS
 
 SLACK = 1.1
@@ -12,7 +14,8 @@ APART = 1.5
 """Times the interval: when the source's keyframes are further apart than that, further ones are put between."""
 
 FULL_RATE = 0.95
-"""A source within 5 % above the ceiling keeps its pictures: one of 30 for a ceiling of 29.97 would only stutter."""
+"""A source within 5 % above the ceiling keeps its pictures: one of 30 for a ceiling of 29.97 would only stutter. So do
+every second ones of twice as many, within 5 % both ways, and so on."""
 
 EARLY = 0.25
 """Of the interval: how much too early a picture may come. Stamps in whole milliseconds move by less."""
@@ -77,27 +80,40 @@ class KeyframeChoice:
         return int(max(self.interval, self._gap) * SLACK)
 
 
+def one_in(source: float | Fraction, ceiling: float) -> int:
+    """Of how many pictures one stays, all evenly, of a source of so many a second: 1 where all do. 0 where that would
+    not be about the ceiling: then as many stay as it says, unevenly."""
+    count = max(1, round(source / ceiling))
+    made = source / count
+    even = made * FULL_RATE <= ceiling and (count == 1 or made >= ceiling * FULL_RATE)
+    return count if even else 0
+
+
 class RateCeiling:
-    """Leaves pictures out evenly, so that at most so many a second are left. It never adds any."""
+    """Leaves pictures out, so that about so many a second are left at most: see `one_in`. It never adds any."""
 
     def __init__(self, framerate: float) -> None:
+        self._ceiling = framerate
         self._interval = TICKS / framerate
         self._source: float | None = None
         """Ticks between the source's pictures."""
         self._previous: int | None = None
         self._due = 0.0
+        self._kept = 0
 
     def keeps(self, pts: int, keyframe: bool) -> bool:
         """Whether the next picture stays. A keyframe always does."""
         self._follow(pts)
-        steady = self._source is not None and self._source >= self._interval * FULL_RATE
-        if keyframe or steady:
-            self._due = pts + self._interval
-            return True
-        if pts < self._due - self._interval * EARLY:
+        count = one_in(TICKS / self._source, self._ceiling) if self._source else 0
+        if count > 1 and self._source:
+            stays = pts >= self._kept + (count - 0.5) * self._source
+        else:
+            stays = count == 1 or pts >= self._due - self._interval * EARLY
+        if not (stays or keyframe):
             return False
         # After a pause the beat begins anew, or a burst would be let through.
-        self._due = max(self._due, pts - self._interval) + self._interval
+        beat = pts if keyframe or count else max(self._due, pts - self._interval)
+        self._due, self._kept = beat + self._interval, pts
         return True
 
     def _follow(self, pts: int) -> None:
