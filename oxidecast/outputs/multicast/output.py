@@ -17,7 +17,7 @@ from zope.interface import implementer
 from oxidecast.database import DatabaseError
 from oxidecast.delivery.pacing import Pacer
 from oxidecast.formats.m3u import Channel
-from oxidecast.formats.mpegts import TSWriter
+from oxidecast.formats.mpegts import TSWriter, carries
 from oxidecast.interfaces import (
     IFollowsStream,
     IMeasured,
@@ -116,8 +116,11 @@ class MulticastStream:
         return self._chosen(self._renditions)
 
     def _planned(self) -> list[str]:
-        """Those that will be as soon as somebody wants them: whoever does has to know where."""
-        return list(self._chosen(name for name in self.stream.planned if name not in self._renditions))
+        """Those that will be as soon as somebody wants them: whoever does has to know where. Nobody is to want what
+        cannot be carried then."""
+        planned = self.stream.planned
+        names = (name for name in planned if name not in self._renditions and carries(planned[name].codec))
+        return list(self._chosen(names))
 
     def _chosen(self, names: Iterable[str]) -> Iterator[str]:
         if not self._over:

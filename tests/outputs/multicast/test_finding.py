@@ -9,6 +9,7 @@ from prometheus_client.exposition import generate_latest
 from twisted.web.test.requesthelper import DummyRequest
 
 from oxidecast.formats.sap import LOCAL, PORT, SAPPacket
+from oxidecast.media import Codec
 from oxidecast.outputs.multicast.announcer import SHORTEST_LOCAL
 from oxidecast.outputs.multicast.check import check
 from oxidecast.outputs.multicast.settings import MulticastSettings
@@ -197,9 +198,11 @@ class TestCheck(MulticastCase):
 class TestPlanned(MulticastCase):
     """Qualities that are made when somebody wants them."""
 
-    def plan(self, *names: str) -> None:
+    def plan(self, *names: str, **codecs: Codec) -> None:
         with self.host.entered():
-            self.stream.plan({name: planned(name) for name in names})
+            self.stream.plan(
+                {name: planned(name, codecs.get(name, Codec.H264)) for name in (*names, *codecs)}
+            )
 
     async def test_their_addresses_are_known_before_they_run(self) -> None:
         await self.begin()
@@ -240,3 +243,11 @@ class TestPlanned(MulticastCase):
         with self.host.entered():
             self.stream.change_info(msgspec.structs.replace(self.stream.info, is_private=True))
         self.assertEqual(self.sent().urls("720p"), {})
+
+    async def test_what_transport_streams_cannot_carry_has_none(self) -> None:
+        await self.begin()
+        await self.live()
+        self.plan(av1=Codec.AV1, hevc=Codec.HEVC)
+        await self.settled()
+        self.assertEqual(self.sent().urls("av1"), {})
+        self.assertEqual(self.sent().urls("hevc"), {"multicast": "udp://@239.255.0.2:30001"})
