@@ -118,7 +118,7 @@ class ViewerRoutes:
                 call.address,
                 call.user.id if call.user is not None else None,
                 rendition or "",
-                wants=rendition in stream.planned and is_unasked(url),
+                wants=self._behind(call, stream, body.connection_type, url),
             )
         except TooManyViewers:
             sentence = "There are as many viewers as can be counted."
@@ -142,6 +142,13 @@ class ViewerRoutes:
         if viewer_id is None:
             raise invalid("viewer_id", "This field is required")
         self._joined.leave(viewer_id, call.arguments["stream"])
+
+    def _behind(self, call: Call, stream: Stream, kind: str, url: str) -> str:
+        """The quality of the ladder that is sent to an address at which nobody asks for it; may be none."""
+        names = stream.planned if is_unasked(url) else ()
+        return next(
+            (name for name in names if self._views.urls(call, stream.info, name).get(kind) == url), ""
+        )
 
     def _rendition(self, stream: Stream, wanted: str | None) -> str | None:
         """The rendition of that name; None for the whole stream. Raises ApiError for what no stream can have."""

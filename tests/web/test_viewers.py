@@ -3,11 +3,14 @@
 import re
 from typing import Any
 
+import msgspec
 from twisted.internet import reactor
 from twisted.internet.task import deferLater
 
+from oxidecast.media import Codec
 from oxidecast.streams.wanting import RenditionSpec
 from tests.house import Answer
+from tests.streams.stage import VIDEO
 from tests.web.test_api import PLANNED, ApiCase
 
 STREAM = "/api/v1/streams/show"
@@ -77,6 +80,22 @@ class TestJoining(ViewersCase):
             self.assertEqual(stream.wanted, wanted)
         await self.ask("DELETE", f"/api/v1/viewers/{joined.data['viewer_id']}")
         self.assertEqual(stream.wanted, {})
+
+    async def test_a_quality_is_made_for_who_watches_by_multicast_what_cannot_be_carried(self) -> None:
+        await self.on_air()
+        stream = self.server.hub.find("show")
+        assert stream is not None
+        av1 = msgspec.structs.replace(VIDEO, codec=Codec.AV1, codec_string="av01.0.00M.08")
+        stream.source.restart((av1,), "it comes back in another codec")
+        for quality in (None, "source"):
+            stream.plan({"720p": PLANNED})
+            while (await self.ask("GET", f"{STREAM}/url?connection_type=multicast")).status == 404:
+                await deferLater(reactor, 0.02)
+            joined = await self.join("multicast", quality_profile=quality)
+            self.assertEnvelope(joined, 200)
+            self.assertEqual(stream.wanted, {RenditionSpec("720p"): 1})
+            await self.ask("DELETE", f"/api/v1/viewers/{joined.data['viewer_id']}")
+            self.assertEqual(stream.wanted, {})
 
     async def test_a_quality_for_which_there_is_no_room(self) -> None:
         self.environ["OXIDECAST_TRANSCODING_MODE"] = "on_demand"

@@ -14,7 +14,8 @@ from oxidecast.outputs.multicast.announcer import SHORTEST_LOCAL
 from oxidecast.outputs.multicast.check import check
 from oxidecast.outputs.multicast.settings import MulticastSettings
 from tests.formats.sdp_parser import parse
-from tests.outputs.multicast.stage import VIDEO, MulticastCase
+from tests.outputs.multicast.stage import AUDIO, VIDEO, MulticastCase
+from tests.outputs.multicast.test_output import AV1
 from tests.streams.stage import planned
 
 
@@ -251,3 +252,20 @@ class TestPlanned(MulticastCase):
         await self.settled()
         self.assertEqual(self.sent().urls("av1"), {})
         self.assertEqual(self.sent().urls("hevc"), {"multicast": "udp://@239.255.0.2:30001"})
+
+    async def test_one_of_them_stands_in_for_a_source_that_cannot_be_carried(self) -> None:
+        await self.begin()
+        await self.live(AV1, AUDIO)
+        self.plan("720p", "360p", av1=Codec.AV1)
+        await self.settled()
+        sent, where = self.sent(), {"multicast": "udp://@239.255.0.2:30001"}
+        self.assertEqual((sent.urls(None), sent.urls("source"), sent.urls("720p")), (where, where, where))
+        with self.host.entered():
+            self.stream.add_rendition("720p", (VIDEO,))
+        # Who comes now has to want it as well, or it stops when the first one leaves.
+        self.assertEqual((sent.urls(None), sent.urls("source")), (where, where))
+        choices = {"multicast": {"renditions": {"source": False, "720p": False}}}
+        with self.host.entered():
+            self.stream.change_info(msgspec.structs.replace(self.stream.info, outputs=choices))
+        self.assertEqual(sent.urls(None), {"multicast": "udp://@239.255.0.3:30002"})
+        self.assertEqual(sent.urls("source"), {})
