@@ -30,9 +30,10 @@ VIEWER = Query("viewer_id", str, "Who leaves, where the body does not say it.")
 
 
 class Join(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`quality_profile` is a rendition of the stream; one that it does not have gives the whole stream. One that is
-    made on demand is made until the viewer leaves, where its address itself is never asked for anything (multicast).
-    `bind_address` makes the token of a private stream good only from the address that joins."""
+    """`quality_profile` is a rendition of the stream; one that its owner has not chosen gives the whole stream, and one
+    that cannot be made of it is refused. One that is made on demand is made until the viewer leaves, where its address
+    itself is never asked for anything (multicast). `bind_address` makes the token of a private stream good only from
+    the address that joins."""
 
     connection_type: Annotated[str, Meta(max_length=64)]
     quality_profile: Annotated[str, Meta(max_length=64)] | None = None

@@ -117,6 +117,21 @@ class TestJoining(ViewersCase):
         )
         self.assertEqual(await self.count(), 0)
 
+    async def test_a_quality_that_is_not_made_of_this_source(self) -> None:
+        await self.on_air(transcoding_profiles=["720p"])
+        stream = self.server.hub.find("show")
+        assert stream is not None
+        stream.left_out = {"720p": "the source has no pictures"}
+        for kind, withheld in (("hls", ""), ("multicast", "the server is full")):
+            stream.plan({}, withheld)
+            url = f"{STREAM}/url?connection_type={kind}&quality_profile=720p"
+            for answer in (await self.ask("GET", url), await self.join(kind, quality_profile="720p")):
+                self.assertEnvelope(answer, 422, "invalid")
+                self.assertIn(
+                    "720p is not made of this stream: the source has no pictures", answer.json["error"]
+                )
+        self.assertEqual(await self.count(), 0)
+
     async def test_a_private_stream_is_joined_with_a_token(self) -> None:
         await self.on_air(is_private=True)
         self.assertEnvelope(await self.join(), 401, "private")
