@@ -1,7 +1,8 @@
 """A short ladder on each family of encoders of this machine: `make test-hardware`.
 
 Each is probed as at the server's start. One that does not work is skipped, with the reason; one that does makes three
-sizes through the child process, as a stream would, and what comes out is held to the source.
+sizes in H.264, and one in each other codec that its probe found, through the child process, as a stream would; beside
+them are made what WebRTC is sent, in H.264 and in VP8. What comes out is held to the source.
 """
 
 import sys
@@ -17,17 +18,19 @@ from twisted.trial.unittest import TestCase
 from oxidecast.settings.sections import Profile
 from oxidecast.transcoding.backends import BY_DEVICE, Backend, Software
 from oxidecast.transcoding.backends.probing import tried
+from oxidecast.transcoding.backends.vp8 import VP8
 from oxidecast.transcoding.profiles import job, ladder, low_latency
 from tests.transcoding.child import run
 from tests.transcoding.clips import Clip, audio, clip, video
 
-NAMES = ("a", "b", "c")
 PROFILES = tuple(
-    Profile(name=name, width=width, height=height, bitrate=bitrate)
-    for name, width, height, bitrate in (
-        ("a", 1280, 720, 2_500_000),
-        ("b", 854, 480, 1_000_000),
-        ("c", 640, 360, 500_000),
+    Profile(name=name, width=width, height=height, bitrate=bitrate, codec=codec)
+    for name, width, height, bitrate, codec in (
+        ("a", 1280, 720, 2_500_000, "h264"),
+        ("b", 854, 480, 1_000_000, "h264"),
+        ("c", 640, 360, 500_000, "h264"),
+        ("hevc", 640, 360, 400_000, "hevc"),
+        ("av1", 640, 360, 400_000, "av1"),
     )
 )
 SECONDS = 4
@@ -48,25 +51,29 @@ class HardwareCase(TestCase):
             self.runs(backend, source)
 
     def runs(self, backend: Backend, source: Clip) -> None:
-        rungs = ladder(PROFILES, NAMES, *source.tracks).renditions
-        asked = replace(job([*rungs, low_latency(rungs[-1], "direct")], backend), lossless=True)
+        names = [one.name for one in PROFILES if one.codec not in backend.lacks]
+        rungs = ladder(PROFILES, names, *source.tracks).renditions
+        self.assertEqual([one.name for one in rungs], names)
+        last = rungs[2]
+        every = [*rungs, low_latency(last, "c:live"), low_latency(last, "c:vp8", VP8)]
+        asked = replace(job(every, backend), lossless=True)
         made = run(
             [asked, *source.tracks, *source.packets],
             arguments=("devices",) if backend.devices else (),
         )
         self.assertEqual((made.code, made.troubles), (0, []))
         times = sorted(packet.pts for packet in source.video)
-        for feed in asked.videos:
-            packets = made.packets(feed.feed)
+        for one in every:
+            packets = made.packets(one.video)
             self.assertEqual(sorted(packet.pts for packet in packets), times)
-            self.assertEqual(made.keyframes(feed.feed), source.keyframes)
+            self.assertEqual(made.keyframes(one.video), source.keyframes)
             self.assertTrue(all(before.dts < after.dts for before, after in pairwise(packets)))
-            self.assertEqual([frame.pts for frame in made.decoded(feed.feed)], times)
-        for one in rungs:
+            self.assertEqual([frame.pts for frame in made.decoded(one.video)], times)
             (track,) = made.tracks(one.video)
-            self.assertEqual((track.width, track.height), one.size)
+            self.assertEqual((track.codec, (track.width, track.height)), (one.target.codec, one.size))
         way = "by FFmpeg, from end to end" if backend.program else "by the child"
-        print(f"{backend.name}, {way}: {len(asked.videos)} feeds of {len(times)} pictures", file=sys.stderr)
+        what = ", ".join(f"{one.name} in {one.target.codec}" for one in every)
+        print(f"{backend.name}, {way}: {len(times)} pictures of {what}", file=sys.stderr)
 
     def test_software(self) -> Any:
         return Deferred.fromCoroutine(self.ladder_of(Software(reactor)))
