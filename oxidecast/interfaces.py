@@ -242,6 +242,10 @@ class IStream(Interface):
         "A sentence: why `planned` is empty for now, when the ladder cannot be made. Empty otherwise."
     )
 
+    def why_not(name: str) -> str:
+        """Why a quality of the ladder that somebody asks for by this name is not to be had now; empty where it is
+        `planned`."""
+
     def want(spec: Any) -> "IWant":
         """Ask for a rendition (`oxidecast.streams.wanting.RenditionSpec`) to be made until the `release`."""
 

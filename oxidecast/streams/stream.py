@@ -23,7 +23,7 @@ from oxidecast.streams.publication import Publication
 from oxidecast.streams.rendition import Rendition
 from oxidecast.streams.timeline import Timeline
 from oxidecast.streams.viewer import Viewer
-from oxidecast.streams.wanting import OPUS, Planned, RenditionSpec, Want
+from oxidecast.streams.wanting import OPUS, Planned, RenditionSpec, Want, profile_of
 
 if TYPE_CHECKING:
     from oxidecast.streams.hub import Hub
@@ -218,17 +218,25 @@ class Stream:
         return sorted(listed, key=lambda one: order.get(one.name, len(order)))
 
     def plan(self, planned: dict[str, Planned], withheld: str = "") -> None:
-        """The ladder is this from now on. Where it is empty because nothing can be made now, `withheld` says why, and
-        nobody is kept waiting for it."""
+        """The ladder is this from now on. Where it is empty because nothing can be made now, `withheld` says why.
+        Nobody is kept waiting for what is not in it any more."""
         if (planned, withheld) == (self.planned, self.withheld):
             return
+        gone = self.planned.keys() - planned.keys()
         self.planned, self.withheld = planned, withheld
-        if withheld:
-            for name in [name for name in self._awaited if self._is_withheld(name)]:
-                for waiting in self._awaited.pop(name):
-                    waiting.callback(None)
+        for name in [one for one in self._awaited if profile_of(one) in gone or self._is_withheld(one)]:
+            for waiting in self._awaited.pop(name):
+                waiting.callback(None)
         for slot in self.outputs:
             slot.info_changed()
+
+    def why_not(self, name: str) -> str:
+        if self.state == "ended":
+            return "the stream has ended"
+        if name in self.planned:
+            return ""
+        chosen = name in self.info.transcoding_profiles
+        return self.left_out.get(name) or (chosen and self.withheld) or "the stream has no such quality"
 
     def _is_withheld(self, name: str) -> bool:
         """Sound alone is made whatever else is."""

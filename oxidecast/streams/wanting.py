@@ -42,6 +42,11 @@ class RenditionSpec(msgspec.Struct, frozen=True):
         return bool(self.profile) and not self.low_latency
 
 
+def profile_of(rendition: str) -> str:
+    """The profile whose rendition has this name."""
+    return rendition.partition(":")[0]
+
+
 class Planned(msgspec.Struct, frozen=True, kw_only=True):
     """A rendition of the ladder as it will be; it need not run now."""
 

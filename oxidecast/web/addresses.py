@@ -96,10 +96,15 @@ def qualities(stream: Stream) -> list[str]:
 
 
 def to_be_had(stream: Stream, quality: str) -> None:
-    """Raise ApiError when this quality is the stream's, but cannot be made now."""
-    if stream.withheld and quality in stream.info.transcoding_profiles and quality not in qualities(stream):
-        sentence = f"The quality {quality} is not to be had now: {stream.withheld}."
+    """Raise ApiError when the stream's owner chose this quality, but it is not made of this source, or not now."""
+    if quality not in stream.info.transcoding_profiles or quality in qualities(stream):
+        return
+    why = stream.left_out.get(quality, stream.withheld)
+    if why and why == stream.withheld:
+        sentence = f"The quality {quality} is not to be had now: {why}."
         raise ApiError(503, "no_quality", sentence, [("Retry-After", f"{ROOM_AGAIN:.0f}")])
+    if why:
+        raise invalid("quality_profile", f"{quality} is not made of this stream: {why}")
 
 
 def is_unasked(url: str) -> bool:

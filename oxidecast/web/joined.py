@@ -78,10 +78,10 @@ class JoinedViewers(Service):
         address: str,
         user_id: str | None = None,
         rendition: str = "",
-        wants: bool = False,
+        wants: str = "",
     ) -> str:
-        """Count one more viewer of a live stream; answers its id. While it watches, the rendition is wanted where it
-        `wants` that. Raises TooManyViewers."""
+        """Count one more viewer of a live stream; answers its id. While it watches, the quality that it `wants` is
+        made, where that is one. Raises TooManyViewers."""
         network = network_of(address)
         if (
             self._counts[stream.id, ""] >= MOST_OF_STREAM
@@ -90,7 +90,7 @@ class JoinedViewers(Service):
             raise TooManyViewers
         viewer = stream.viewer(output, address)
         viewer.user_id, viewer.rendition = user_id, rendition
-        want = stream.want(RenditionSpec(rendition)) if wants else None
+        want = stream.want(RenditionSpec(wants)) if wants else None
         self._joined[viewer.id] = _Joined(stream, viewer, network, self._clock.seconds(), want)
         self._count(stream.id, network, 1)
         return viewer.id

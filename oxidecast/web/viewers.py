@@ -30,9 +30,10 @@ VIEWER = Query("viewer_id", str, "Who leaves, where the body does not say it.")
 
 
 class Join(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`quality_profile` is a rendition of the stream; one that it does not have gives the whole stream. One that is
-    made on demand is made until the viewer leaves, where its address itself is never asked for anything (multicast).
-    `bind_address` makes the token of a private stream good only from the address that joins."""
+    """`quality_profile` is a rendition of the stream; one that its owner has not chosen gives the whole stream, and one
+    that cannot be made of it is refused. One that is made on demand is made until the viewer leaves, where its address
+    itself is never asked for anything (multicast). `bind_address` makes the token of a private stream good only from
+    the address that joins."""
 
     connection_type: Annotated[str, Meta(max_length=64)]
     quality_profile: Annotated[str, Meta(max_length=64)] | None = None
@@ -118,7 +119,7 @@ class ViewerRoutes:
                 call.address,
                 call.user.id if call.user is not None else None,
                 rendition or "",
-                wants=rendition in stream.planned and is_unasked(url),
+                wants=self._behind(call, stream, body.connection_type, url),
             )
         except TooManyViewers:
             sentence = "There are as many viewers as can be counted."
@@ -142,6 +143,13 @@ class ViewerRoutes:
         if viewer_id is None:
             raise invalid("viewer_id", "This field is required")
         self._joined.leave(viewer_id, call.arguments["stream"])
+
+    def _behind(self, call: Call, stream: Stream, kind: str, url: str) -> str:
+        """The quality of the ladder that is sent to an address at which nobody asks for it; may be none."""
+        names = stream.planned if is_unasked(url) else ()
+        return next(
+            (name for name in names if self._views.urls(call, stream.info, name).get(kind) == url), ""
+        )
 
     def _rendition(self, stream: Stream, wanted: str | None) -> str | None:
         """The rendition of that name; None for the whole stream. Raises ApiError for what no stream can have."""

@@ -171,6 +171,7 @@ class Channel:
             "thumbnail_url": None,
             "tracks": self.tracks if live else [],
             "renditions": list(self.codecs),
+            "qualities": [{"name": name, "state": "running"} for name in self.codecs],
             "notices": self.notices if live else [],
             "stream_urls": {"hls": f"/api/v1/hls/{self.name}/playlist.m3u8"},
             **self.details,

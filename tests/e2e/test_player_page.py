@@ -249,6 +249,29 @@ class PlayerPage(unittest.TestCase):
         self.assertFalse(page.locator("#c-quality").is_visible(), "there is nothing to choose")
         self.assertEqual(self.stats(page)["height"], 360)
 
+    def test_qualities_that_come_later_can_be_chosen_in_the_same_page(self) -> None:
+        page = self.context.new_page()
+        addresses = ("**/api/v1/streams/ladder", "**/hls/ladder/playlist.m3u8")
+        text = page.request.get(f"{self.origin}/api/v1/hls/ladder/playlist.m3u8").text()
+        first = "\n".join(text.splitlines()[:3])
+        self.change_answers(page, "ladder", lambda stream: stream.update(qualities=stream["qualities"][:1]))
+        page.route(addresses[1], lambda route: route.fulfill(body=first))
+        page.goto(self.origin + "/player/ladder")
+        self.wait_for_state(page, "playing")
+        self.assertFalse(page.locator("#c-quality").is_visible(), "there is nothing to choose")
+        page.evaluate("window.sameDocument = true")
+        for address in addresses:
+            page.unroute(address)
+        self.wait("the choice", lambda: page.locator("#c-quality").is_visible(), 15)
+        self.wait_for_state(page, "playing")
+        self.choose(page, "240p")
+        self.wait("the small picture", lambda: self.stats(page)["height"] == 240)
+        self.assertTrue(page.evaluate("window.sameDocument"))
+        # It looked again after it began anew, and left it at that.
+        page.wait_for_timeout(3000)
+        begun = [url for url in self.addresses if url.endswith("/hls/ladder/playlist.m3u8")]
+        self.assertEqual(len(begun), 2)
+
     @pytest.mark.alone
     def test_automatic_follows_the_link_down_and_up_without_a_stall(self) -> None:
         page = self.context.new_page()

@@ -50,9 +50,16 @@ def info(name: str = "show", **changes: Any) -> StreamInfo:
     return StreamInfo(**{**values, **changes})
 
 
-def planned(name: str) -> Planned:
+def planned(name: str, codec: Codec = Codec.H264) -> Planned:
     return Planned(
-        name=name, width=640, height=360, frame_rate=None, peak=2, average=1, codecs=("avc1.64001e",)
+        name=name,
+        codec=codec,
+        width=640,
+        height=360,
+        frame_rate=None,
+        peak=2,
+        average=1,
+        codecs=("avc1.64001e",),
     )
 
 

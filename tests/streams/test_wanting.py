@@ -2,12 +2,14 @@
 
 from typing import Any
 
+import msgspec
 from twisted.internet.defer import CancelledError
 from zope.interface import implementer
 
 from oxidecast.interfaces import IEventListener, IFollowsStreams
+from oxidecast.media import Codec
 from oxidecast.streams.wanting import RenditionSpec
-from tests.streams.stage import VIDEO, HubCase, Listener
+from tests.streams.stage import VIDEO, HubCase, Listener, planned
 
 SPEC = RenditionSpec("720p")
 
@@ -85,6 +87,32 @@ class WantingTests(HubCase):
         made = self.stream.add_rendition("720p", (VIDEO,))
         self.assertIs(self.successResultOf(waiting), made)
         self.stream.end("over")
+
+    def test_nobody_waits_for_what_is_not_in_the_ladder_any_more(self) -> None:
+        self.stream.plan({name: planned(name) for name in ("720p", "360p")})
+        specs = (SPEC, RenditionSpec("720p", True), RenditionSpec("720p", True, Codec.VP8))
+        gone = [self.stream.want(spec).rendition(5) for spec in specs]
+        kept = [self.stream.want(spec).rendition(5) for spec in (RenditionSpec("360p"), RenditionSpec())]
+        self.stream.plan({"360p": planned("360p")})
+        for waiting in gone:
+            self.assertIsNone(self.successResultOf(waiting))
+        for waiting in kept:
+            self.assertNoResult(waiting)
+
+    def test_why_a_quality_is_not_to_be_had(self) -> None:
+        self.stream.info = msgspec.structs.replace(self.stream.info, transcoding_profiles=("720p", "360p"))
+        stream = self.stream
+        stream.left_out = {"720p": "the source is smaller"}
+        stream.plan({"360p": planned("360p")})
+        names = ("720p", "360p", "8k")
+        none = "the stream has no such quality"
+        self.assertEqual([stream.why_not(name) for name in names], ["the source is smaller", "", none])
+        stream.left_out = {}
+        stream.plan({}, "the server is full")
+        full = ["the server is full", "the server is full", none]
+        self.assertEqual([stream.why_not(name) for name in names], full)
+        stream.end("over")
+        self.assertEqual({stream.why_not(name) for name in names}, {"the stream has ended"})
 
     def test_what_is_not_for_everybody(self) -> None:
         name = RenditionSpec("720p", low_latency=True).name

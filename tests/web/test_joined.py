@@ -47,7 +47,8 @@ class TestJoined(HubCase):
     def test_what_it_watches_is_wanted_as_long(self) -> None:
         spec = RenditionSpec("720p")
         first, second, third = (
-            self.joined.join(self.stream, "multicast", HOME, rendition="720p", wants=True) for _ in range(3)
+            self.joined.join(self.stream, "multicast", HOME, rendition="source", wants="720p")
+            for _ in range(3)
         )
         self.joined.join(self.stream, "hls", HOME, rendition="720p")
         self.assertEqual(self.stream.wanted, {spec: 3})

@@ -3,11 +3,14 @@
 import re
 from typing import Any
 
+import msgspec
 from twisted.internet import reactor
 from twisted.internet.task import deferLater
 
+from oxidecast.media import Codec
 from oxidecast.streams.wanting import RenditionSpec
 from tests.house import Answer
+from tests.streams.stage import VIDEO
 from tests.web.test_api import PLANNED, ApiCase
 
 STREAM = "/api/v1/streams/show"
@@ -78,6 +81,22 @@ class TestJoining(ViewersCase):
         await self.ask("DELETE", f"/api/v1/viewers/{joined.data['viewer_id']}")
         self.assertEqual(stream.wanted, {})
 
+    async def test_a_quality_is_made_for_who_watches_by_multicast_what_cannot_be_carried(self) -> None:
+        await self.on_air()
+        stream = self.server.hub.find("show")
+        assert stream is not None
+        av1 = msgspec.structs.replace(VIDEO, codec=Codec.AV1, codec_string="av01.0.00M.08")
+        stream.source.restart((av1,), "it comes back in another codec")
+        for quality in (None, "source"):
+            stream.plan({"720p": PLANNED})
+            while (await self.ask("GET", f"{STREAM}/url?connection_type=multicast")).status == 404:
+                await deferLater(reactor, 0.02)
+            joined = await self.join("multicast", quality_profile=quality)
+            self.assertEnvelope(joined, 200)
+            self.assertEqual(stream.wanted, {RenditionSpec("720p"): 1})
+            await self.ask("DELETE", f"/api/v1/viewers/{joined.data['viewer_id']}")
+            self.assertEqual(stream.wanted, {})
+
     async def test_a_quality_for_which_there_is_no_room(self) -> None:
         self.environ["OXIDECAST_TRANSCODING_MODE"] = "on_demand"
         await self.on_air(transcoding_profiles=["720p"])
@@ -96,6 +115,21 @@ class TestJoining(ViewersCase):
         self.assertEqual(
             [one["name"] for one in (await self.ask("GET", STREAM)).data["qualities"]], ["source"]
         )
+        self.assertEqual(await self.count(), 0)
+
+    async def test_a_quality_that_is_not_made_of_this_source(self) -> None:
+        await self.on_air(transcoding_profiles=["720p"])
+        stream = self.server.hub.find("show")
+        assert stream is not None
+        stream.left_out = {"720p": "the source has no pictures"}
+        for kind, withheld in (("hls", ""), ("multicast", "the server is full")):
+            stream.plan({}, withheld)
+            url = f"{STREAM}/url?connection_type={kind}&quality_profile=720p"
+            for answer in (await self.ask("GET", url), await self.join(kind, quality_profile="720p")):
+                self.assertEnvelope(answer, 422, "invalid")
+                self.assertIn(
+                    "720p is not made of this stream: the source has no pictures", answer.json["error"]
+                )
         self.assertEqual(await self.count(), 0)
 
     async def test_a_private_stream_is_joined_with_a_token(self) -> None:

@@ -165,11 +165,6 @@ class HLSStream:
         elif name in self.stream.planned and self.closed_at is None:
             self._wants[name] = self.stream.want(RenditionSpec(name)), [now]
 
-    def is_withheld(self, name: str) -> bool:
-        """Whether this quality was listed, perhaps, and will be again, but cannot be made now."""
-        chosen = name in self.stream.info.transcoding_profiles
-        return chosen and bool(self.stream.withheld) and self.closed_at is None
-
     def sweep(self) -> None:
         """Let go of viewers, and of renditions, that nobody has asked for any more."""
         self.sessions.sweep()
@@ -244,12 +239,12 @@ class HLSResource(Resource):
             rendition = stream.renditions.get(name)
             planned = name in stream.stream.planned and stream.closed_at is None
             valid = stream.sessions.valid(session, client_of(request))
-            if valid and rendition is None and stream.is_withheld(name):
-                return self._withheld(stream)
-            if not valid or (rendition is None and not planned):
+            if not valid:
                 return self._missing(
                     "no_session", "This playback session does not exist: start from playlist.m3u8."
                 )
+            if rendition is None and not planned:
+                return self._no_quality(stream, name)
             if parts[3] == "playlist.m3u8":
                 if rendition is not None and rendition.playlist is not None:
                     stream.sessions.seen(session, client_of(request))
@@ -285,15 +280,16 @@ class HLSResource(Resource):
 
     async def _media(self, stream: HLSStream, name: str) -> HotAnswer:
         answer = await stream.media(name)
-        if answer is None and stream.is_withheld(name):
-            return self._withheld(stream)
+        if answer is None and stream.stream.why_not(name):
+            return self._no_quality(stream, name)
         return answer or self._missing(
             "no_segment", "This quality is being started: try again in a moment.", retry=True
         )
 
-    def _withheld(self, stream: HLSStream) -> HotAnswer:
+    def _no_quality(self, stream: HLSStream, name: str) -> HotAnswer:
         # A player that is told 404 goes elsewhere at once; after a 503 it would ask again, and its viewer wait.
-        return self._missing("no_quality", f"This quality is not to be had now: {stream.stream.withheld}.")
+        why = stream.stream.why_not(name)
+        return self._missing("no_quality", f"This quality is not to be had now: {why}.")
 
     def render_GET(self, request: Any) -> bytes:
         """Paths that no hot resource is asked about, because they try to be more than a name."""

@@ -17,7 +17,7 @@ from zope.interface import implementer
 from oxidecast.database import DatabaseError
 from oxidecast.delivery.pacing import Pacer
 from oxidecast.formats.m3u import Channel
-from oxidecast.formats.mpegts import TSWriter
+from oxidecast.formats.mpegts import TSWriter, carries
 from oxidecast.interfaces import (
     IFollowsStream,
     IMeasured,
@@ -98,6 +98,7 @@ class MulticastStream:
         self._output.forget(self)
 
     def urls(self, rendition: str | None) -> Mapping[str, str]:
+        rendition = self._instead(rendition)
         group = next(
             (one for name, one in self.groups.items() if one.sends and rendition in (None, name)), None
         )
@@ -117,7 +118,19 @@ class MulticastStream:
 
     def _planned(self) -> list[str]:
         """Those that will be as soon as somebody wants them: whoever does has to know where."""
-        return list(self._chosen(name for name in self.stream.planned if name not in self._renditions))
+        return [name for name in self._ladder() if name not in self._renditions]
+
+    def _ladder(self) -> Iterator[str]:
+        """What of the ladder is sent while it runs. Nobody is to want what cannot be carried then."""
+        return self._chosen(name for name, one in self.stream.planned.items() if carries(one.codec))
+
+    def _instead(self, rendition: str | None) -> str | None:
+        """For a source that is not sent as it is, the first quality that can be: by this name it has to be wanted."""
+        sent = "source" in self._wanted()
+        if rendition not in ((None, "source") if sent else (None,)):
+            return rendition
+        as_it_is = sent and carried(self._renditions["source"].tracks, self._output.settings.opus)[0]
+        return rendition if as_it_is else next(self._ladder(), rendition)
 
     def _chosen(self, names: Iterable[str]) -> Iterator[str]:
         if not self._over:

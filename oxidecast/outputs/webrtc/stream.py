@@ -141,7 +141,7 @@ class WebRTCStream:
         found = track_of(rendition, video=True) if rendition is not None else None
         if rendition is None or found is None:
             want.release()
-            why = self.stream.withheld or "it did not start in time"
+            why = self.stream.why_not(profile) or "it did not start in time"
             raise NotNow(f"The quality {profile} is not to be had now: {why}.")
         if not negotiation.takes(offer, found):
             want.release()

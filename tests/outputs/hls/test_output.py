@@ -100,7 +100,7 @@ class TestAddresses(OutputCase):
             ("show/other.m3u8", "not_found"),
             ("show/source/playlist.m3u8", "not_found"),
             ("show/~forged/source/playlist.m3u8", "no_session"),
-            (f"show/{session}/720p/playlist.m3u8", "no_session"),
+            (f"show/{session}/720p/playlist.m3u8", "no_quality"),
             (f"show/{session}/source/nothing.m4s", "not_found"),
             (f"show/{session}/source/../../x", "not_found"),
             ("show/~\ufffd/source/playlist.m3u8", "no_session"),
@@ -155,10 +155,32 @@ class TestQualities(OutputCase):
             self.assertEqual((answer.status, said["code"]), (404, "no_quality"))
             self.assertEqual(said["error"], "This quality is not to be had now: the server is full.")
         self.assertEqual(list(self.listed()), ["source"])
-        self.assertEqual(self.code(before["360p"].replace("360p", "8k")), (404, "no_session"))
+        self.assertEqual(self.code(before["360p"].replace("360p", "8k")), (404, "no_quality"))
         self.assertEqual(self.code("show/~forged/360p/playlist.m3u8"), (404, "no_session"))
         self.stream.plan({name: planned(name) for name in ("720p", "360p")})
         self.assertEqual(set(self.listed()), {"source", "720p", "360p"})
+
+    def test_who_watches_or_waits_hears_why_a_quality_is_gone(self) -> None:
+        before = self.listed()
+        waiting = self.resource.hot(self.request(before["720p"]))
+        self.stream.left_out = {"720p": "the source is smaller (640x360)"}
+        self.stream.info = msgspec.structs.replace(self.stream.info, transcoding_profiles=("720p",))
+        self.stream.plan({})
+        for name, answer, why in (
+            ("720p", self.successResultOf(waiting), "the source is smaller (640x360)"),
+            ("720p", self.ask(before["720p"]), "the source is smaller (640x360)"),
+            ("360p", self.ask(before["360p"]), "the stream has no such quality"),
+        ):
+            said = json.loads(bytes(answer.body))
+            self.assertEqual((name, answer.status, said["code"]), (name, 404, "no_quality"))
+            self.assertEqual(said["error"], f"This quality is not to be had now: {why}.")
+            self.assertNotIn(b"Retry-After", dict(answer.headers))
+
+    def test_a_quality_of_a_stream_that_has_ended(self) -> None:
+        before = self.listed()
+        self.stream.end("over")
+        said = json.loads(bytes(self.ask(before["720p"]).body))
+        self.assertEqual(said["error"], "This quality is not to be had now: the stream has ended.")
 
 
 class TestCodecs(OutputCase):

@@ -9,11 +9,13 @@ from prometheus_client.exposition import generate_latest
 from twisted.web.test.requesthelper import DummyRequest
 
 from oxidecast.formats.sap import LOCAL, PORT, SAPPacket
+from oxidecast.media import Codec
 from oxidecast.outputs.multicast.announcer import SHORTEST_LOCAL
 from oxidecast.outputs.multicast.check import check
 from oxidecast.outputs.multicast.settings import MulticastSettings
 from tests.formats.sdp_parser import parse
-from tests.outputs.multicast.stage import VIDEO, MulticastCase
+from tests.outputs.multicast.stage import AUDIO, VIDEO, MulticastCase
+from tests.outputs.multicast.test_output import AV1
 from tests.streams.stage import planned
 
 
@@ -197,9 +199,11 @@ class TestCheck(MulticastCase):
 class TestPlanned(MulticastCase):
     """Qualities that are made when somebody wants them."""
 
-    def plan(self, *names: str) -> None:
+    def plan(self, *names: str, **codecs: Codec) -> None:
         with self.host.entered():
-            self.stream.plan({name: planned(name) for name in names})
+            self.stream.plan(
+                {name: planned(name, codecs.get(name, Codec.H264)) for name in (*names, *codecs)}
+            )
 
     async def test_their_addresses_are_known_before_they_run(self) -> None:
         await self.begin()
@@ -240,3 +244,28 @@ class TestPlanned(MulticastCase):
         with self.host.entered():
             self.stream.change_info(msgspec.structs.replace(self.stream.info, is_private=True))
         self.assertEqual(self.sent().urls("720p"), {})
+
+    async def test_what_transport_streams_cannot_carry_has_none(self) -> None:
+        await self.begin()
+        await self.live()
+        self.plan(av1=Codec.AV1, hevc=Codec.HEVC)
+        await self.settled()
+        self.assertEqual(self.sent().urls("av1"), {})
+        self.assertEqual(self.sent().urls("hevc"), {"multicast": "udp://@239.255.0.2:30001"})
+
+    async def test_one_of_them_stands_in_for_a_source_that_cannot_be_carried(self) -> None:
+        await self.begin()
+        await self.live(AV1, AUDIO)
+        self.plan("720p", "360p", av1=Codec.AV1)
+        await self.settled()
+        sent, where = self.sent(), {"multicast": "udp://@239.255.0.2:30001"}
+        self.assertEqual((sent.urls(None), sent.urls("source"), sent.urls("720p")), (where, where, where))
+        with self.host.entered():
+            self.stream.add_rendition("720p", (VIDEO,))
+        # Who comes now has to want it as well, or it stops when the first one leaves.
+        self.assertEqual((sent.urls(None), sent.urls("source")), (where, where))
+        choices = {"multicast": {"renditions": {"source": False, "720p": False}}}
+        with self.host.entered():
+            self.stream.change_info(msgspec.structs.replace(self.stream.info, outputs=choices))
+        self.assertEqual(sent.urls(None), {"multicast": "udp://@239.255.0.3:30002"})
+        self.assertEqual(sent.urls("source"), {})

@@ -5,6 +5,7 @@ import random
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 from aiortc.rtp import RtcpReceiverInfo, RtcpRrPacket
 from prometheus_client.exposition import generate_latest
 from twisted.internet.defer import Deferred
@@ -503,11 +504,18 @@ class TestWhatIsSent(WebRTCCase):
         self.stream.plan({"720p": planned("720p")})
         late = Deferred.fromCoroutine(self.shown.pictures("", parse_offer(offer())))
         self.clock.advance(WITHIN)
+        gone = Deferred.fromCoroutine(self.shown.pictures("720p", parse_offer(offer())))
+        self.stream.left_out = {"720p": "the source is smaller"}
+        self.stream.plan({})
+        self.stream.left_out = {}
+        self.stream.plan({"720p": planned("720p")})
+        self.stream.info = msgspec.structs.replace(self.stream.info, transcoding_profiles=("720p",))
         full = Deferred.fromCoroutine(self.shown.pictures("720p", parse_offer(offer())))
         self.stream.plan({}, "the server is full")
         after = Deferred.fromCoroutine(self.shown.pictures("720p", parse_offer(offer())))
         for waiting, why in (
             (late, "did not start in time"),
+            (gone, "source is smaller"),
             (full, "server is full"),
             (after, "server is full"),
         ):

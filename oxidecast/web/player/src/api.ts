@@ -10,6 +10,12 @@ export interface Track {
   channels: number;
 }
 
+/** `state` is "running", "planned" where it is made as soon as somebody asks, or "left_out" where it is not made. */
+export interface Quality {
+  name: string;
+  state: string;
+}
+
 export interface Stream {
   id: string;
   name: string;
@@ -21,6 +27,7 @@ export interface Stream {
   started_at: string | null;
   thumbnail_url: string | null;
   tracks: Track[];
+  qualities: Quality[];
   /** What people should know of the stream, in sentences: what an output leaves out, what its encoder does badly. */
   notices: string[];
   stream_urls: { hls?: string; webrtc?: string };

@@ -66,6 +66,11 @@ const stored = {
   },
 };
 
+/** The names of what there is to choose from. */
+function qualities(stream: Stream): string[] {
+  return stream.qualities.filter(({ state }) => state !== "left_out").map(({ name }) => name);
+}
+
 export class Player implements EngineListener {
   state: State = "loading";
   stream: Stream | null = null;
@@ -86,6 +91,8 @@ export class Player implements EngineListener {
   private lastTime = -1;
   private lastMoved = performance.now();
   private wasLive = false;
+  /** The qualities that there were when the engine began: it reads the list of them once. */
+  private listed = new Set<string>();
 
   constructor(
     readonly video: HTMLVideoElement,
@@ -275,6 +282,7 @@ export class Player implements EngineListener {
     this.engine = engine;
     this.lastMoved = performance.now();
     this.lastTime = -1;
+    this.listed = new Set(this.stream === null ? [] : qualities(this.stream));
     engine.load(address);
     if (this.wanted) void this.play();
     else this.become("paused");
@@ -342,12 +350,21 @@ export class Player implements EngineListener {
       if (attempt !== this.attempt) return;
       this.stream = stream;
       this.onchange();
+      if (this.state === "playing" && this.lacks(stream)) {
+        await this.connect();
+        return;
+      }
       // The encoder may have come back with what cannot be sent: then the playlist that we know stands still for ever.
       if (this.state === "waiting") await this.askWhy(playlistAddress(stream, this.token));
     } catch {
       // The picture goes on: media and API may fail apart, and the engine says when media does.
     }
     if (attempt === this.attempt && this.engine !== null) this.later(POLL_LIVE);
+  }
+
+  /** Whether there are qualities of which the engine knows nothing. By WebRTC, the server chooses from all. */
+  private lacks(stream: Stream): boolean {
+    return !(this.engine instanceof WhepEngine) && qualities(stream).some((name) => !this.listed.has(name));
   }
 
   private paused(): void {
