@@ -1,7 +1,8 @@
 """One rendition of a stream, put together from two feeds of the child.
 
 The one idea: a rendition begins, and begins anew, with a keyframe of which everything is known. What comes before its
-tracks are known waits for them; what comes before a keyframe is left out.
+tracks are known waits for them; what comes before a keyframe is left out. Where only the sound is another, the pictures
+go on, and it is exchanged at their next keyframe.
 """
 
 from collections.abc import Callable, Sequence
@@ -52,21 +53,22 @@ class Assembly:
         self._held: list[FramedPacket] = []
         self._anew = ""
         """Why the rendition has to begin anew, if it has to."""
+        self._exchange = ""
+        """Why it has to at the next keyframe, while its pictures go on until then."""
         self._last: dict[int, int] = {}
         self._sound_end: dict[int, int] = {}
         """By feed, where the sound ends that was taken."""
         self._duration = 0
 
     def feeds(self, video: int, audio: int | None) -> None:
-        """It is made of these from now on."""
+        """It is made of these from now on, though the source goes on as it was."""
         if (video, audio) == (self.video, self.audio):
             return
-        self._flush()
-        for gone in {self.video, self.audio} - {video, audio, None}:
-            self._tracks.pop(gone, None)  # type: ignore[arg-type]
-        self.video, self.audio = video, audio
-        self._interleaver = Interleaver(video, audio)
-        self.anew("its sound is another")
+        if video != self.video:
+            self.anew("its pictures are others")
+        self._set_feeds(video, audio)
+        if self.rendition is not None and not self._anew:
+            self._exchange = "its sound is another"
 
     def track(self, track: Track) -> None:
         """A feed's, by its number."""
@@ -74,11 +76,17 @@ class Assembly:
             return
         known = self._tracks.get(track.id)
         mine = msgspec.structs.replace(track, id=VIDEO_ID if track.is_video else AUDIO_ID)
-        if mine != known:
-            self._flush()
-            self._tracks[track.id] = mine
-            if known is not None or not self._held:
-                self.anew(f"the {'picture' if track.is_video else 'sound'} changed")
+        if mine == known:
+            return
+        self._flush()
+        self._tracks[track.id] = mine
+        if self.video and not track.is_video:
+            if self.rendition is not None and not self._anew:
+                self._exchange = self._exchange or "the sound changed"
+            elif known is not None:
+                self._held = [one for one in self._held if one.track_id != track.id]
+        elif known is not None or not self._held:
+            self.anew(f"the {'picture' if track.is_video else 'sound'} changed")
 
     def packet(self, packet: FramedPacket) -> None:
         if packet.track_id not in (self.video, self.audio) or self._is_known_sound(packet):
@@ -88,6 +96,15 @@ class Assembly:
             return
         for one in self._interleaver.packet(packet):
             self._take(one)
+
+    def source_anew(self, reason: str, feeds: tuple[int, int | None]) -> None:
+        """The source began anew: what follows is of these feeds, and the child tells of their sound once more."""
+        self._flush()
+        if self._held and self.video in self._tracks:
+            self._begin()  # It was so short that it still waited for its sound.
+        self.anew(reason)
+        self._set_feeds(*feeds)
+        self._tracks = {feed: track for feed, track in self._tracks.items() if track.is_video}
 
     def anew(self, reason: str) -> None:
         """What follows does not continue what came before."""
@@ -116,15 +133,24 @@ class Assembly:
         self._sound_end[packet.track_id] = packet.dts + lasts
         return False
 
+    def _set_feeds(self, video: int, audio: int | None) -> None:
+        self._flush()
+        self.video, self.audio = video, audio
+        self._interleaver = Interleaver(video, audio)
+        self._held = [one for one in self._held if one.track_id in (video, audio)]
+        self._tracks = {feed: track for feed, track in self._tracks.items() if feed in (video, audio)}
+
     def _flush(self) -> None:
         for one in self._interleaver.flush():
             self._take(one)
 
     def _take(self, packet: FramedPacket) -> None:
         if self.rendition is not None and not self._anew:
-            self._push(packet)
-            return
-        if not self._held and not (packet.keyframe and packet.track_id == (self.video or self.audio)):
+            if not (self._exchange and self._is_beginning(packet) and self._complete()):
+                self._push(packet)
+                return
+            self._anew = self._exchange
+        if not self._held and not self._is_beginning(packet):
             return
         self._held.append(packet)
         # Pictures are not kept waiting for sound that does not come.
@@ -132,13 +158,16 @@ class Assembly:
         if self._complete() or (waited >= MOST_HELD and self.video in self._tracks):
             self._begin()
 
+    def _is_beginning(self, packet: FramedPacket) -> bool:
+        return packet.keyframe and packet.track_id == (self.video or self.audio)
+
     def _complete(self) -> bool:
         return all(feed in self._tracks for feed in (self.video, self.audio) if feed)
 
     def _begin(self) -> None:
         held, self._held = self._held, []
         tracks = tuple(sorted(self._tracks.values(), key=lambda track: track.id))
-        reason, self._anew = self._anew, ""
+        reason, self._anew, self._exchange = self._anew, "", ""
         rate = tracks[0].frame_rate
         self._duration = round(TICKS / rate) if rate else TICKS // 30
         if self.rendition is None:

@@ -30,11 +30,12 @@ LINGER = 60.0
 """Seconds that a rendition is still made when nobody wants it any more: viewers switch to and fro."""
 
 LISTEN = TICKS // 2
-"""How much sound is measured before the ladder begins: what fits a profile's bitrate is not coded again. The child
-takes as long to start."""
+"""How much sound is measured before the ladder begins, or copies what is new: what fits a profile's bitrate is not
+coded again. The child takes as long to start. What is copied then stays so until the source begins anew: exchanging
+sound is a discontinuity."""
 
 LISTEN_AGAIN = 10 * TICKS
-"""It is measured on, so much at a time: a stream that begins in silence tells nothing of what is to come."""
+"""It is measured on, so much at a time: what is copied may become louder, and the plan says how much it is."""
 
 MOST_LISTENED = 2048
 """Packets that wait for it at most."""
@@ -131,6 +132,8 @@ class Ladder:
         self._sound_bytes = self._sound_ticks = 0
         self._most_sound: int | None = None
         """Bits a second: the most that was measured."""
+        self._judged: int | None = None
+        """What it was when last was decided what is copied. None is copied where that is not known."""
         self._over = False
 
     # -- what should be made
@@ -140,6 +143,8 @@ class Ladder:
         if self._over:
             return
         self._look_at_wants()
+        if self.supervisor is None:
+            self._judged = self._most_sound
         planned = self._make_plan()
         if self._given_up == (self.plan, self._others):
             self._withhold(planned, GIVEN_UP)
@@ -208,7 +213,7 @@ class Ladder:
         names = stream.info.transcoding_profiles
         live = {spec.profile for spec in self._known if spec.low_latency}
         video, audio = tracks.get(True), tracks.get(False)
-        ladder = profiles.ladder(settings.profiles, {*names, *live}, video, audio, self._most_sound)
+        ladder = profiles.ladder(settings.profiles, {*names, *live}, video, audio, self._judged)
         missing = self._missing(ladder.renditions)
         rungs = [one for one in ladder.renditions if one.name not in missing]
         left_out = {**ladder.left_out, **missing}
@@ -252,6 +257,8 @@ class Ladder:
         """As it will be. Once it has run its tracks are known, which say more than any guess."""
         target = rendition.target
         sound = rendition.audio.bitrate if rendition.audio is not None else 0
+        if rendition.audio is not None and rendition.audio.codec == "copy":
+            sound = max(sound, self._most_sound or 0)
         codecs = [self._codecs.get((rendition.size, target)) or codec_string(target)]
         if audio is not None and rendition.audio is not None:
             codecs.append(audio.codec_string if rendition.audio.codec == "copy" else "mp4a.40.2")
@@ -331,7 +338,12 @@ class Ladder:
             self.supervisor.track(track)
 
     def _measures(self) -> bool:
-        return self._most_sound is None and any(not track.is_video for track in self.stream.source.tracks)
+        """Whether the sound is listened to first: it is new, and not known to be too much for all."""
+        there = any(not track.is_video for track in self.stream.source.tracks)
+        return there and (self._most_sound is None or self._copies())
+
+    def _copies(self) -> bool:
+        return any(one.audio is not None and one.audio.codec == "copy" for one in self.plan)
 
     # -- ISubscriber: what the source says
 
@@ -342,27 +354,30 @@ class Ladder:
             self._sound_bytes += len(packet.payload)
             self._sound_ticks += packet.duration
         if self._heard is None:
-            if self._sound_ticks >= LISTEN_AGAIN and self._measure():
-                self.settle()
+            if self._sound_ticks >= LISTEN_AGAIN:
+                before = self._most_sound
+                self._measure()
+                if self._most_sound != before and self._copies():
+                    self.settle()
             self._send(packet)
             return
         self._heard.append(packet)
         elapsed = packet.dts - self._heard[0].dts
         if self._sound_ticks >= LISTEN or elapsed >= 2 * LISTEN or len(self._heard) >= MOST_LISTENED:
             heard, self._heard = self._heard, None
-            self._measure()
+            self._judged = self._most_sound if self._measure() else None
             self.settle()
             for one in heard:
                 self._send(one)
 
     def _measure(self) -> bool:
-        """Look at the sound since the last time; whether it was more than ever."""
+        """Look at the sound since the last time; whether there was any."""
         if not self._sound_ticks:
             return False
-        before = self._most_sound
-        self._most_sound = max(before or 0, self._sound_bytes * 8 * TICKS // self._sound_ticks)
+        measured = self._sound_bytes * 8 * TICKS // self._sound_ticks
+        self._most_sound = max(self._most_sound or 0, measured)
         self._sound_bytes = self._sound_ticks = 0
-        return self._most_sound != before
+        return True
 
     def _send(self, packet: Packet) -> None:
         if self.supervisor is not None:
@@ -373,14 +388,20 @@ class Ladder:
     def restarted(self, reason: str) -> None:
         if self.supervisor is None or self.renditions is None:
             return
+        if self._heard is not None:
+            # It was too short to be judged: it is made as was planned, and nothing of it is lost.
+            heard, self._heard = self._heard, None
+            self.supervisor.job(self._job())
+            for one in heard:
+                self._send(one)
         self._try_again()
         self.supervisor.restart()
-        self.renditions.why_anew = reason
-        if self._heard is not None:
-            self._heard.clear()
+        self.renditions.expect(reason)
         self.supervisor.discontinuity()
         for track in self.stream.source.tracks:
             self._give_track(track)
+        self._sound_bytes = self._sound_ticks = 0
+        self._heard = [] if self._measures() else None
         self.settle()
 
     def ended(self, reason: str) -> None:

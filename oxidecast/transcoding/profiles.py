@@ -31,6 +31,9 @@ LEAST_BITRATE = 16_000
 NEARLY_FITS = 1.1
 """Sound measured at up to a tenth above a profile's bitrate is copied: encoders wander around what they were asked."""
 
+SILENT = 8_000
+"""Bits a second: sound measured below is silence, some 2,000, and says nothing of what is to come: it is not copied."""
+
 _LOW_LATENCY, _LOW_LATENCY_VP8 = 64, 32
 _AAC, _OPUS, _COPY = 128, 192, 255
 """Feed numbers: a profile's place in the settings, that plus 64 without B-frames, plus 32 in VP8, and so on. They
@@ -226,6 +229,7 @@ def _sound(
 ) -> AudioFeed | None:
     if source is None:
         return None
-    if source.codec is Codec.AAC and source.channels <= 2 and measured and measured <= bitrate * NEARLY_FITS:
+    fits = measured is not None and SILENT <= measured <= bitrate * NEARLY_FITS
+    if source.codec is Codec.AAC and source.channels <= 2 and fits:
         return AudioFeed(feed=_COPY, codec="copy", bitrate=bitrate)
     return AudioFeed(feed=_AAC + bitrates.index(bitrate), codec="aac", bitrate=bitrate)

@@ -16,9 +16,10 @@ class Receiver(Protocol):
     def packet(self, packet: FramedPacket) -> None:
         """`packet.track_id` is the feed's number."""
 
-    def discontinuity(self) -> None:
-        """What follows does not continue what came before, as the source said. A new child goes on where the one before
-        it was, at a keyframe of each feed and with sound that may be there already; or later, where that cannot be."""
+    def discontinuity(self, number: int) -> None:
+        """What follows does not continue what came before, as the source said: `number` of its discontinuities. The
+        child tells of its sound once more. A new child goes on where the one before it was, at a keyframe of each
+        feed and with sound that may be there already; or later, where that cannot be."""
 
     def feed_ended(self, feed: int) -> None:
         """A feed that the job no longer has."""

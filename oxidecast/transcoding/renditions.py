@@ -47,21 +47,25 @@ class Renditions:
     def __init__(self, stream: Stream, boss: Boss) -> None:
         self.assemblies: dict[str, Assembly] = {}
         self.figures_now: Figures | None = None
-        self.why_anew = ""
-        """Why the source began anew, for the next discontinuity."""
+        self._expected: dict[int, str] = {}
+        """The source's discontinuities that the child has not come to, by number, and why they are."""
+        self._expects = 0
+        self._later: dict[int, Mapping[str, tuple[int, int | None]]] = {}
+        """By discontinuity, the feeds from there on: what is made until then is of those before."""
         self._stream = stream
         self._boss: Boss | None = boss
         self._before: deque[Figures] = deque(maxlen=WINDOW)
         self._tracks: dict[int, Track] = {}
 
     def make(self, feeds: Mapping[str, tuple[int, int | None]], listed: frozenset[str]) -> None:
-        """Renditions by name, with the numbers of their feeds; `listed` as in `Stream.add_rendition`."""
+        """Renditions by name, with the numbers of their feeds; `listed` as in `Stream.add_rendition`. Whatever the
+        child still has of before a discontinuity is of the feeds that were."""
         for name in self.assemblies.keys() - feeds.keys():
             self.assemblies.pop(name).remove("it is not made any more")
+        if self._expected:
+            self._later[self._expects] = feeds
         for name, (video, audio) in feeds.items():
-            if name in self.assemblies:
-                self.assemblies[name].feeds(video, audio)
-            else:
+            if name not in self.assemblies:
                 self.assemblies[name] = Assembly(
                     self._stream,
                     name,
@@ -71,9 +75,16 @@ class Renditions:
                     partial(self._began, name),
                     self._keyframe,
                 )
+            elif not self._expected:
+                self.assemblies[name].feeds(video, audio)
             # Feeds are shared: the child has told of this one before, maybe.
             for track in list(self._tracks.values()):
                 self.assemblies[name].track(track)
+
+    def expect(self, reason: str) -> None:
+        """The source began anew: the supervisor's next discontinuity, say so before."""
+        self._expects += 1
+        self._expected[self._expects] = reason
 
     def close(self, reason: str) -> None:
         """All renditions are over."""
@@ -113,10 +124,15 @@ class Renditions:
         for assembly in tuple(self.assemblies.values()):
             assembly.packet(packet)
 
-    def discontinuity(self) -> None:
-        reason, self.why_anew = self.why_anew or "the source began anew", ""
-        for assembly in self.assemblies.values():
-            assembly.anew(reason)
+    def discontinuity(self, number: int) -> None:
+        reason, feeds = "the source began anew", dict[str, tuple[int, int | None]]()
+        for one in [one for one in self._expected if one <= number]:
+            reason = self._expected.pop(one)
+            feeds |= self._later.pop(one, {})
+        # Sound that is as it was is told of once more, so that none waits for what is not, or begins with what was.
+        self._tracks = {feed: track for feed, track in self._tracks.items() if track.is_video}
+        for name, assembly in self.assemblies.items():
+            assembly.source_anew(reason, feeds.get(name, (assembly.video, assembly.audio)))
 
     def feed_ended(self, feed: int) -> None:
         self._tracks.pop(feed, None)

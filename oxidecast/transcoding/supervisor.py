@@ -392,7 +392,7 @@ class Supervisor:
         """What comes from now on is of after the source's discontinuity of this number, or the last one."""
         self._answered = self._discontinuities if number is None else number
         self._made.clear()
-        self._receiver.discontinuity()
+        self._receiver.discontinuity(self._answered)
 
     # -- The way in --------------------------------------------------------------------------------------------------
 

@@ -76,7 +76,7 @@ class Listener:
     def packet(self, packet: FramedPacket) -> None:
         self.heard.append(packet)
 
-    def discontinuity(self) -> None:
+    def discontinuity(self, number: int) -> None:
         self.heard.append("discontinuity")
 
     def feed_ended(self, feed: int) -> None:

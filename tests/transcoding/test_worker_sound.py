@@ -5,7 +5,7 @@ from itertools import pairwise
 
 from oxidecast.formats.framed import FramedPacket
 from oxidecast.formats.framed_messages import AudioFeed, Discontinuity, FeedEnded
-from oxidecast.media import TICKS, Codec
+from oxidecast.media import TICKS, Codec, Track
 from tests.transcoding.child import Made, beeps, flashes, job, small
 from tests.transcoding.clips import START, audio, clip, later, plain, video
 from tests.transcoding.test_worker_video import WorkerCase
@@ -154,7 +154,37 @@ class TestTime(SoundCase):
         for feed in (128, 129):
             self.assert_sync(made, feed, [1.0, 2.0, 3.0, 11.0, 12.0, 13.0])
             self.assertTrue(all(a.dts < b.dts for a, b in pairwise(made.packets(feed))))
-            self.assertEqual(len(made.tracks(feed)), 1)
+
+    def test_after_a_discontinuity_sound_is_told_of_with_its_first_packet(self) -> None:
+        one = clip(audio(1))
+        other = clip(audio(1, rate=44_100, start=START + 3 * TICKS))
+        third = list(later(other.packets, 3 * TICKS))
+        made = self.made(
+            job(AAC, OPUS, COPY),
+            *one.tracks,
+            *one.packets,
+            Discontinuity(1),
+            *other.tracks,
+            *other.packets,
+            Discontinuity(2),
+            *third,
+        )
+        for feed, rates in (
+            (128, [48_000, 44_100, 44_100]),
+            (129, [48_000] * 3),
+            (130, [48_000, 44_100, 44_100]),
+        ):
+            told = [
+                item
+                for item in made.items
+                if isinstance(item, Discontinuity)
+                or getattr(item, "id", getattr(item, "track_id", 0)) == feed
+            ]
+            breaks = [place for place, item in enumerate(told) if isinstance(item, Discontinuity)]
+            for begins in (0, *(place + 1 for place in breaks)):
+                self.assertIsInstance(told[begins], Track)
+                self.assertIsInstance(told[begins + 1], FramedPacket)
+            self.assertEqual([item.sample_rate for item in told if isinstance(item, Track)], rates)
 
     def test_another_rate_in_mid_stream(self) -> None:
         one, other = clip(audio(2)), clip(audio(2, rate=44_100, start=START + 3 * TICKS))

@@ -50,17 +50,22 @@ class _Feed:
         self._input: tuple[Any, ...] | None = None
         self._graph: Any = None
         self._encoder: Any = None
+        self._source: Track | None = None
         self._track: Track | None = None
+        """What was told, with the first packet that is of it: before it, what came after a discontinuity would be taken
+        for the sound that was."""
         self._last: int | None = None
 
     def track(self, track: Track) -> None:
-        if self.feed.codec == "copy":
-            self._output.track(self.feed.feed, track)
+        self._source = track
 
     def packet(self, packet: FramedPacket) -> None:
         """A coded one, for a feed that copies."""
         if self.feed.codec == "copy" and (self._last is None or packet.dts > self._last):
             self._last = packet.dts
+            if self._track != self._source and self._source is not None:
+                self._track = self._source
+                self._output.track(self.feed.feed, self._track)
             self._output.packet(self.feed.feed, packet.dts, packet.pts, True, packet.payload, packet.samples)
 
     def frame(self, frame: Any) -> None:
@@ -72,6 +77,10 @@ class _Feed:
             self._input = input
         self._graph.push(frame)
         self._pull()
+
+    def forget(self) -> None:
+        """What follows is told of as if it were new."""
+        self._track = None
 
     def drain(self) -> None:
         if self._graph is not None:
@@ -183,6 +192,8 @@ class Sound(threading.Thread):
 
         def order() -> None:
             self._drain()
+            for feed in self._feeds.values():
+                feed.forget()
             done.set()
 
         self._queue.put(order)
