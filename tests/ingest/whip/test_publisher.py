@@ -185,7 +185,7 @@ class TestPublishing(WHIPCase):
         echo = b"\x80\xcf\0\5" + bytes(4) + b"\5\0\0\3" + said[at + 4 : at + 8] + said[at + 14 : at + 18]
         self.send(1)
         self.say(echo + bytes(4))
-        self.send(70, gop=1000)
+        self.send(110, gop=1000)  # A keyframe is asked for after two seconds, and figures are told once a second.
         assert self.stream.publication is not None
         told = self.stream.publication.figures
         self.assertEqual((told["lost"], told["nacks"], told["given_up"], told["faults"]), (1, 1, 0, 0))
