@@ -54,11 +54,7 @@ class SequenceHeader:
         text = f"av01.{self.profile_idc}.{self.level_idx:02d}{'MH'[self.tier]}.{self.bit_depth:02d}"
         x, y = self.subsampling
         chroma = f"{x:d}{y:d}{self.sample_position if x and y else 0}"
-        colour = self.colour or (1, 1, 1)
-        tail = (int(self.monochrome), chroma, *(f"{code:02d}" for code in colour), int(self.full_range))
-        usual = (0, "110", "01", "01", "01", 0)
-        # An unknown sample position (0) is what encoders write for the usual one.
-        return text if tail == usual else text + "." + ".".join(map(str, tail))
+        return text + colour_suffix(self.colour, self.full_range, self.monochrome, chroma)
 
     @property
     def profile(self) -> str:
@@ -67,6 +63,17 @@ class SequenceHeader:
     @property
     def level(self) -> str:
         return f"{2 + (self.level_idx >> 2)}.{self.level_idx & 3}" if self.level_idx < 24 else ""
+
+
+def colour_suffix(
+    colour: tuple[int, int, int] | None, full_range: bool, monochrome: bool = False, chroma: str = "110"
+) -> str:
+    """What follows the depth in a codec string: nothing where it would say what its absence means. `colour` is
+    primaries, transfer and matrix."""
+    tail = (int(monochrome), chroma, *(f"{code:02d}" for code in colour or (1, 1, 1)), int(full_range))
+    usual = (0, "110", "01", "01", "01", 0)
+    # An unknown sample position (0) is what encoders write for the usual one.
+    return "" if tail == usual else "." + ".".join(map(str, tail))
 
 
 def spans(payload: bytes) -> Iterator[tuple[int, int, int, int]]:
@@ -182,11 +189,17 @@ def _with_size(unit: bytes) -> bytes:
     return bytes((unit[0] | 2,)) + unit[1 : len(unit) - len(body)] + size + body
 
 
+def header_in(extradata: bytes) -> SequenceHeader | None:
+    """The sequence header in an av1C record, which may be without."""
+    unit = sequence_header(parse_configuration(extradata))
+    return parse_sequence_header(_body(unit)) if unit is not None else None
+
+
 def track(extradata: bytes, id: int = 1) -> Track:
     """The track of an av1C record. Without configOBUs it has no size, and `in_band` learns it later."""
-    unit = sequence_header(parse_configuration(extradata))
-    if unit is not None:
-        return _described(extradata, parse_sequence_header(_body(unit)), id)
+    header = header_in(extradata)
+    if header is not None:
+        return _described(extradata, header, id)
     profile, level = extradata[1] >> 5, extradata[1] & 31
     if profile > 2:
         raise RemoteProtocolError(f"av1C seq_profile is {profile}, above 2")

@@ -15,7 +15,7 @@ from oxidecast.media import nal
 from oxidecast.media.bits import BitReader, unescape
 from oxidecast.media.errors import LocalProtocolError, RemoteProtocolError
 from oxidecast.media.nal import four_byte_lengths, from_annexb, nal_units
-from oxidecast.media.picture import check_size, frame_rate, read_aspect_ratio
+from oxidecast.media.picture import Colour, check_size, frame_rate, read_aspect_ratio, read_colour
 from oxidecast.media.track import Codec, Track
 
 __all__ = [
@@ -75,6 +75,7 @@ class SequenceParameterSet:
     sample_aspect_ratio: Fraction
     interlaced: bool
     frame_rate: Fraction | None
+    colour: Colour
 
     @property
     def codec_string(self) -> str:
@@ -225,9 +226,9 @@ def parse_sps(unit: bytes) -> SequenceParameterSet:
     height = rows * 16 * (1 + interlaced) - (crops[2] + crops[3]) * unit_y
     check_size(width, height, "SPS")
     check_size(columns * 16, rows * 16 * (1 + interlaced), "SPS before cropping")
-    shape, rate = Fraction(1), None
+    shape, rate, colour = Fraction(1), None, Colour()
     if bits.left and bits.flag():
-        shape, rate = _read_vui(bits)
+        shape, rate, colour = _read_vui(bits)
     return SequenceParameterSet(
         sps_id,
         profile_idc,
@@ -241,6 +242,7 @@ def parse_sps(unit: bytes) -> SequenceParameterSet:
         shape,
         interlaced,
         rate,
+        colour,
     )
 
 
@@ -258,18 +260,16 @@ def _skip_scaling_list(bits: BitReader, size: int) -> None:
             return  # the rest repeats the last scale (7.3.2.1.1.1)
 
 
-def _read_vui(bits: BitReader) -> tuple[Fraction, Fraction | None]:
-    """Pixel shape and frame rate. A VUI cut short is forgiven: cameras send such, and no decoder needs it."""
-    shape, rate = Fraction(1), None
+def _read_vui(bits: BitReader) -> tuple[Fraction, Fraction | None, Colour]:
+    """Pixel shape, frame rate and colour. A VUI cut short is forgiven: cameras send such, and no decoder needs it."""
+    shape, rate, colour = Fraction(1), None, Colour()
     try:
         if bits.flag():
             shape = read_aspect_ratio(bits)
         if bits.flag():
             bits.skip(1)
         if bits.flag():
-            bits.skip(4)
-            if bits.flag():
-                bits.skip(24)
+            colour = read_colour(bits)
         if bits.flag():
             bits.ue()
             bits.ue()
@@ -278,7 +278,7 @@ def _read_vui(bits: BitReader) -> tuple[Fraction, Fraction | None]:
             rate = frame_rate(scale, ticks * 2)  # a tick is a field's time (E.2.1)
     except RemoteProtocolError:
         pass
-    return shape, rate
+    return shape, rate, colour
 
 
 def is_keyframe(payload: bytes) -> bool:

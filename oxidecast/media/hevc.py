@@ -15,7 +15,7 @@ from oxidecast.media import nal
 from oxidecast.media.bits import BitReader, unescape
 from oxidecast.media.errors import LocalProtocolError, RemoteProtocolError
 from oxidecast.media.nal import four_byte_lengths, from_annexb, nal_units
-from oxidecast.media.picture import check_size, frame_rate, read_aspect_ratio
+from oxidecast.media.picture import Colour, check_size, frame_rate, read_aspect_ratio, read_colour
 from oxidecast.media.track import Codec, Track
 
 __all__ = [
@@ -98,6 +98,7 @@ class SequenceParameterSet:
     height: int
     sample_aspect_ratio: Fraction
     frame_rate: Fraction | None
+    colour: Colour
 
     @property
     def codec_string(self) -> str:
@@ -227,13 +228,13 @@ def parse_sps(unit: bytes) -> SequenceParameterSet:
     check_size(width, height, "SPS after its conformance window")
     depth_luma = 8 + _bounded(bits.ue(), 7, "bit_depth_luma_minus8")
     depth_chroma = 8 + _bounded(bits.ue(), 7, "bit_depth_chroma_minus8")
-    shape, rate = Fraction(1), None
+    shape, rate, colour = Fraction(1), None, Colour()
     try:
-        shape, rate = _read_from_order_count_to_vui(bits, sub_layers)
+        shape, rate, colour = _read_from_order_count_to_vui(bits, sub_layers)
     except RemoteProtocolError:
         pass  # forgiven, as in H.264: what comes after the sizes only tells shape and rate
     return SequenceParameterSet(
-        sps_id, sub_layers, nesting, ptl, chroma, depth_luma, depth_chroma, width, height, shape, rate
+        sps_id, sub_layers, nesting, ptl, chroma, depth_luma, depth_chroma, width, height, shape, rate, colour
     )
 
 
@@ -253,8 +254,10 @@ def _read_profile_tier_level(bits: BitReader, sub_layers: int) -> ProfileTierLev
     return ptl
 
 
-def _read_from_order_count_to_vui(bits: BitReader, sub_layers: int) -> tuple[Fraction, Fraction | None]:
-    """The middle of the SPS, only to find the VUI behind it: pixel shape and frame rate."""
+def _read_from_order_count_to_vui(
+    bits: BitReader, sub_layers: int
+) -> tuple[Fraction, Fraction | None, Colour]:
+    """The middle of the SPS, only to find the VUI behind it: pixel shape, frame rate and colour."""
     order_bits = 4 + _bounded(bits.ue(), 12, "log2_max_pic_order_cnt_lsb_minus4")
     for _ in range(sub_layers if bits.flag() else 1):
         bits.ue(), bits.ue(), bits.ue()
@@ -272,7 +275,7 @@ def _read_from_order_count_to_vui(bits: BitReader, sub_layers: int) -> tuple[Fra
     if bits.flag():
         bits.skip(_bounded(bits.ue(), 32, "num_long_term_ref_pics_sps") * (order_bits + 1))
     bits.skip(2)
-    return _read_vui(bits) if bits.flag() else (Fraction(1), None)
+    return _read_vui(bits) if bits.flag() else (Fraction(1), None, Colour())
 
 
 def _skip_scaling_lists(bits: BitReader) -> None:
@@ -310,17 +313,15 @@ def _skip_reference_picture_sets(bits: BitReader, count: int) -> None:
         _bounded(pictures, 32, "number of pictures in a reference picture set")
 
 
-def _read_vui(bits: BitReader) -> tuple[Fraction, Fraction | None]:
-    shape, rate = Fraction(1), None
+def _read_vui(bits: BitReader) -> tuple[Fraction, Fraction | None, Colour]:
+    shape, rate, colour = Fraction(1), None, Colour()
     if bits.flag():
         shape = read_aspect_ratio(bits)
     try:
         if bits.flag():
             bits.skip(1)
         if bits.flag():
-            bits.skip(4)
-            if bits.flag():
-                bits.skip(24)
+            colour = read_colour(bits)
         if bits.flag():
             bits.ue()
             bits.ue()
@@ -335,7 +336,7 @@ def _read_vui(bits: BitReader) -> tuple[Fraction, Fraction | None]:
             rate = frame_rate(scale, ticks * 2 if fields else ticks)
     except RemoteProtocolError:
         pass
-    return shape, rate
+    return shape, rate, colour
 
 
 def is_keyframe(payload: bytes) -> bool:

@@ -1,6 +1,7 @@
-"""What the video codecs share: bounds for picture sizes and rates, and the table of pixel shapes."""
+"""What the video codecs share: bounds for picture sizes and rates, the table of pixel shapes, and colour."""
 
 from fractions import Fraction
+from typing import NamedTuple
 
 from oxidecast.media.bits import BitReader
 from oxidecast.media.errors import RemoteProtocolError
@@ -34,6 +35,15 @@ _SAMPLE_ASPECT_RATIOS = (
 _EXTENDED_SAR = 255
 
 
+class Colour(NamedTuple):
+    """What the numbers of a picture mean, by the codes of ITU-T H.273, of which 2 is "unspecified"."""
+
+    primaries: int = 2
+    transfer: int = 2
+    matrix: int = 2
+    full_range: bool = False
+
+
 def check_size(width: int, height: int, what: str) -> None:
     """Refuse a picture size that no live stream has."""
     if not (0 < width <= MAX_SIDE and 0 < height <= MAX_SIDE):
@@ -59,3 +69,11 @@ def read_aspect_ratio(bits: BitReader) -> Fraction:
     else:
         wide, high = 1, 1
     return Fraction(wide, high) if wide and high else Fraction(1)
+
+
+def read_colour(bits: BitReader) -> Colour:
+    """From video_format on, in a VUI (H.264 E.1.1, HEVC E.2.1)."""
+    bits.skip(3)
+    full_range = bits.flag()
+    codes = (bits.u(8), bits.u(8), bits.u(8)) if bits.flag() else (2, 2, 2)
+    return Colour(*codes, full_range)

@@ -16,6 +16,7 @@ from zope.interface import implementer
 from oxidecast.formats.framed_messages import AudioFeed, Job, Thumbnail, Trouble
 from oxidecast.interfaces import ISubscriber, ISubscription
 from oxidecast.media import TICKS, Codec, Packet, Track
+from oxidecast.media.picture import Colour
 from oxidecast.settings.sections import TranscodingSettings
 from oxidecast.streams.stream import Stream
 from oxidecast.streams.wanting import OPUS, Planned, RenditionSpec
@@ -23,6 +24,7 @@ from oxidecast.transcoding import profiles
 from oxidecast.transcoding.backends.vp8 import VP8
 from oxidecast.transcoding.profiles import OPUS_FEED, Rendition
 from oxidecast.transcoding.renditions import Renditions
+from oxidecast.transcoding.sizes import colour
 from oxidecast.transcoding.supervisor import Supervisor
 from oxidecast.transcoding.targets import Target, codec_string, coded_rate, peak
 
@@ -117,8 +119,8 @@ class Ladder:
         self._given_up: tuple[tuple[Rendition, ...], tuple[AudioFeed, ...]] | None = None
         """What could not be made."""
         self._next_try: IDelayedCall | None = None
-        self._codecs: dict[tuple[tuple[int, int], Target], str] = {}
-        """Of pictures that were made, what they are called."""
+        self._codecs: dict[tuple[tuple[int, int], Target, Colour], str] = {}
+        """Of pictures that were made, in the source's colour, what they are called."""
         self._restarts = 0
         self._owner = owner
         self._subscription: ISubscription | None = None
@@ -259,7 +261,8 @@ class Ladder:
         sound = rendition.audio.bitrate if rendition.audio is not None else 0
         if rendition.audio is not None and rendition.audio.codec == "copy":
             sound = max(sound, self._most_sound or 0)
-        codecs = [self._codecs.get((rendition.size, target)) or codec_string(target)]
+        looks = colour(video) if video is not None else Colour()
+        codecs = [self._codecs.get((rendition.size, target, looks)) or codec_string(target, looks)]
         if audio is not None and rendition.audio is not None:
             codecs.append(audio.codec_string if rendition.audio.codec == "copy" else "mp4a.40.2")
         return Planned(
@@ -425,7 +428,9 @@ class Ladder:
     def began(self, name: str, tracks: Sequence[Track]) -> None:
         for one in self.plan:
             if one.name == name and tracks[0].is_video:
-                real = self._codecs[one.size, one.target] = tracks[0].codec_string
+                source = next((track for track in self.stream.source.tracks if track.is_video), None)
+                looks = colour(source) if source is not None else Colour()
+                real = self._codecs[one.size, one.target, looks] = tracks[0].codec_string
                 planned = self.stream.planned.get(name)
                 if planned is not None:
                     changed = replace(planned, codecs=(real, *planned.codecs[1:]))

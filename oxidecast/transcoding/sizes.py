@@ -1,11 +1,13 @@
-"""How large a picture becomes: fitted into a profile's box, never scaled up, with even sides and square pixels.
+"""How large a picture becomes: fitted into a profile's box, never scaled up, with even sides and square pixels. And its
+colour, which stays.
 
 Pure numbers. The server plans with it, and the child process, which sees the pictures, makes the same of them.
 """
 
 from fractions import Fraction
 
-from oxidecast.media import Codec, RemoteProtocolError, Track, h264, hevc
+from oxidecast.media import Codec, RemoteProtocolError, Track, av1, h264, hevc
+from oxidecast.media.picture import Colour
 
 NEARLY = Fraction(21, 20)
 """A box at most 5 % larger than the picture is taken as fitting: 1280x716 is 720p, made at its own size."""
@@ -40,6 +42,22 @@ def shown_size(track: Track) -> tuple[int, int]:
     except (RemoteProtocolError, IndexError):
         pass
     return display_size(track.width, track.height, shape)
+
+
+def colour(track: Track) -> Colour:
+    """What H.264, HEVC and AV1 say of theirs."""
+    try:
+        if track.codec is Codec.H264:
+            return h264.parse_sps(h264.parse_configuration(track.extradata).sps[0]).colour
+        if track.codec is Codec.HEVC:
+            return hevc.parse_sps(hevc.parse_configuration(track.extradata).sps[0]).colour
+        if track.codec is Codec.AV1:
+            header = av1.header_in(track.extradata)
+            if header is not None:
+                return Colour(*(header.colour or (2, 2, 2)), header.full_range)
+    except (RemoteProtocolError, IndexError):
+        pass
+    return Colour()
 
 
 def scale(source: tuple[int, int], box: tuple[int, int]) -> Fraction:

@@ -10,12 +10,15 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import NamedTuple
 
-from oxidecast.media import Codec
+from oxidecast.media import Codec, av1
+from oxidecast.media.picture import Colour
 from oxidecast.transcoding.worker.choosing import one_in
 
 LEAST_SIDE = {Codec.H264: 16, Codec.VP8: 16, Codec.HEVC: 64, Codec.AV1: 64}
 """Pixels a side: x265 writes beyond its memory below its largest block, and SVT-AV1 keeps to no bitrate there."""
 
+
+_UNSAID = Colour()
 
 _CONTAINER = 16_000
 """Bits a second: CMAF's box for a part of half a second and its 8 to 16 bytes a sample, for pictures and sound. At low
@@ -75,14 +78,18 @@ def level(target: Target) -> int:
     return _LEVELS[target.codec][-1].number
 
 
-def codec_string(target: Target) -> str:
-    """As the software encoders' configurations have it: High, Main and Main profile in 8 bits, the lower tier."""
+def codec_string(target: Target, colour: Colour = _UNSAID) -> str:
+    """As the software encoders' configurations have it: High, Main and Main profile in 8 bits, the lower tier. `colour`
+    is the source's, which stays: AV1 has it in its name."""
     number = level(target)
     if target.codec is Codec.HEVC:
         # General_level_idc is 30 times the level; 90 says progressive pictures (ISO 14496-15 E.3).
         return f"hvc1.1.6.L{number * 3}.90"
     if target.codec is Codec.AV1:
-        return f"av01.0.{(number // 10 - 2) * 4 + number % 10:02d}M.08"
+        # SVT-AV1 writes no codes where all are unspecified.
+        codes = None if colour[:3] == (2, 2, 2) else colour[:3]
+        suffix = av1.colour_suffix(codes, colour.full_range)
+        return f"av01.0.{(number // 10 - 2) * 4 + number % 10:02d}M.08{suffix}"
     return f"avc1.6400{number:02x}"
 
 

@@ -10,6 +10,7 @@ from oxidecast.media import TICKS, Codec
 from oxidecast.settings.sections import Profile
 from oxidecast.transcoding.backends import Software
 from oxidecast.transcoding.profiles import job, ladder
+from oxidecast.transcoding.sizes import colour
 from oxidecast.transcoding.targets import Target, codec_string, coded_rate, level, peak
 from tests.transcoding.child import run
 from tests.transcoding.clips import clip, video
@@ -93,6 +94,23 @@ class TestTruth(SynchronousTestCase):
                 # A box for each half second, and twelve bytes a sample.
                 size = sum(len(packet.payload) + 12 for packet in segment) + 4 * 120
                 self.assertLessEqual(8 * size / 2, peak(one.target, 0), one.name)
+
+    def test_av1_is_called_by_the_sources_colour(self) -> None:
+        profile = Profile(name="a", codec="av1", width=128, height=72, bitrate=50_000)
+        hdr = {"color_primaries": "bt2020", "color_trc": "smpte2084", "colorspace": "bt2020nc"}
+        old = {"color_primaries": "smpte170m", "color_trc": "smpte170m", "colorspace": "smpte170m"}
+        hd = {"color_primaries": "bt709", "color_trc": "bt709", "colorspace": "bt709"}
+        names = set()
+        for codec in ("libx264", "libx265", "libsvtav1"):
+            for colours in ({}, hd, old, hdr, {**hd, "color_range": "pc"}, {"color_range": "pc"}):
+                source = clip(video(0.2, size=(160, 90), codec=codec, options=colours))
+                (rung,) = ladder((profile,), ("a",), source.tracks[0], None).renditions
+                made = run([job([rung], Software(None, preset="ultrafast")), *source.tracks, *source.packets])
+                (track,) = made.tracks(rung.video)
+                said = codec_string(rung.target, colour(source.tracks[0]))
+                self.assertEqual(said, track.codec_string, (codec, colours))
+                names.add(said)
+        self.assertEqual(len(names), 4)
 
     def test_what_is_said_before_is_what_the_encoders_write(self) -> None:
         """Also where the picture does not fill the box, where the rate has a ceiling, and where the bitrate is high."""

@@ -138,7 +138,7 @@ class FuzzedCase(ApiCase):
         for methods in document["paths"].values():
             for operation in methods.values():
                 for parameter in operation["parameters"]:
-                    if parameter["name"] in known:
+                    if parameter["in"] == "path" and parameter["name"] in known:
                         parameter["schema"] = {"enum": known[parameter["name"]]}
         operations = sum(len(methods) for methods in document["paths"].values())
         settings = self.folder / "schemathesis.toml"
