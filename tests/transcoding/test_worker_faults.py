@@ -74,9 +74,9 @@ class TestDamage(SynchronousTestCase):
 
 class TestPressure(SynchronousTestCase):
     def test_an_encoder_that_cannot_keep_up_drops_evenly_and_never_a_keyframe(self) -> None:
-        source = clip(video(3, size=(640, 360), gop=0.5))
+        source = clip(video(3, size=(960, 540), gop=0.5))
         slow: dict[str, Any] = {"preset": "placebo", "threads": "1", "rc-lookahead": "0", "bf": "0"}
-        made = run([job(small(1, 640, 360, options=slow), lossless=False), *source.tracks, *source.packets])
+        made = run([job(small(1, 960, 540, options=slow), lossless=False), *source.tracks, *source.packets])
         self.assertEqual(made.code, 0)
         feed = made.figures.feeds[0]
         self.assertGreater(feed.dropped, 0)
