@@ -11,11 +11,10 @@ from typing import Any, ClassVar
 import av
 import pytest
 
-from tests.e2e.browser import BrowserTestCase
 from tests.e2e.hls import Watcher
-from tests.e2e.programs import FFMPEG_9, Server, free_port, publish, server, until
+from tests.e2e.programs import FFMPEG_9, publish, until
 from tests.e2e.test_whip import PUBLISH
-from tests.e2e.whep import PLAY, STATS
+from tests.e2e.whep import PLAY, STATS, WHEPCase
 
 ASKED = """
 async () => [...(await window.publishing.getStats()).values()]
@@ -25,22 +24,8 @@ AV1 = ("libsvtav1", "-preset", "12", "-svtav1-params", "rtc=1:pred-struct=1")
 
 
 @pytest.mark.alone
-class CodecTests(BrowserTestCase):
-    arguments: ClassVar[tuple[str, ...]] = (
-        "--allow-loopback-in-peer-connection",
-        "--disable-features=WebRtcHideLocalIpsWithMdns",
-    )
-    server: ClassVar[Server]
-
-    @classmethod
-    def setUpClass(cls) -> None:
-        super().setUpClass()
-        settings = {"OXIDECAST_WEBRTC_PORT": str(free_port()), "OXIDECAST_HLS_SEGMENT_DURATION": "2"}
-        cls.server = cls.enterClassContext(server(settings=settings))
-
-    def setUp(self) -> None:
-        super().setUp()
-        self.requests_may_fail = True  # Chromium asks for a favicon, which this page does not have.
+class CodecTests(WHEPCase):
+    settings: ClassVar[dict[str, str | None]] = {"OXIDECAST_HLS_SEGMENT_DURATION": "2"}
 
     def page(self) -> Any:
         return self.open(f"{self.server.url}/health", self.new_context(bypass_csp=True))

@@ -1,13 +1,12 @@
 """A viewer whose network changes: ICE restarts by PATCH (RFC 9725 4.3.3), and the session goes on."""
 
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 
-from tests.e2e.browser import BrowserTestCase
-from tests.e2e.programs import Server, free_port, publish, server, until
-from tests.e2e.whep import PLAIN_H264, PLAY, STATS
+from tests.e2e.programs import publish, until
+from tests.e2e.whep import PLAIN_H264, PLAY, STATS, WHEPCase
 
 RESTART = """
 async address => {
@@ -39,24 +38,11 @@ async () => {
 
 
 @pytest.mark.alone
-class RestartTests(BrowserTestCase):
-    arguments: ClassVar[tuple[str, ...]] = (
-        "--allow-loopback-in-peer-connection",
-        "--disable-features=WebRtcHideLocalIpsWithMdns",
-    )
-    server: ClassVar[Server]
-
-    @classmethod
-    def setUpClass(cls) -> None:
-        super().setUpClass()
-        settings = {"OXIDECAST_WEBRTC_PORT": str(free_port())}
-        cls.server = cls.enterClassContext(server(settings=settings))
-
+class RestartTests(WHEPCase):
     def decoded(self, page: Any) -> int:
         return int(page.evaluate(STATS).get("video", {}).get("framesDecoded", 0))
 
     def test_a_session_survives_a_restart_of_ice(self) -> None:
-        self.requests_may_fail = True  # Chromium asks for a favicon, which this page does not have.
         name, key = self.server.new_stream("Restarted")
         log = Path(self.server.folder, "restart.log")
         with publish(self.server.ingest(key), log, video=PLAIN_H264):
