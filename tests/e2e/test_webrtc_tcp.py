@@ -5,10 +5,9 @@ from typing import Any, ClassVar
 
 import pytest
 
-from tests.e2e.browser import BrowserTestCase
-from tests.e2e.programs import Server, free_port, publish, server, until
+from tests.e2e.programs import publish, until
 from tests.e2e.test_whip import PUBLISH
-from tests.e2e.whep import PLAIN_H264, PLAY, STATS
+from tests.e2e.whep import PLAIN_H264, PLAY, STATS, WHEPCase
 
 PAIR = """
 async connection => {
@@ -20,28 +19,16 @@ async connection => {
 
 
 @pytest.mark.alone
-class WithoutUDPTests(BrowserTestCase):
+class WithoutUDPTests(WHEPCase):
     arguments: ClassVar[tuple[str, ...]] = (
-        "--allow-loopback-in-peer-connection",
-        "--disable-features=WebRtcHideLocalIpsWithMdns",
+        *WHEPCase.arguments,
         "--webrtc-ip-handling-policy=disable_non_proxied_udp",
     )
-    server: ClassVar[Server]
-
-    @classmethod
-    def setUpClass(cls) -> None:
-        super().setUpClass()
-        settings = {"OXIDECAST_WEBRTC_PORT": str(free_port())}
-        cls.server = cls.enterClassContext(server(settings=settings))
-
-    def setUp(self) -> None:
-        super().setUp()
-        self.requests_may_fail = True  # Chromium asks for a favicon, which this page does not have.
 
     def page(self) -> Any:
         return self.open(f"{self.server.url}/health", self.new_context(bypass_csp=True))
 
-    def play(self, name: str) -> Any:
+    def watch(self, name: str) -> Any:
         """A page that plays it, by TCP."""
         page = self.page()
         status, text = page.evaluate(PLAY, [f"{self.server.url}/api/v1/webrtc/{name}/whep", 0])
@@ -59,7 +46,7 @@ class WithoutUDPTests(BrowserTestCase):
         log = Path(self.server.folder, "tcp.log")
         with publish(self.server.ingest(key), log, video=PLAIN_H264):
             until(lambda: self.server.stream(name)["state"] == "live", 15, "the stream is live")
-            page = self.play(name)
+            page = self.watch(name)
             stats = page.evaluate(STATS)
             self.assertEqual(stats["video"]["packetsLost"], 0)
             self.assertGreater(stats["audio"]["totalSamplesReceived"], 0)
@@ -74,4 +61,4 @@ class WithoutUDPTests(BrowserTestCase):
         until(lambda: self.server.stream(name)["state"] == "live", 15, "the stream is live")
         pair = page.evaluate_handle("window.publishing").evaluate(PAIR)
         self.assertEqual(pair["protocol"], "tcp")
-        self.play(name)
+        self.watch(name)

@@ -8,10 +8,9 @@ from typing import Any, ClassVar
 import av
 import pytest
 
-from tests.e2e.browser import BrowserTestCase
 from tests.e2e.hls import Watcher
-from tests.e2e.programs import FFMPEG_9, Program, Server, free_port, server, until
-from tests.e2e.whep import PLAY, STATS
+from tests.e2e.programs import FFMPEG_9, Program, until
+from tests.e2e.whep import PLAY, STATS, WHEPCase
 
 PUBLISH = """
 async ([address, key, codec, encodings]) => {
@@ -65,26 +64,12 @@ async () => {
 
 
 @pytest.mark.alone
-class WHIPTests(BrowserTestCase):
+class WHIPTests(WHEPCase):
+    settings: ClassVar[dict[str, str | None]] = {"OXIDECAST_HLS_SEGMENT_DURATION": "2"}
     arguments: ClassVar[tuple[str, ...]] = (
-        "--allow-loopback-in-peer-connection",
-        "--disable-features=WebRtcHideLocalIpsWithMdns",
+        *WHEPCase.arguments,
         "--autoplay-policy=no-user-gesture-required",
     )
-    server: ClassVar[Server]
-    udp: ClassVar[int]
-
-    @classmethod
-    def setUpClass(cls) -> None:
-        super().setUpClass()
-        cls.udp = free_port()
-        cls.server = cls.enterClassContext(
-            server(settings={"OXIDECAST_WEBRTC_PORT": str(cls.udp), "OXIDECAST_HLS_SEGMENT_DURATION": "2"})
-        )
-
-    def setUp(self) -> None:
-        super().setUp()
-        self.requests_may_fail = True  # Chromium asks for a favicon, which this page does not have.
 
     @property
     def whip(self) -> str:
